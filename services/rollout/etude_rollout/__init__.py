@@ -1,0 +1,1 @@
+"""The rollout service: generates, scores and reports groups of rollouts."""

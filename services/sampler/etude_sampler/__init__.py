@@ -1,0 +1,1 @@
+"""The sampler: decides what a policy practises next and serves it in batches."""

@@ -1,0 +1,1 @@
+"""The trainer: turns training batches into optimizer steps and new policy versions."""

@@ -32,7 +32,7 @@ PROTO, SAMPLER, ROLLOUT, TRAINER = (
     ROOT / "services" / "rollout",
     ROOT / "services" / "trainer",
 )
-# vLLM's CPU rebuild pulls these in; torchvision, a CUDA build, breaks the transformers import.
+# What a CUDA torch brings along; beside a CPU vLLM, torchvision breaks the transformers import.
 UNWANTED_BESIDE_VLLM = ("torchvision", "torchaudio", "torchcodec", "triton")
 
 
@@ -116,16 +116,19 @@ def build(environment: Environment) -> None:
         install("--require-hashes", "-r", path)
     extra = shlex.split(os.environ.get("ETUDE_TORCH_ARGS", ""))
     torch = ("-r", str(REQUIREMENTS / "torch.txt"), *extra)
-    run(python, "-m", "pip", "install", "--quiet", *torch)
+    pip = (python, "-m", "pip")
+    run(*pip, "install", "--quiet", *torch)
     if environment.folder.name == ".venv-vllm":
-        run(python, "-m", "pip", "uninstall", "--quiet", "-y", *UNWANTED_BESIDE_VLLM)
+        present = [name for name in UNWANTED_BESIDE_VLLM if succeeds(*pip, "show", name)]
+        if present:
+            run(*pip, "uninstall", "--quiet", "-y", *present)
     for member in environment.members:
         install("--no-build-isolation", "-e", member)
 
 
 def main(name: str) -> None:
     """Build the named environment unless its stamp says that it is current."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file runs before the version is known
         sys.exit(f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
     environment = ENVIRONMENTS[name]
     started = time.monotonic()

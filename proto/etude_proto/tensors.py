@@ -1,0 +1,132 @@
+"""Trajectories: the inside of a group's cargo (numpy and safetensors; extra `tensors`).
+
+Layout: packed and variable-length, one file a group, see `GroupTrajectories`. Written by the
+rollout service, read by the trainer; the sampler never imports this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from .cargo import (
+    LAYOUT_KEY,
+    LAYOUT_VERSION,
+    REPORT_KEY,
+    CargoError,
+    check_against_report,
+    read_header,
+)
+from .v1 import Report
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTrajectories:
+    """The token-level record of a group's G rollouts, concatenated: T tokens in all."""
+
+    tokens_T: NDArray[np.int32]
+    """Prompt and completion token ids."""
+    loss_mask_T: NDArray[np.uint8]
+    """1 where the policy produced the token (and it is trained on), else 0."""
+    logprobs_T: NDArray[np.float32]
+    """Log-probability under the distribution that was sampled from, in nats; 0 where not sampled."""
+    versions_T: NDArray[np.int32]
+    """Policy version that produced each token; -1 for prompt and tool tokens."""
+    cu_seqlens: NDArray[np.int32]
+    """[G + 1]: rollout j is tokens `cu_seqlens[j]:cu_seqlens[j + 1]`."""
+    spans_T: NDArray[np.uint8] | None = None
+    """Which reward component a token belongs to: 0 none, k + 1 for component k."""
+    parent_G: NDArray[np.int32] | None = None
+    """The rollout a branch was cloned from; -1 for roots."""
+
+    @property
+    def num_rollouts(self) -> int:
+        """G."""
+        return len(self.cu_seqlens) - 1
+
+
+def validate(group: GroupTrajectories, report: Report) -> None:
+    """Check the tensors against themselves and the report.
+
+    Raises:
+        CargoError: lengths, order, masks, versions or log-probabilities disagree.
+    """
+    cu = group.cu_seqlens
+    num_tokens = len(group.tokens_T)
+    if len(cu) < 2 or cu[0] != 0 or cu[-1] != num_tokens or np.any(np.diff(cu) <= 0):
+        raise CargoError("cu_seqlens must rise from 0 to the number of tokens")
+    if np.any(group.tokens_T < 0):
+        raise CargoError("tokens must not be negative")
+    if np.any(group.loss_mask_T > 1):
+        raise CargoError("loss_mask must be 0 or 1")
+    sampled = group.loss_mask_T == 1
+    if not np.all(np.isfinite(group.logprobs_T)):
+        raise CargoError("logprobs must be finite")
+    if np.any(group.logprobs_T[sampled] > 1e-4):
+        raise CargoError("logprobs of sampled tokens must not be positive")
+    if np.any(group.versions_T[sampled] < 0):
+        raise CargoError("sampled tokens must carry their policy version")
+    outcomes = report.groups[0].attempts[-1].outcomes
+    if len(outcomes) != group.num_rollouts:
+        raise CargoError("one trajectory per outcome is required")
+    for j, outcome in enumerate(outcomes):
+        part = slice(int(cu[j]), int(cu[j + 1]))
+        num_trained = int(sampled[part].sum())
+        if num_trained > outcome.num_tokens:
+            raise CargoError(
+                f"rollout {j}: {num_trained} tokens in the loss, {outcome.num_tokens} reported"
+            )
+
+
+def encode_group(group: GroupTrajectories, report: Report) -> bytes:
+    """A group and its report as one safetensors body.
+
+    Raises:
+        CargoError: they disagree (see `validate`).
+    """
+    validate(group, report)
+    tensors: dict[str, np.ndarray] = {
+        "tokens": np.ascontiguousarray(group.tokens_T, dtype=np.int32),
+        "loss_mask": np.ascontiguousarray(group.loss_mask_T, dtype=np.uint8),
+        "logprobs": np.ascontiguousarray(group.logprobs_T, dtype=np.float32),
+        "versions": np.ascontiguousarray(group.versions_T, dtype=np.int32),
+        "cu_seqlens": np.ascontiguousarray(group.cu_seqlens, dtype=np.int32),
+    }
+    if group.spans_T is not None:
+        tensors["spans"] = np.ascontiguousarray(group.spans_T, dtype=np.uint8)
+    if group.parent_G is not None:
+        tensors["parent"] = np.ascontiguousarray(group.parent_G, dtype=np.int32)
+    body = save(tensors, {LAYOUT_KEY: LAYOUT_VERSION, REPORT_KEY: report.model_dump_json()})
+    check_against_report(read_header(body), report)
+    return body
+
+
+def decode_group(body: bytes | memoryview) -> tuple[GroupTrajectories, Report]:
+    """The inverse of `encode_group`, with every check.
+
+    Raises:
+        CargoError: not a group's cargo, or tensors that disagree with the report.
+        pydantic.ValidationError: the report in the header is not a `Report`.
+    """
+    header = read_header(body)
+    report = Report.model_validate_json(header.report_json)
+    check_against_report(header, report)
+    try:
+        tensors = load(bytes(body))
+    except SafetensorError as error:
+        raise CargoError(f"not a safetensors body: {error}") from error
+    group = GroupTrajectories(
+        tokens_T=tensors["tokens"],
+        loss_mask_T=tensors["loss_mask"],
+        logprobs_T=tensors["logprobs"],
+        versions_T=tensors["versions"],
+        cu_seqlens=tensors["cu_seqlens"],
+        spans_T=tensors.get("spans"),
+        parent_G=tensors.get("parent"),
+    )
+    validate(group, report)
+    return group, report

@@ -1,0 +1,60 @@
+"""Curriculum configuration: a preset, or parts by name. Names only, never import paths.
+
+A part's knobs are validated by the sampler's registry when a run is created; a wrong one is named
+in the problem document (`/curriculum/weigher/knobs/eps`).
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, JsonValue
+
+from .base import Name, Request, Response, SubtaskName
+
+
+class Part(Request):
+    """One choice of one part of a curriculum."""
+
+    name: Name
+    """Name in the sampler's table of parts (`etude strategies`)."""
+    knobs: dict[str, JsonValue] = Field(default_factory=dict)
+    """Constants of the part; those not given keep their documented defaults."""
+
+
+class CurriculumConfig(Request):
+    """Which curriculum a run follows. Parts given here replace the preset's."""
+
+    preset: Name = "dscl"
+    """`uniform` or `dscl`; more with later releases."""
+    weigher: Part | None = None
+    """Statistics -> weight of a task in a lane."""
+    allocator: Part | None = None
+    """Mastery -> slots per lane."""
+    gate: Part | None = None
+    """May a finished group be trained on."""
+    subtasks: list[SubtaskName] | None = Field(default=None, max_length=32)
+    """Component lanes in order; default: the preset's, or those that the dataset names."""
+    prerequisites: dict[SubtaskName, list[SubtaskName]] | None = None
+    """Directed acyclic graph: sub-task -> sub-tasks that should be mastered first."""
+    control_share: float | None = Field(default=None, ge=0.01, le=1.0)
+    """Share of slots drawn uniformly: the floor and the control arm (default: the preset's)."""
+
+
+class ResolvedPart(Response):
+    """A part with every knob filled in."""
+
+    name: str
+    knobs: dict[str, JsonValue]
+
+
+class ResolvedCurriculum(Response):
+    """What a run really uses, after the preset's defaults."""
+
+    preset: str
+    weigher: ResolvedPart
+    allocator: ResolvedPart
+    gate: ResolvedPart
+    subtasks: list[str]
+    prerequisites: dict[str, list[str]]
+    control_share: float
+    lanes: list[str]
+    """Lane order: `uniform` first, then the component lanes."""

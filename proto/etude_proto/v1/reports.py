@@ -1,0 +1,130 @@
+"""Reports: one group per task, under a lease and its fence, answered by a receipt."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from .base import Fence, Id, Request, Response, Score, SubtaskName, Version
+
+
+class FinishReason(StrEnum):
+    """How a rollout ended. The last three are infrastructure failures: never statistics."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    MAX_TURNS = "max_turns"
+    TOOL_LIMIT = "tool_limit"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+    ABORTED = "aborted"
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the rollout says something about the policy."""
+        return self not in (FinishReason.TIMEOUT, FinishReason.ERROR, FinishReason.ABORTED)
+
+
+class Outcome(Request):
+    """What the sampler learns of one rollout."""
+
+    components: dict[SubtaskName, Score] = Field(max_length=32)
+    """Raw reward components active for the task."""
+    reward: float
+    """The rule reward R, before shaping, bonuses, lengths or KL."""
+    shaping: float = 0.0
+    """What is added to R for the advantage only."""
+    success: bool
+    """All active components equal 1."""
+    finish_reason: FinishReason
+    num_turns: int = Field(default=1, ge=0)
+    num_tokens: int = Field(default=0, ge=0)
+    """Completion tokens."""
+    min_policy_version: Version = 0
+    max_policy_version: Version = 0
+    """Oldest and newest policy version that produced a token."""
+
+
+class Attempt(Request):
+    """The rollouts of one task with one prompt variant, inside one lease."""
+
+    scaffold_kind: str = Field(default="none", pattern=r"^[a-z][a-z0-9_]*$", max_length=32)
+    scaffold_level: int = Field(default=0, ge=0, le=1024)
+    number: int = Field(default=0, ge=0, le=1024)
+    """Counts attempts with the same kind and level."""
+    outcomes: list[Outcome] = Field(min_length=1, max_length=1024)
+
+
+class GroupReport(Request):
+    """The group of one task: its attempts, in order; the last is the one to train on."""
+
+    task_id: Id
+    attempts: list[Attempt] = Field(min_length=1, max_length=64)
+
+
+class Report(Request):
+    """Body of `POST /v1/leases/{id}/groups`, or metadata of a safetensors body (one group)."""
+
+    fence: Fence
+    groups: list[GroupReport] = Field(min_length=1, max_length=4096)
+    worker: str | None = Field(default=None, max_length=128)
+    engine: str | None = Field(default=None, max_length=128)
+    """What generated, with its precision: `vllm-0.32/bf16`."""
+
+
+class Verdict(StrEnum):
+    """What became of an attempt's outcomes."""
+
+    APPLIED = "applied"
+    """In the ledger and in the statistics."""
+    INVALID = "invalid"
+    """Fewer than two valid rollouts: in the ledger only."""
+    STALE = "stale"
+    """More than 8 policy versions old: in the ledger only."""
+    LATE = "late"
+    """The fence was superseded: in the ledger only."""
+
+
+class GateVerdict(StrEnum):
+    """Whether the group goes on to training."""
+
+    ADMITTED = "admitted"
+    NO_TOKENS = "no_tokens"
+    """Informative, but reported without trajectories."""
+    ZERO_VARIANCE = "zero_variance"
+    TOO_STALE = "too_stale"
+    EVICTED = "evicted"
+    """The byte budget was full: its trajectories were dropped, its outcomes count."""
+    NOT_APPLIED = "not_applied"
+
+
+class AttemptReceipt(Response):
+    """What became of one attempt."""
+
+    scaffold_kind: str
+    scaffold_level: int
+    number: int
+    verdict: Verdict
+    apply_seq: int | None
+    """Position in the run's order of application."""
+
+
+class GroupReceipt(Response):
+    """What became of one task's group."""
+
+    task_id: Id
+    attempts: list[AttemptReceipt]
+    gate: GateVerdict
+
+
+class Receipt(Response):
+    """The answer to a report; a retry returns the same one, byte for byte."""
+
+    id: Id
+    lease_id: Id
+    groups: list[GroupReceipt]
+    num_remaining: int
+    """Tasks of the lease not yet reported."""
+    policy_version: Version
+    """The run's current version, so that workers notice new weights early."""

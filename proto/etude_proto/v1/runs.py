@@ -1,0 +1,138 @@
+"""Runs: a dataset, a curriculum, a group size, a seed and limits."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from .base import Id, Name, Request, Response, Version
+from .curriculum import CurriculumConfig, ResolvedCurriculum
+
+
+class RunMode(StrEnum):
+    """Who trains."""
+
+    TRAINING = "training"
+    """Reports carry tokens; an Etude trainer leases training batches."""
+    CURRICULUM_ONLY = "curriculum_only"
+    """The user's framework trains; reports are outcomes only."""
+
+
+class RunStatus(StrEnum):
+    """State of a run."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+
+
+class RewardSpec(Request):
+    """How the rollout service scores a completion (algorithms.md, section 2)."""
+
+    kind: Literal["toolrl"] = "toolrl"
+    mode: Literal["parity", "robust"] = "robust"
+    switches: list[str] = Field(default_factory=list, max_length=16)
+    """ToolRL's variant switches, by name."""
+
+
+class RunLimits(Request):
+    """Bounds of a run; checked against each other when the run is created."""
+
+    training_batch_groups: int = Field(default=8, ge=1, le=4096)
+    """B: groups per training batch."""
+    cap_groups: int | None = Field(default=None, ge=1, le=65536)
+    """Most tasks leased plus groups ready at a time; default `max(4 B, 64)`, at least 2 B."""
+    max_staleness: int = Field(default=4, ge=0, le=1024)
+    """A ready group whose oldest token is more than this many versions old is purged."""
+    lease_ttl_s: float = Field(default=60.0, ge=0.2, le=3600.0)
+    """Default time to live of a prompt batch's lease, between heartbeats."""
+    training_lease_ttl_s: float = Field(default=120.0, ge=0.2, le=7200.0)
+    max_batch_tasks: int = Field(default=256, ge=1, le=4096)
+    """Most tasks in one prompt batch."""
+    leases_per_worker: int = Field(default=16, ge=1, le=1024)
+    """Most live prompt leases that one worker name may hold."""
+    cargo_bytes: int = Field(default=1 << 30, ge=1 << 16, le=1 << 42)
+    """Budget of trajectory bytes held in Redis."""
+    max_group_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 30)
+    """Largest trajectory body of one group."""
+    refill_over_draw: float = Field(default=1.5, ge=1.0, le=8.0)
+    """Groups drawn per group needed (algorithms.md 3.3)."""
+    refill_rounds: int = Field(default=3, ge=0, le=20)
+    """Refill draws after the first, before a short training batch is served."""
+
+    @property
+    def cap(self) -> int:
+        """The effective cap on leased tasks plus ready groups."""
+        if self.cap_groups is not None:
+            return self.cap_groups
+        return max(4 * self.training_batch_groups, 64)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.cap < 2 * self.training_batch_groups:
+            raise ValueError("cap_groups must hold two training batches (>= 2 training_batch_groups)")
+        if self.cargo_bytes < 2 * self.training_batch_groups * self.max_group_bytes:
+            raise ValueError(
+                "cargo_bytes must hold two training batches "
+                "(>= 2 training_batch_groups * max_group_bytes)"
+            )
+        return self
+
+
+class RunCreate(Request):
+    """A new run."""
+
+    name: Name
+    dataset_id: Id
+    curriculum: CurriculumConfig = CurriculumConfig()
+    mode: RunMode = RunMode.TRAINING
+    group_size: int = Field(default=8, ge=2, le=1024)
+    """G: rollouts per task."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    reward: RewardSpec = RewardSpec()
+    limits: RunLimits = RunLimits()
+    sources: list[str] | None = Field(default=None, min_length=1, max_length=256)
+    """Draw only tasks of these sources; default all."""
+    weights_uri: str | None = Field(default=None, max_length=1024)
+    """Model weights of policy version 0, if workers should load them."""
+
+
+class RunUpdate(Request):
+    """Fields of a run that may change while it is active (`PATCH`, with `If-Match`)."""
+
+    name: Name | None = None
+    limits: RunLimits | None = None
+
+
+class Run(Response):
+    """A run as stored."""
+
+    id: Id
+    name: str
+    dataset_id: Id
+    status: RunStatus
+    mode: RunMode
+    curriculum: CurriculumConfig
+    resolved: ResolvedCurriculum
+    group_size: int
+    seed: int
+    reward: RewardSpec
+    limits: RunLimits
+    sources: list[str] | None
+    num_tasks: int
+    """Tasks that can be drawn."""
+    policy_version: Version
+    weights_uri: str | None
+    epoch: int
+    """Raised whenever Redis had to be rebuilt; the high part of every fence."""
+    revision: int
+    """Changes with every `PATCH`; the `ETag`."""
+    created_at: str
+
+
+class RunPage(Response):
+    """`GET /v1/runs`."""
+
+    items: list[Run]
+    next_cursor: str | None

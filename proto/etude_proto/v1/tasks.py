@@ -1,0 +1,173 @@
+"""Datasets and tasks: what a rollout service is asked to solve, and how it is scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from .base import Id, Name, Request, Response, SubtaskName
+
+
+class Split(StrEnum):
+    """Which part of a dataset a task belongs to."""
+
+    TRAIN = "train"
+    """Drawn by runs."""
+    HELD_OUT = "held_out"
+    """Never drawn; kept for evaluation."""
+
+
+class Message(Request):
+    """One turn of the dialogue that the policy continues."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    name: str | None = None
+    """The tool's name, for role `tool`."""
+
+
+class Tool(Request):
+    """A tool the policy may call."""
+
+    name: str = Field(min_length=1, max_length=256)
+    description: str = ""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    """JSON Schema of the arguments (an object schema)."""
+
+
+class Call(Request):
+    """A gold tool call."""
+
+    name: str = Field(min_length=1)
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class ToolRLReference(Request):
+    """Gold as ToolRL writes it; kept as text, because typed columns change rewards."""
+
+    kind: Literal["toolrl"] = "toolrl"
+    text: str = Field(min_length=1)
+
+
+class CallsReference(Request):
+    """Gold calls with one right value for each argument."""
+
+    kind: Literal["calls"] = "calls"
+    calls: list[Call] = Field(min_length=1)
+    response: bool = False
+    """Whether a response block is expected after the calls."""
+
+
+class BFCLReference(Request):
+    """Gold calls with BFCL's allowed values: `[{function: {argument: [allowed, ...]}}]`."""
+
+    kind: Literal["bfcl"] = "bfcl"
+    calls: list[dict[str, dict[str, list[JsonValue]]]] = Field(min_length=1)
+
+
+class ResponseReference(Request):
+    """Gold that is a plain answer: no tool fits the request."""
+
+    kind: Literal["response"] = "response"
+
+
+Reference = Annotated[
+    ToolRLReference | CallsReference | BFCLReference | ResponseReference,
+    Field(discriminator="kind"),
+]
+
+
+class TaskCreate(Request):
+    """One task as imported: one NDJSON line of `POST /v1/datasets/{id}/tasks`."""
+
+    messages: list[Message] = Field(min_length=1)
+    """The dialogue up to the point where the policy speaks."""
+    tools: list[Tool] = Field(default_factory=list)
+    """Tools on offer, in the order they are shown."""
+    reference: Reference | None = None
+    """The gold; null when the trainer's framework scores by itself (curriculum-only mode)."""
+    subtasks: list[SubtaskName] = Field(default_factory=list, max_length=32)
+    """Skills this task exercises; each is a lane and a reward component."""
+    source: Name = "default"
+    """Where the task came from; quotas and alarms are per source."""
+    split: Split = Split.TRAIN
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    """Free data, returned unread (for example the id in the original data set)."""
+
+
+def task_id(task: TaskCreate) -> str:
+    """Content hash of prompt, tools and gold: `task_` and 24 hexadecimal digits.
+
+    Source, split, sub-tasks and metadata are not hashed: the same question twice is one task.
+    """
+    content = task.model_dump(mode="json", include={"messages", "tools", "reference"})
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "task_" + hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+class Task(Response):
+    """A stored task."""
+
+    id: Id
+    ordinal: int = Field(ge=0)
+    """Position in the dataset, in order of import; the key of every draw."""
+    messages: list[Message]
+    tools: list[Tool]
+    reference: Reference | None
+    subtasks: list[SubtaskName]
+    source: str
+    split: Split
+    metadata: dict[str, JsonValue]
+
+
+class DatasetCreate(Request):
+    """A new, empty dataset. Creating the same name again returns the existing one."""
+
+    name: Name
+
+
+class Dataset(Response):
+    """A named, append-only set of tasks."""
+
+    id: Id
+    name: str
+    num_tasks: int
+    num_train: int
+    num_held_out: int
+    sources: dict[str, int]
+    """Tasks per source."""
+    created_at: str
+    """RFC 3339, UTC."""
+
+
+class RowError(Response):
+    """Why one line of an import was refused."""
+
+    line: int = Field(ge=1)
+    pointer: str
+    """JSON pointer to the field, or empty for the whole line."""
+    detail: str
+
+
+class ImportReceipt(Response):
+    """What became of an import; good lines are stored even when others are bad."""
+
+    dataset_id: Id
+    num_lines: int
+    num_created: int
+    num_existing: int
+    """Lines whose content was already in the dataset (idempotent re-import)."""
+    num_rejected: int
+    errors: list[RowError]
+    """The first 1,000 refused lines."""
+
+
+class DatasetPage(Response):
+    """`GET /v1/datasets`."""
+
+    items: list[Dataset]
+    next_cursor: str | None

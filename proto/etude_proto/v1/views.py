@@ -1,0 +1,194 @@
+"""Views: what the curriculum knows and did. Reading never changes anything."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from .base import Id, Response, Version
+from .batches import Arm
+from .tasks import Task
+
+
+class SubtaskView(Response):
+    """Mastery of one sub-task and what the allocator makes of it."""
+
+    name: str
+    mastery: float | None
+    """Estimated mean of the component over the run's tasks; null before the first fold."""
+    standard_error: float | None
+    """Of the last version's estimate, from the spread of the groups' differences."""
+    threshold: float
+    prerequisite_factor: float
+    deficit: float
+    component_weight: float
+    num_tasks: int
+    """Tasks of the run that exercise it."""
+    num_tasks_seen: int
+
+
+class LaneView(Response):
+    """One lane: its race and its share of the slots."""
+
+    name: str
+    share: float
+    num_waiting: int
+    total_weight: float
+    clock: float
+    credit: float
+
+
+class ArmView(Response):
+    """Groups of one arm so far: the control arm against the curriculum."""
+
+    arm: Arm
+    num_groups: int
+    num_informative: int
+    """Groups whose rule reward varied."""
+    informative_share: float | None
+    mean_reward: float | None
+    num_tokens: int
+
+
+class Counts(Response):
+    """Conservation: waiting + leased + parked = tasks."""
+
+    num_tasks: int
+    num_waiting: int
+    num_leased: int
+    num_parked: int
+    num_ready_groups: int
+    num_training_groups: int
+    """Groups in live training batches."""
+    cargo_bytes: int
+    num_prompt_leases: int
+    num_training_leases: int
+    num_groups_drawn: int
+    """Since the last training batch."""
+    num_expired: int
+    """Tasks whose lease ran out, so far."""
+    num_purged: int
+    """Ready groups dropped as too stale, so far."""
+    num_evicted: int
+    """Ready groups dropped because limits were lowered, so far."""
+
+
+class CurriculumView(Response):
+    """`GET /v1/runs/{id}/curriculum`: the state of the curriculum now."""
+
+    run_id: Id
+    policy_version: Version
+    subtasks: list[SubtaskView]
+    lanes: list[LaneView]
+    arms: list[ArmView]
+    counts: Counts
+    num_groups_applied: int
+    num_groups_late: int
+    parked_share: float
+
+
+class HistoryPoint(Response):
+    """One policy version: what was folded when it was announced."""
+
+    policy_version: Version
+    created_at: str
+    weights_uri: str | None
+    num_groups: int
+    """Groups applied since the version before."""
+    num_informative: int
+    mean_reward: float | None
+    mean_components: dict[str, float]
+    success_rate: float | None
+    mastery: dict[str, float]
+    component_weights: dict[str, float]
+    lane_shares: dict[str, float]
+    lane_groups: dict[str, int]
+    """Applied groups by the lane whose slot they took."""
+    num_tokens: int
+    metrics: dict[str, float]
+    """Scalars from the trainer's ack."""
+
+
+class HistoryPage(Response):
+    """`GET /v1/runs/{id}/history`."""
+
+    items: list[HistoryPoint]
+    next_cursor: str | None
+
+
+class TaskStatistics(Response):
+    """Statistics of a task at one scaffold level (algorithms.md 1.1 and 3.2)."""
+
+    scaffold_kind: str
+    scaffold_level: int
+    num_groups: int
+    num_successes: float = Field(description="Decayed count of successes, s.")
+    num_failures: float = Field(description="Decayed count of failures, f.")
+    success_ema: float
+    streak_easy: int
+    streak_hard: int
+    mean_abs_advantage: float
+    component_means: dict[str, float]
+    component_variances: dict[str, float]
+    reward_mean: float
+    reward_variance: float
+    full_visits: int
+    last_policy_version: Version
+
+
+class TaskSummary(Response):
+    """One line of the task explorer."""
+
+    id: Id
+    ordinal: int
+    source: str
+    subtasks: list[str]
+    statistics: TaskStatistics | None
+    """Un-scaffolded; null when never seen."""
+
+
+class TaskPage(Response):
+    """`GET /v1/runs/{id}/tasks`."""
+
+    items: list[TaskSummary]
+    next_cursor: str | None
+
+
+class WeightTerm(Response):
+    """One term of a lane weight, so that a person can add it up."""
+
+    lane: str
+    weight: float
+    in_lane: bool
+    explanation: str
+    """For example `eps 0.02 + u 0.7071 + stale 0.025`."""
+
+
+class LedgerEntry(Response):
+    """One group of the ledger."""
+
+    apply_seq: int
+    lease_id: Id
+    scaffold_kind: str
+    scaffold_level: int
+    number: int
+    verdict: str
+    policy_version: Version
+    lane: str
+    created_at: str
+    rewards: list[float]
+    successes: list[bool]
+    components: dict[str, list[float]]
+    finish_reasons: list[str]
+
+
+class TaskView(Response):
+    """`GET /v1/runs/{id}/tasks/{task_id}`: why a task has its weight."""
+
+    task: Task
+    state: str
+    """`waiting`, `leased` or `parked`."""
+    statistics: list[TaskStatistics]
+    weights: list[WeightTerm]
+    prediction: float | None
+    recent: list[LedgerEntry]
+    """The last groups, newest first."""

@@ -1,0 +1,289 @@
+"""The races: draw, lease, settle, the ready queue. One implementation, in `store/redis`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+class EpochMismatch(Exception):
+    """Redis does not hold this run at the epoch that the caller expects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """How one task was drawn."""
+
+    ordinal: int
+    entry: int
+    """Number of the stay in the lanes that the draw ended."""
+    lane: int
+    """Index of the lane whose slot it took; 0 is `uniform`."""
+    weight_micro: int
+    slot_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """The policy version as Redis knows it."""
+
+    version: int
+    weights_uri: str | None
+    component_weights_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLease:
+    """A live prompt lease with its tasks."""
+
+    lease_id: str
+    fence: int
+    deadline_ms: int
+    ttl_ms: int
+    announced: Announced
+    num_waiting: int
+    """Tasks waiting in `uniform` when the lease was drawn."""
+    drawn: tuple[Drawn, ...]
+    replayed: bool = False
+
+
+ShortReason = Literal["paused", "worker_limit", "empty", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class NoTasks:
+    """Why a draw leased nothing."""
+
+    reason: ShortReason
+    announced: Announced
+
+
+@dataclass(frozen=True, slots=True)
+class DrawRequest:
+    """Arguments of a draw."""
+
+    num_tasks: int
+    lease_id: str
+    worker: str
+    ttl_ms: int
+    idempotency_key: str
+    body_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Proof that a lease is held, with how the named tasks were drawn (None: not in it)."""
+
+    deadline_ms: int
+    ttl_ms: int
+    component_weights_json: str
+    version: int
+    num_waiting: int
+    num_remaining: int
+    drawn: tuple[Drawn | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entering:
+    """One task on its way back into the lanes."""
+
+    ordinal: int
+    record: bytes
+    """Entry number and one weight a lane, packed (`leasing.lanes`)."""
+    exponentials: bytes
+    """One float64 Exp(1) draw a lane."""
+    ready_score: str = ""
+    """Place in the ready queue if its group is admitted with trajectories."""
+    manifest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingLease:
+    """A live training lease; groups as (group id, manifest entry)."""
+
+    lease_id: str
+    fence: int
+    deadline_ms: int
+    ttl_ms: int
+    version: int
+    num_groups_drawn: int
+    short: bool
+    groups: tuple[tuple[str, bytes], ...]
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NoGroups:
+    """No training batch yet (`wait`), or nothing informative within the refill limit."""
+
+    reason: Literal["wait", "exhausted"]
+    version: int
+    num_groups_drawn: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeRequest:
+    """Arguments of a training lease."""
+
+    num_groups: int
+    refill_limit: int
+    lease_id: str
+    ttl_ms: int
+    idempotency_key: str
+    body_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class RaceLimits:
+    """The part of a run's limits that Redis enforces."""
+
+    paused: bool
+    cap: int
+    worker_cap: int
+    max_staleness: int
+    cargo_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneState:
+    """One lane now."""
+
+    share: float
+    credit: float
+    clock: float
+    total_weight: float
+    num_waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class RaceState:
+    """Counters and lanes of a run, read in one go."""
+
+    lanes: tuple[LaneState, ...]
+    counters: Mapping[str, int]
+    num_prompt_leases: int
+    num_training_leases: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedDecision:
+    """One entry of the decision log."""
+
+    stream_id: str
+    number: int
+    kind: str
+    lease_id: str
+    fence: int
+    policy_version: int | None
+    num_waiting: int | None
+    tasks: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """Names a run's state in Redis at one epoch."""
+
+    run_id: str
+    epoch: int
+    num_lanes: int
+
+
+LeaseEnd = Literal["gone", "superseded"]
+
+
+class Races(Protocol):
+    """Atomic steps on a run's hot state. All raise `EpochMismatch` and `DependencyUnavailable`."""
+
+    async def draw(self, run: RunKey, request: DrawRequest) -> PromptLease | NoTasks:
+        """Draw and lease. Raises `IdempotencyKeyReused`."""
+
+    async def pin(
+        self, run: RunKey, lease_id: str, fence: int, *, ttl_ms: int, ordinals: Sequence[int]
+    ) -> Pinned | LeaseEnd:
+        """Prove a prompt lease and move its deadline."""
+
+    async def pin_training(
+        self, run: RunKey, lease_id: str, fence: int, *, ttl_ms: int
+    ) -> Pinned | LeaseEnd:
+        """Prove a training lease and move its deadline."""
+
+    async def stage(self, run: RunKey, group_id: str, body: bytes) -> bool:
+        """Keep a group's trajectories; False if the byte budget has no room for them."""
+
+    async def settle(
+        self, run: RunKey, lease_id: str, fence: int | None, *, kind: str, items: Sequence[Entering]
+    ) -> tuple[int, int] | LeaseEnd | Literal["live"]:
+        """Take tasks out of a lease into their lanes: (settled, remaining)."""
+
+    async def lease_tasks(self, run: RunKey, lease_id: str) -> tuple[Drawn, ...]:
+        """Tasks still in a prompt lease."""
+
+    async def take(self, run: RunKey, request: TakeRequest) -> TrainingLease | NoGroups:
+        """Lease ready groups. Raises `IdempotencyKeyReused`."""
+
+    async def untake(
+        self, run: RunKey, lease_id: str, fence: int | None, *, kind: str
+    ) -> tuple[int, int] | LeaseEnd | Literal["live"]:
+        """End a training lease: (groups, dropped)."""
+
+    async def bodies(self, run: RunKey, group_ids: Sequence[str]) -> list[bytes]:
+        """Trajectories of groups."""
+
+    async def announce(self, run: RunKey, announced: Announced, *, shares: Sequence[float]) -> int:
+        """Push a policy version; number of groups purged."""
+
+    async def configure(self, run: RunKey, limits: RaceLimits) -> int:
+        """Push limits and pause state; number of groups evicted."""
+
+    async def reweigh(self, run: RunKey, items: Sequence[tuple[int, bytes]]) -> int:
+        """Re-weigh waiting tasks whose entry number is unchanged."""
+
+    async def rebase(self, run: RunKey, lane: int) -> bool:
+        """Subtract a lane's clock from its arrival times."""
+
+    async def entries(self, run: RunKey, ordinals: Sequence[int]) -> list[bytes | None]:
+        """Packed records of tasks."""
+
+    async def is_waiting(self, run: RunKey, ordinal: int) -> bool:
+        """Whether a task stands in its lanes."""
+
+    async def expired(self, run: RunKey) -> tuple[list[str], list[str]]:
+        """Prompt and training leases whose deadline has passed."""
+
+    async def state(self, run: RunKey) -> RaceState:
+        """Counters and lanes."""
+
+    async def markers(self, run_ids: Sequence[str]) -> list[tuple[int, int] | None]:
+        """(epoch, announced version) of each run as Redis holds it; None if it holds none."""
+
+    async def wipe(self, run_id: str) -> None:
+        """Forget everything of a run."""
+
+    async def load(
+        self, run: RunKey, ordinals: Sequence[int], records: Sequence[bytes], scores: Sequence[bytes]
+    ) -> None:
+        """Add waiting tasks while a run is being rebuilt; `scores` are packed float64, 0 = absent."""
+
+    async def open(
+        self,
+        run: RunKey,
+        limits: RaceLimits,
+        announced: Announced,
+        *,
+        shares: Sequence[float],
+        totals: Sequence[int],
+    ) -> None:
+        """Declare a loaded run ready at its epoch."""
+
+    async def read_log(self, run: RunKey, count: int) -> list[LoggedDecision]:
+        """Oldest decisions not yet drained."""
+
+    async def trim_log(self, run: RunKey, last: str) -> None:
+        """Forget decisions up to and including `last`."""
+
+    async def ping(self) -> str:
+        """Server name and version; for readiness."""
+
+    def bells(self) -> AsyncIterator[str]:
+        """Run ids whose slots or queues changed, as they change."""

@@ -1,0 +1,1 @@
+"""Adapters of the ports: PostgreSQL (the truth) and Redis (races, leases, cargo)."""

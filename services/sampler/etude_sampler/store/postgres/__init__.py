@@ -1,0 +1,1 @@
+"""Datasets, runs, the ledger and statistics in PostgreSQL."""

@@ -1,0 +1,183 @@
+"""The tables, declared once; migrations and queries are written against these.
+
+Arrays of doubles (`mean`, `m`, ...) are little-endian float64 in `bytea`: bit-exact and unnestable.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+    }
+)
+
+_NOW = sa.text("now()")
+
+
+def _created() -> sa.Column[object]:
+    return sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_NOW)
+
+
+apply_sequence = sa.Sequence("apply_seq", metadata=metadata)
+"""Order of application; allotted in the report's transaction, so it rises along each task."""
+
+datasets = sa.Table(
+    "datasets",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("num_tasks", sa.Integer, nullable=False, server_default="0"),
+    _created(),
+)
+
+tasks = sa.Table(
+    "tasks",
+    metadata,
+    sa.Column("dataset_id", sa.Text, sa.ForeignKey("datasets.id"), primary_key=True),
+    sa.Column("ordinal", sa.Integer, primary_key=True),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("split", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("subtasks", ARRAY(sa.Text), nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("dataset_id", "id"),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("dataset_id", sa.Text, sa.ForeignKey("datasets.id"), nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("spec", JSONB, nullable=False),
+    sa.Column("resolved", JSONB, nullable=False),
+    sa.Column("secret", sa.LargeBinary, nullable=False),
+    sa.Column("num_tasks", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("revision", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("policy_version", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("weights_uri", sa.Text),
+    sa.Column("trainer_fence", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("folded_seq", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("allocator_state", sa.Text, nullable=False),
+    sa.Column("totals", JSONB, nullable=False),
+    _created(),
+)
+
+ledger = sa.Table(
+    "ledger",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("apply_seq", sa.BigInteger, primary_key=True),
+    sa.Column("lease_id", sa.Text, nullable=False),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("verdict", sa.Text, nullable=False),
+    sa.Column("gate", sa.Text, nullable=False),
+    sa.Column("policy_version", sa.Integer, nullable=False),
+    sa.Column("min_version", sa.Integer, nullable=False),
+    sa.Column("lane", sa.SmallInteger, nullable=False),
+    sa.Column("slot_probability", sa.Float(53), nullable=False),
+    sa.Column("num_waiting", sa.Integer, nullable=False),
+    sa.Column("num_valid", sa.Integer, nullable=False),
+    sa.Column("num_success", sa.Integer, nullable=False),
+    sa.Column("reward_mean", sa.Float(53), nullable=False),
+    sa.Column("reward_var", sa.Float(53), nullable=False),
+    sa.Column("num_tokens", sa.BigInteger, nullable=False),
+    sa.Column("mean", sa.LargeBinary, nullable=False),
+    sa.Column("prev", sa.LargeBinary, nullable=False),
+    sa.Column("new", sa.LargeBinary, nullable=False),
+    sa.Column("outcomes", JSONB, nullable=False),
+    _created(),
+    sa.UniqueConstraint("run_id", "lease_id", "ordinal", "kind", "level", "number"),
+    sa.Index(None, "run_id", "ordinal", "apply_seq"),
+)
+
+task_statistics = sa.Table(
+    "task_statistics",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("ordinal", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("level", sa.Integer, primary_key=True),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("s", sa.Float(53), nullable=False),
+    sa.Column("f", sa.Float(53), nullable=False),
+    sa.Column("ema", sa.Float(53), nullable=False),
+    sa.Column("z_easy", sa.Integer, nullable=False),
+    sa.Column("z_hard", sa.Integer, nullable=False),
+    sa.Column("abs_a", sa.Float(53), nullable=False),
+    sa.Column("reward_mean", sa.Float(53), nullable=False),
+    sa.Column("reward_var", sa.Float(53), nullable=False),
+    sa.Column("full_visits", sa.Integer, nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("last_version", sa.Integer, nullable=False),
+    sa.Column("m", sa.LargeBinary, nullable=False),
+    sa.Column("v", sa.LargeBinary, nullable=False),
+    sa.Index(None, "run_id", "last_version"),
+)
+
+receipts = sa.Table(
+    "receipts",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("body_hash", sa.Text, nullable=False),
+    sa.Column("response", sa.LargeBinary, nullable=False),
+    _created(),
+)
+
+policy_versions = sa.Table(
+    "policy_versions",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("weights_uri", sa.Text),
+    sa.Column("summary", JSONB, nullable=False),
+    _created(),
+)
+
+predictions = sa.Table(
+    "predictions",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("ordinal", sa.Integer, primary_key=True),
+    sa.Column("value", sa.Float(53), nullable=False),
+    sa.Column("policy_version", sa.Integer, nullable=False),
+)
+
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.Integer, primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("lease_id", sa.Text, nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("policy_version", sa.Integer),
+    sa.Column("num_waiting", sa.Integer),
+    sa.Column("tasks", sa.Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+)
+
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("body_hash", sa.Text, nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("response", sa.LargeBinary),
+    _created(),
+)

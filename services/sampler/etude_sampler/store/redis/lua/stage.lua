@@ -1,0 +1,33 @@
+-- Puts a group's trajectories under its lease; evicts the stalest ready groups if bytes run out.
+-- KEYS[1] meta hash run-wide counters
+-- KEYS[2] cargo hash group id -> trajectories
+-- KEYS[3] ready zset group id by staleness
+-- KEYS[4] groups hash group id -> manifest entry
+-- ARGV[1] epoch
+-- ARGV[2] group_id
+-- ARGV[3] body
+-- Returns {ok}, {evicted} (no room even so: the body is not kept) or {epoch}
+local meta, cargo, ready, groups = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local epoch, group_id, body = ARGV[1], ARGV[2], ARGV[3]
+local m = redis.call('HMGET', meta, 'epoch', 'cargo_bytes', 'cargo_cap')
+if m[1] ~= epoch then return {'epoch'} end
+local bytes, cap = tonumber(m[2]), tonumber(m[3])
+bytes = bytes + #body - redis.call('HSTRLEN', cargo, group_id)
+redis.call('HSET', cargo, group_id, body)
+for _ = 1, 64 do
+  if bytes <= cap then break end
+  local stalest = redis.call('ZPOPMIN', ready)[1]
+  if not stalest then break end
+  bytes = bytes - redis.call('HSTRLEN', cargo, stalest)
+  redis.call('HDEL', cargo, stalest)
+  redis.call('HDEL', groups, stalest)
+  redis.call('HINCRBY', meta, 'n_ready', -1)
+  redis.call('HINCRBY', meta, 'n_evicted', 1)
+end
+local status = 'ok'
+if bytes > cap then
+  bytes, status = bytes - #body, 'evicted'
+  redis.call('HDEL', cargo, group_id)
+end
+redis.call('HSET', meta, 'cargo_bytes', string.format('%.0f', bytes))
+return {status}

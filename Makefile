@@ -1,3 +1,99 @@
+# Etude's commands. `make help` lists them; each builds what it needs first.
+
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-setup:
+PY := .venv/bin/python
+# Processes of the test run; each has its own PostgreSQL, Valkey and Redis.
+JOBS ?= 2
+# More arguments for pytest, as in: make test ARGS="-k lease -x"
+ARGS ?=
+# The demo: POLICY (small or tiny), ENGINE (transformers or vllm), MINUTES at most.
+POLICY ?= small
+ENGINE ?= transformers
+MINUTES ?= 10
+
+SOURCES := proto services requirements tests $(patsubst %/,%,$(dir $(wildcard deploy/*/*.py)))
+DOCKERFILES := $(wildcard deploy/images/*Dockerfile* deploy/images/*/Dockerfile*)
+STAGES := setup check contract-check test test-vllm
+
+# One thread a test process: two processes already fill two cores.
+test test-vllm: export OMP_NUM_THREADS = 1
+demo: export POLICY := $(POLICY)
+demo: export ENGINE := $(ENGINE)
+demo: export MINUTES := $(MINUTES)
+
+.PHONY: help setup setup-vllm lock check format types imports sizes images \
+	contract contract-check test test-vllm bench demo ci clean
+.DEFAULT_GOAL := help
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## Build .venv: all services' commands, tests, lint (no-op when current)
 	@$(PYTHON) requirements/install.py dev
+
+setup-vllm:  ## Build .venv-vllm: real vLLM on CPU
+	@$(PYTHON) requirements/install.py vllm
+
+lock: setup  ## Resolve requirements/*.in anew into pinned, hashed files
+	cd requirements && for name in dev sampler rollout trainer vllm bfcl; do \
+	  case $$name in dev|vllm) extra="" ;; bfcl) extra="--no-deps" ;; *) extra="-c dev.txt" ;; esac; \
+	  ../.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-header --excludes excludes.txt $$extra $$name.in -o $$name.txt || exit 1; \
+	done
+
+check: setup  ## Format, lint, types, import rules, sizes, images
+	@$(MAKE) --no-print-directory format types imports sizes images
+
+format:
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+types:
+	$(PY) -m mypy $(SOURCES)
+
+imports:
+	.venv/bin/lint-imports
+
+sizes:
+	$(PY) -m pytest -q --durations=0 tests/architecture/test_sizes.py
+
+images:
+	$(if $(DOCKERFILES),.venv/bin/hadolint $(DOCKERFILES),@echo "no Dockerfiles")
+	$(if $(wildcard docker-compose.yml),.venv/bin/docker-compose --env-file .env.example config -q)
+
+contract: setup  ## Rewrite OpenAPI, .env.example and the generated docs
+	$(PY) proto/generate.py
+
+contract-check: contract  ## The same, and fail if that changed a file
+	@changed=$$(git status --porcelain -- proto docs .env.example); \
+	  if [ -n "$$changed" ]; then \
+	    echo "The contract has drifted; run make contract and commit:"; echo "$$changed"; \
+	    git --no-pager diff --stat -- proto docs .env.example; exit 1; \
+	  fi
+
+test: setup  ## Unit, integration, contract, architecture, end to end; real servers
+	$(PY) -m pytest -m "not vllm and not bench" -n $(JOBS) --junitxml=.reports/test.xml $(ARGS)
+
+test-vllm: setup setup-vllm  ## The end-to-end test and weight updates on real vLLM
+	$(PY) -m pytest -m vllm --junitxml=.reports/test-vllm.xml $(ARGS)
+
+bench: setup  ## The figures of docs/benchmarks.md
+	$(PY) -m pytest -m bench -s tests/bench $(ARGS)
+
+demo: setup  ## The whole loop on real tasks, at most MINUTES; POLICY=tiny, ENGINE=vllm
+	$(if $(filter vllm,$(ENGINE)),@$(MAKE) --no-print-directory setup-vllm)
+	@$(PY) deploy/local/demo.py
+
+ci:  ## Everything that .ci/run runs, with the time of each stage
+	@rm -rf .reports && mkdir -p .reports
+	@for stage in $(STAGES); do \
+	  echo "=== $$stage"; began=$$(date +%s); \
+	  $(MAKE) --no-print-directory $$stage || { echo "=== $$stage FAILED"; exit 1; }; \
+	  echo "$$stage $$(($$(date +%s) - began)) s" | tee -a .reports/stages.txt; \
+	done
+
+clean:  ## Remove environments, caches and reports; run data in .etude stays
+	rm -rf .venv .venv-vllm .reports .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	  .import_linter_cache
+	find proto services tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf proto/*.egg-info services/*/*.egg-info proto/build services/*/build

@@ -1,0 +1,1 @@
+"""Allocators: mastery -> slots per lane. One file a part."""

@@ -1,0 +1,1 @@
+"""Gates: whether a finished group may be trained on. One file a part."""

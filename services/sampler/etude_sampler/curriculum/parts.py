@@ -1,0 +1,121 @@
+"""What the parts of a curriculum are: Protocols, their configs, and the table that names them.
+
+One file a part lies in `weighers/`, `allocators/`, `gates/`; `table` lists the built-ins and merges
+installed ones. A config is a frozen, validated value that builds its part.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from etude_sampler.statistics import Bools, Floats, GroupSummary, TaskStatistics
+
+from .state import AllocatorState, FoldInput, SubtaskNumbers
+
+
+class Weigher(Protocol):
+    """Statistics -> weight of a task in its lanes. Pure; holds knobs only."""
+
+    @property
+    def refresh_ages(self) -> tuple[int, ...]:
+        """Ages in policy versions at which a weight changes without a report, ascending."""
+
+    def weights(self, stats: TaskStatistics, active_NK: Bools, *, version: int) -> Floats:
+        """Weights [N, K] at policy version `version`: 0 where inactive, positive elsewhere."""
+
+    def explain(self, stats_row: TaskStatistics, k: int, version: int) -> str:
+        """Why the one task of `stats_row` has its weight in component lane `k`, in one line."""
+
+
+class Allocator(Protocol):
+    """Mastery -> slots per lane. Pure; the state is passed in and out."""
+
+    def initial(self, num_subtasks: int) -> AllocatorState:
+        """State before the first fold."""
+
+    def fold(self, state: AllocatorState, folded: FoldInput) -> AllocatorState:
+        """State after the groups of one policy version."""
+
+    def shares(self, state: AllocatorState) -> Floats:
+        """Shares [1 + K] of the slots in lane order; they sum to 1."""
+
+    def component_weights(self, state: AllocatorState) -> Floats:
+        """Weights [K] of the reward components; they sum to K."""
+
+    def view(self, state: AllocatorState) -> list[SubtaskNumbers]:
+        """What is known of each sub-task, in lane order."""
+
+
+class Gate(Protocol):
+    """Whether a finished group may be trained on. Pure."""
+
+    def admit(self, summary: GroupSummary) -> Bools:
+        """[N] verdicts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a part may know of the run when it is built."""
+
+    subtasks: tuple[str, ...]
+    """Component lanes, in order."""
+    control_share: float
+    """Share of the slots of lane `uniform`."""
+    prerequisites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Sub-task -> all sub-tasks that should be mastered first, direct and indirect."""
+
+
+class PartConfig(BaseModel):
+    """Knobs of a part. The first line of a class's docstring is its summary for users."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+    name: ClassVar[str]
+    """Name in the table of parts."""
+
+    def filled(self, context: Context) -> Self:
+        """The same config with every default that depends on the run written out."""
+        return self
+
+
+class WeigherConfig(PartConfig):
+    """Base of the weighers' knobs."""
+
+    @abstractmethod
+    def build(self, context: Context) -> Weigher:
+        """The weigher; raises `KnobFault` if a knob contradicts the run."""
+
+
+class AllocatorConfig(PartConfig):
+    """Base of the allocators' knobs."""
+
+    @abstractmethod
+    def build(self, context: Context) -> Allocator:
+        """The allocator; raises `KnobFault` if a knob contradicts the run."""
+
+
+class GateConfig(PartConfig):
+    """Base of the gates' knobs."""
+
+    @abstractmethod
+    def build(self, context: Context) -> Gate:
+        """The gate; raises `KnobFault` if a knob contradicts the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartTable:
+    """The parts that a config may name, by kind and name."""
+
+    weighers: Mapping[str, type[WeigherConfig]]
+    allocators: Mapping[str, type[AllocatorConfig]]
+    gates: Mapping[str, type[GateConfig]]

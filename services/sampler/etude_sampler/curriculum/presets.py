@@ -1,0 +1,108 @@
+"""Presets: named choices of the parts of a curriculum (algorithms.md 3.7).
+
+Neighbours: `resolve` fills a run's config from them; the parts are named in `table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from pydantic import JsonValue
+
+Knobs = Mapping[str, JsonValue]
+_NO_KNOBS: Knobs = MappingProxyType({})
+
+COMPONENTS = ("format", "tool_name", "param_name", "param_value")
+"""ToolRL's reward components, in lane order (section 3.1)."""
+CHAIN: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "tool_name": ("format",),
+        "param_name": ("tool_name",),
+        "param_value": ("param_name",),
+    }
+)
+"""format -> tool_name -> param_name -> param_value (section 3.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A part by name, with knobs that differ from its defaults."""
+
+    name: str
+    knobs: Knobs = field(default_factory=lambda: _NO_KNOBS)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One choice of each part."""
+
+    summary: str
+    """One line for `etude strategies`."""
+    weigher: Choice
+    allocator: Choice
+    gate: Choice = field(default_factory=lambda: Choice("zero_variance"))
+    control_share: float = 0.1
+    prerequisites: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: CHAIN)
+
+
+_RDS, _UNIFORM = Choice("rds"), Choice("uniform")
+_TDCL, _FIXED = Choice("tdcl"), Choice("fixed")
+_TRACK_ONLY = Choice("tdcl", {"adapt": False})
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "uniform": Preset(
+            "every waiting task alike; mastery is tracked, nothing acts on it",
+            weigher=_UNIFORM,
+            allocator=_FIXED,
+            control_share=1.0,
+        ),
+        "dscl": Preset(
+            "reward-based weights (RDS) and mastery-based slots (TDCL)",
+            weigher=_RDS,
+            allocator=_TDCL,
+        ),
+        "dscl_rds_only": Preset(
+            "ablation of dscl: weights move, slots and component weights do not",
+            weigher=_RDS,
+            allocator=_TRACK_ONLY,
+        ),
+        "dscl_tdcl_only": Preset(
+            "ablation of dscl: slots and component weights move, task weights are 1",
+            weigher=_UNIFORM,
+            allocator=_TDCL,
+        ),
+        "dscl_scalar": Preset(
+            "ablation of dscl: weights from the scalar reward instead of its components",
+            weigher=Choice("rds_scalar"),
+            allocator=_TDCL,
+        ),
+        "dscl_no_prerequisites": Preset(
+            "ablation of dscl: no prerequisites between sub-tasks",
+            weigher=_RDS,
+            allocator=_TDCL,
+            prerequisites=MappingProxyType({}),
+        ),
+        "dscl_no_iota": Preset(
+            "ablation of dscl: mastery from all groups alike, without importance",
+            weigher=_RDS,
+            allocator=Choice("tdcl", {"iota": False}),
+        ),
+        "gate_only": Preset(
+            "ablation: uniform draws, and only the zero-variance gate",
+            weigher=_UNIFORM,
+            allocator=_FIXED,
+            control_share=1.0,
+        ),
+        "ungated": Preset(
+            "ablation: uniform draws without any gate",
+            weigher=_UNIFORM,
+            allocator=_FIXED,
+            gate=Choice("none"),
+            control_share=1.0,
+        ),
+    }
+)
+"""All presets by name."""

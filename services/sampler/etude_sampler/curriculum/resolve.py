@@ -1,0 +1,217 @@
+"""From a run's curriculum config to the curriculum that it follows.
+
+`resolve` validates and fills in every default, once, when the run is created; `build` makes the
+parts from the stored result. Neighbours: `presets`, `table`; the service calls both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from etude_proto.v1.curriculum import CurriculumConfig, Part, ResolvedCurriculum, ResolvedPart
+from etude_sampler.statistics import EstimatorConstants
+
+from .faults import ConfigFault, KnobFault, pointer
+from .parts import Allocator, Context, Gate, PartConfig, Weigher
+from .prerequisites import ancestors, find_cycle, restrict
+from .presets import COMPONENTS, PRESETS, Choice, Preset
+from .table import part_table
+
+UNIFORM = "uniform"
+"""Name of lane 0: every waiting task at weight 1, the floor and the control arm."""
+MAX_SUBTASKS = 32
+"""Most component lanes of a run."""
+
+ConfigT = TypeVar("ConfigT", bound=PartConfig)
+PartT = TypeVar("PartT")
+NamedT = TypeVar("NamedT")
+
+
+@dataclass(frozen=True, slots=True)
+class Curriculum:
+    """The parts that a run follows, ready to use; immutable."""
+
+    weigher: Weigher
+    allocator: Allocator
+    gate: Gate
+    estimator: EstimatorConstants
+    subtasks: tuple[str, ...]
+    """Component lanes, in order."""
+    lanes: tuple[str, ...]
+    """`uniform`, then the component lanes."""
+
+
+def resolve(config: CurriculumConfig, *, dataset_subtasks: Sequence[str]) -> ResolvedCurriculum:
+    """Fill in and check a run's curriculum.
+
+    Args:
+        config: as the client sent it.
+        dataset_subtasks: sub-tasks that the run's tasks exercise, each once, in stable order.
+
+    Raises:
+        ConfigFault: names the field; see the class.
+    """
+    preset = _named(PRESETS, config.preset, where=("preset",), what="preset")
+    subtasks = _subtasks(config, list(dataset_subtasks))
+    prerequisites = _prerequisites(config, preset, subtasks)
+    share = preset.control_share if config.control_share is None else config.control_share
+    context = _context(subtasks, prerequisites, control_share=share)
+    table = part_table()
+    weigher = _choose(table.weighers, config.weigher, preset.weigher, kind="weigher")
+    allocator = _choose(table.allocators, config.allocator, preset.allocator, kind="allocator")
+    gate = _choose(table.gates, config.gate, preset.gate, kind="gate")
+    resolved = ResolvedCurriculum(
+        preset=config.preset,
+        weigher=_resolved(weigher, context, kind="weigher"),
+        allocator=_resolved(allocator, context, kind="allocator"),
+        gate=_resolved(gate, context, kind="gate"),
+        subtasks=subtasks,
+        prerequisites=prerequisites,
+        control_share=share,
+        lanes=[UNIFORM, *subtasks],
+    )
+    build(resolved)
+    return resolved
+
+
+def build(resolved: ResolvedCurriculum) -> Curriculum:
+    """The parts of a resolved curriculum.
+
+    Raises:
+        ConfigFault: a part is not installed here, or a knob contradicts the run.
+    """
+    context = _context(
+        resolved.subtasks, resolved.prerequisites, control_share=resolved.control_share
+    )
+    table = part_table()
+    weigher = _configured(table.weighers, resolved.weigher, kind="weigher")
+    allocator = _configured(table.allocators, resolved.allocator, kind="allocator")
+    gate = _configured(table.gates, resolved.gate, kind="gate")
+    return Curriculum(
+        weigher=_checked(weigher.build, context, kind="weigher"),
+        allocator=_checked(allocator.build, context, kind="allocator"),
+        gate=_checked(gate.build, context, kind="gate"),
+        estimator=EstimatorConstants(),
+        subtasks=context.subtasks,
+        lanes=(UNIFORM, *context.subtasks),
+    )
+
+
+def _context(
+    subtasks: Sequence[str],
+    prerequisites: Mapping[str, Sequence[str]],
+    *,
+    control_share: float,
+) -> Context:
+    """What the parts may know: every sub-task with all its prerequisites, in lane order."""
+    before = {name: ancestors(prerequisites, name) for name in subtasks}
+    return Context(
+        subtasks=tuple(subtasks),
+        control_share=control_share,
+        prerequisites={
+            name: tuple(other for other in subtasks if other in before[name]) for name in subtasks
+        },
+    )
+
+
+def _subtasks(config: CurriculumConfig, available: list[str]) -> list[str]:
+    """Component lanes: as configured, or ToolRL's that the tasks have, then their others."""
+    if config.subtasks is None:
+        known = [name for name in COMPONENTS if name in available]
+        subtasks = known + [name for name in available if name not in COMPONENTS]
+        if len(subtasks) > MAX_SUBTASKS:
+            raise _fault(
+                ("subtasks",),
+                f"the tasks name {len(subtasks)} sub-tasks; list the at most {MAX_SUBTASKS} to use",
+            )
+    else:
+        subtasks = list(config.subtasks)
+    for place, name in enumerate(subtasks):
+        where = ("subtasks", place)
+        if name == UNIFORM:
+            raise _fault(where, f"the lane name {UNIFORM!r} is reserved")
+        if name in subtasks[:place]:
+            raise _fault(where, f"{name!r} is listed twice")
+        if name not in available:
+            raise _fault(where, f"no task has the sub-task {name!r}; known: {_list(available)}")
+    return subtasks
+
+
+def _prerequisites(
+    config: CurriculumConfig, preset: Preset, subtasks: list[str]
+) -> dict[str, list[str]]:
+    """Direct prerequisites among the run's sub-tasks."""
+    if config.prerequisites is None:
+        return restrict(preset.prerequisites, subtasks)
+    for name, links in config.prerequisites.items():
+        if name not in subtasks:
+            detail = f"{name!r} is no sub-task of this run: {_list(subtasks)}"
+            raise _fault(("prerequisites", name), detail)
+        for place, before in enumerate(links):
+            if before not in subtasks:
+                detail = f"{before!r} is no sub-task of this run: {_list(subtasks)}"
+                raise _fault(("prerequisites", name, place), detail)
+    if cycle := find_cycle(config.prerequisites):
+        raise _fault(("prerequisites", cycle[0]), f"a cycle: {' -> '.join(cycle)}")
+    return {name: list(dict.fromkeys(links)) for name, links in config.prerequisites.items()}
+
+
+def _choose(
+    parts: Mapping[str, type[ConfigT]], part: Part | None, default: Choice, *, kind: str
+) -> ConfigT:
+    """The part that the config names, or else the preset's, with validated knobs."""
+    chosen = default if part is None else part
+    config = _named(parts, chosen.name, where=(kind, "name"), what=kind)
+    return _validated(config, chosen.knobs, kind=kind)
+
+
+def _configured(parts: Mapping[str, type[ConfigT]], part: ResolvedPart, *, kind: str) -> ConfigT:
+    config = _named(parts, part.name, where=(kind, "name"), what=kind)
+    return _validated(config, part.knobs, kind=kind)
+
+
+def _validated(config: type[ConfigT], knobs: Mapping[str, object], *, kind: str) -> ConfigT:
+    """Knobs as the part's config; JSON rules, so that "0.02" is no number."""
+    try:
+        return config.model_validate_json(json.dumps(dict(knobs)))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        detail = first["msg"]
+        if first["type"] == "extra_forbidden":
+            detail = f"unknown knob; known: {_list(config.model_fields)}"
+        raise _fault((kind, "knobs", *first["loc"]), detail) from error
+
+
+def _checked(make: Callable[[Context], PartT], context: Context, *, kind: str) -> PartT:
+    """What a part makes of the run; its complaint names the knob."""
+    try:
+        return make(context)
+    except KnobFault as error:
+        raise _fault((kind, "knobs", *error.path), error.detail) from error
+
+
+def _resolved(config: PartConfig, context: Context, *, kind: str) -> ResolvedPart:
+    """The part with every knob filled in, as stored with the run."""
+    filled = _checked(config.filled, context, kind=kind)
+    return ResolvedPart(name=config.name, knobs=filled.model_dump(mode="json"))
+
+
+def _named(
+    table: Mapping[str, NamedT], name: str, *, where: tuple[str | int, ...], what: str
+) -> NamedT:
+    if name not in table:
+        raise _fault(where, f"unknown {what} {name!r}; known: {_list(table)}")
+    return table[name]
+
+
+def _fault(where: tuple[str | int, ...], detail: str) -> ConfigFault:
+    return ConfigFault(pointer("curriculum", *where), detail)
+
+
+def _list(names: Sequence[str] | Mapping[str, object]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,117 @@
+"""State of an allocator, what it folds, and what it shows.
+
+Neighbours: `mastery` and the allocators compute it, the store keeps it as JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from etude_sampler.statistics.arrays import Bools, Floats
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatorState:
+    """Mastery and component weights of K sub-tasks, in lane order (algorithms.md 3.4)."""
+
+    S_K: tuple[float, ...]
+    """Sum of the stored component EMAs over the tasks served with the component."""
+    n_K: tuple[int, ...]
+    """Number of these tasks."""
+    M_K: tuple[float, ...]
+    """Mastery; nan before the first fold with the component."""
+    w_K: tuple[float, ...]
+    """Component weights, summing to K."""
+    se_K: tuple[float, ...]
+    """Standard error of the last estimate; nan before, or from a single group."""
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """As JSON values; nan becomes null, and every other number keeps its bits."""
+        return {
+            "S_K": list(self.S_K),
+            "n_K": list(self.n_K),
+            "M_K": [_or_null(value) for value in self.M_K],
+            "w_K": list(self.w_K),
+            "se_K": [_or_null(value) for value in self.se_K],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, JsonValue]) -> AllocatorState:
+        """The state that `to_json` wrote.
+
+        Raises:
+            ValueError: a field is missing, of the wrong type, or of another length.
+        """
+        num = len(_list(data, "n_K"))
+        columns = {name: _list(data, name) for name in ("S_K", "n_K", "M_K", "w_K", "se_K")}
+        if any(len(column) != num for column in columns.values()):
+            raise ValueError("the fields of an allocator state differ in length")
+        return cls(
+            S_K=tuple(_number(value) for value in columns["S_K"]),
+            n_K=tuple(int(_number(value)) for value in columns["n_K"]),
+            M_K=tuple(_number(value) for value in columns["M_K"]),
+            w_K=tuple(_number(value) for value in columns["w_K"]),
+            se_K=tuple(_number(value) for value in columns["se_K"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldInput:
+    """Applied un-scaffolded groups of one policy version, N rows in apply order."""
+
+    mean_NK: Floats
+    """The group's component means; nan where inactive."""
+    prev_NK: Floats
+    """Stored EMA before the group (the group's own mean on a first visit); nan where inactive."""
+    new_NK: Floats
+    """Stored EMA after the group; nan where inactive."""
+    first_NK: Bools
+    """First visit of the task for the component."""
+    iota_N: Floats
+    """Importance of the group: `importance(p, num_waiting)`."""
+    is_control_N: Bools
+    """Drawn by a slot of lane `uniform`."""
+    num_acked_batches: int
+    """Training batches acked so far, the one that made this version included."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskNumbers:
+    """What an allocator knows of one sub-task."""
+
+    name: str
+    mastery: float | None
+    """None before the first fold."""
+    standard_error: float | None
+    """Of the last estimate; None before, or from a single group."""
+    threshold: float
+    """Mastery at which the sub-task counts as mastered, tau."""
+    prerequisite_factor: float
+    """How far its prerequisites are mastered, in [0, 1]."""
+    deficit: float
+    """z: what is missing to the threshold, times the factor, in [0, 1]."""
+    component_weight: float
+    num_tasks_seen: int
+
+
+def _or_null(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _list(data: Mapping[str, JsonValue], name: str) -> list[JsonValue]:
+    value = data.get(name)
+    if not isinstance(value, list):
+        raise ValueError(f"{name} of an allocator state must be a list")
+    return value
+
+
+def _number(value: JsonValue) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} in an allocator state is not a number")
+    return float(value)

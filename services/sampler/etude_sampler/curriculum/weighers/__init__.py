@@ -1,0 +1,1 @@
+"""Weighers: statistics -> weight of a task in a lane. One file a part."""

@@ -1,0 +1,64 @@
+"""Fixtures for all tests: real servers (see `support.servers`), a database for each test.
+
+Each process of the test run has its own servers, started when a test first asks for them. Redis is
+never flushed: a test uses a run id of its own, and so may run beside any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from etude_sampler.embedded import PostgresServer, RunningServer
+from support.servers import Servers
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """The servers of this test process; each starts on first use."""
+    pool = Servers()
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+@pytest.fixture(scope="session")
+def postgres(servers: Servers) -> PostgresServer:
+    """PostgreSQL without disk syncs; databases come from `database_url`."""
+    return servers.postgres
+
+
+@pytest.fixture(scope="session")
+def valkey(servers: Servers) -> RunningServer:
+    """Valkey without persistence, shared by all tests of this process."""
+    return servers.valkey
+
+
+@pytest.fixture(scope="session")
+def redis(servers: Servers) -> RunningServer:
+    """Redis without persistence, shared by all tests of this process."""
+    return servers.redis
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def redis_server(request: pytest.FixtureRequest) -> RunningServer:
+    """Each of the two servers in turn, for what must hold on both."""
+    server = request.getfixturevalue(request.param)
+    assert isinstance(server, RunningServer)
+    return server
+
+
+@pytest.fixture
+def database_url(servers: Servers) -> Iterator[str]:
+    """URL (SQLAlchemy, asyncpg) of a migrated, empty database of this test's own."""
+    with servers.database() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(servers: Servers) -> Iterator[str]:
+    """URL (SQLAlchemy, asyncpg) of a database without tables, for tests of migrations."""
+    with servers.database(migrated=False) as url:
+        yield url

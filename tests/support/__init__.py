@@ -1,0 +1,1 @@
+"""What the tests share: real servers, task factories, waiting, the fault proxy."""

@@ -1,0 +1,177 @@
+"""BFCL (the `bfcl-eval` package's data) as tasks.
+
+BFCL is an evaluation set: every task says so in its metadata, and a fixed share is held out, so
+that what was never trained on can be told apart. Figures of a model that trained on the rest must
+not be compared with published ones. Row format: platform.md 6; gold: algorithms.md 9.2.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from etude_proto.v1 import TaskCreate
+
+from .argument_types import to_json_schema
+from .files import count_rows, json_lines
+from .finishing import finished
+from .rows import DatasetUnusable, JsonObject, RowRefused, RowStream, checked, converted, pointer_to
+from .split import DEFAULT_HELD_OUT_SHARE
+from .strict_json import kind_of
+
+PACKAGE = "bfcl_eval"
+INSTALL = "pip install --no-deps bfcl-eval==2026.3.23"
+
+
+class Category(StrEnum):
+    """The single-turn categories that are imported; the value is the file's and the id's part."""
+
+    SIMPLE_PYTHON = "simple_python"
+    """One tool on offer, one call."""
+    MULTIPLE = "multiple"
+    """Several tools on offer, one call."""
+    PARALLEL = "parallel"
+    """One tool on offer, several calls."""
+    PARALLEL_MULTIPLE = "parallel_multiple"
+    """Several tools on offer, several calls."""
+    LIVE_SIMPLE = "live_simple"
+    """As `simple_python`, contributed by users."""
+    LIVE_MULTIPLE = "live_multiple"
+    """As `multiple`, contributed by users."""
+    IRRELEVANCE = "irrelevance"
+    """No tool fits: the gold is an answer without a call."""
+    LIVE_IRRELEVANCE = "live_irrelevance"
+    """As `irrelevance`, contributed by users."""
+
+    @property
+    def has_gold_calls(self) -> bool:
+        """Whether the category has a file of possible answers."""
+        return self not in {Category.IRRELEVANCE, Category.LIVE_IRRELEVANCE}
+
+
+_MOVED = {
+    "/messages": "/question/0",
+    "/tools": "/function",
+    "/reference/calls": "/ground_truth",
+    "/reference": "/ground_truth",
+    "/metadata/bfcl_id": "/id",
+}
+_GOLD_MISSING = "no row with this id in the file of possible answers"
+
+
+def installed_data() -> Path:
+    """Folder of the data in the installed package, found without importing it.
+
+    Raises:
+        DatasetUnusable: not installed; the message says how to install it.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        data = Path(folder) / "data"
+        if data.is_dir():
+            return data
+    raise DatasetUnusable(f"BFCL's data is not installed; get it with: {INSTALL}")
+
+
+def bfcl_rows(
+    data: Path,
+    categories: Sequence[Category] = tuple(Category),
+    *,
+    held_out_share: float = DEFAULT_HELD_OUT_SHARE,
+) -> RowStream:
+    """Tasks of the categories, in the order given; `origin` is the file of questions.
+
+    Raises:
+        DatasetUnusable: at the step that reaches a file which cannot be read.
+    """
+    for category in categories:
+        questions = _questions(data, category)
+        convert = partial(
+            bfcl_task,
+            category=category,
+            gold=dict(_gold(data, category)) if category.has_gold_calls else None,
+            held_out_share=held_out_share,
+        )
+        yield from converted(json_lines(questions), convert, origin=questions.name)
+
+
+def count_bfcl_rows(data: Path, categories: Sequence[Category]) -> int:
+    """Rows of the categories, for a progress bar.
+
+    Raises:
+        DatasetUnusable: a file cannot be read.
+    """
+    return sum(count_rows(_questions(data, category)) for category in categories)
+
+
+def bfcl_task(
+    row: JsonObject,
+    *,
+    category: Category,
+    gold: dict[str, JsonValue] | None,
+    held_out_share: float = DEFAULT_HELD_OUT_SHARE,
+) -> TaskCreate:
+    """One row of questions as a task; `gold` maps ids to `ground_truth`, None without calls.
+
+    Raises:
+        RowRefused: with a pointer into the row (`/ground_truth` points into the answer's row).
+    """
+    bfcl_id = row.get("id")
+    if not isinstance(bfcl_id, str):
+        raise RowRefused("/id", f"expected a string, found {kind_of(bfcl_id)}")
+    if gold is not None and bfcl_id not in gold:
+        raise RowRefused("/id", _GOLD_MISSING)
+    reference: JsonObject = (
+        {"kind": "response"} if gold is None else {"kind": "bfcl", "calls": gold[bfcl_id]}
+    )
+    task = checked(
+        TaskCreate,
+        {
+            "messages": _only_turn(row.get("question")),
+            "tools": _tools(row.get("function")),
+            "reference": reference,
+            "source": f"bfcl/{category}",
+            "metadata": {"bfcl_id": bfcl_id, "category": category, "evaluation_set": "bfcl_v4"},
+        },
+        _MOVED,
+    )
+    return finished(task, held_out_share, moved=_MOVED)
+
+
+def _only_turn(question: JsonValue) -> JsonValue:
+    if not isinstance(question, list) or not question:
+        raise RowRefused("/question", "expected a list of turns")
+    if len(question) > 1:
+        raise RowRefused("/question", f"expected one turn, found {len(question)}")
+    return question[0]
+
+
+def _tools(functions: JsonValue) -> list[JsonValue]:
+    if not isinstance(functions, list):
+        raise RowRefused("/function", f"expected an array, found {kind_of(functions)}")
+    tools: list[JsonValue] = []
+    for index, function in enumerate(functions):
+        if not isinstance(function, dict):
+            place = pointer_to("function", index)
+            raise RowRefused(place, f"expected an object, found {kind_of(function)}")
+        parameters = function.get("parameters")
+        if isinstance(parameters, dict):
+            function = {**function, "parameters": to_json_schema(parameters)}
+        tools.append(function)
+    return tools
+
+
+def _questions(data: Path, category: Category) -> Path:
+    return data / f"BFCL_v4_{category}.json"
+
+
+def _gold(data: Path, category: Category) -> Iterator[tuple[str, JsonValue]]:
+    """Ids and gold of a file of possible answers; a bad row leaves its question without gold."""
+    for _, row in json_lines(data / "possible_answer" / _questions(data, category).name):
+        if isinstance(row, dict) and isinstance(row.get("id"), str):
+            yield str(row["id"]), row.get("ground_truth")

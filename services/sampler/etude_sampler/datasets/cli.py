@@ -1,0 +1,234 @@
+"""`etude import`: the command line over the converters. Mounted by the sampler's `etude` program.
+
+Exit codes: 0 all rows imported, 1 some refused (the good ones are imported), 2 nothing could be
+done, said in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from etude_client import EtudeClient, EtudeError
+from etude_proto.v1 import DatasetCreate
+
+from .bfcl import Category, bfcl_rows, count_bfcl_rows, installed_data
+from .files import count_rows
+from .jsonl import jsonl_rows
+from .report import fault_lines, summary_lines, write_report
+from .rlla import rlla_rows
+from .rows import DatasetUnusable, RowStream
+from .split import DEFAULT_HELD_OUT_SHARE
+from .upload import Summary, upload
+
+DEFAULT_URL = "http://127.0.0.1:8321"
+ALL_GOOD, SOME_REFUSED, FAILED = 0, 1, 2
+
+import_app = typer.Typer(
+    name="import",
+    help="Import tasks: BFCL's data, ToolRL's rows, or a file of your own.",
+    no_args_is_help=True,
+)
+
+Url = Annotated[str, typer.Option(envvar="ETUDE_SAMPLER_URL", help="The sampler's address.")]
+ApiKey = Annotated[
+    str | None, typer.Option(envvar="ETUDE_API_KEY", help="Key, if the sampler asks for one.")
+]
+HeldOut = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Share of the rows that no run draws.")
+]
+Report = Annotated[
+    Path | None, typer.Option(dir_okay=False, help="Write a report with every bad row, as JSON.")
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Read at most so many rows.")]
+DatasetName = Annotated[
+    str | None, typer.Option("--dataset", help="Dataset to import into; created if it is new.")
+]
+File = Annotated[Path, typer.Argument(help="JSON lines or Parquet.", show_default=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an import goes, and what is said about it."""
+
+    dataset: str
+    url: str
+    api_key: str | None
+    report: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an import comes from."""
+
+    name: str
+    """For messages."""
+    count: Callable[[], int]
+    """An upper bound of the rows."""
+    rows: Callable[[], RowStream]
+
+
+@import_app.command()
+def bfcl(
+    *,
+    category: Annotated[
+        list[Category] | None,
+        typer.Option(help="Only this category; may be repeated. Default: all eight."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of BFCL_v4_*.json instead of the package's.")
+    ] = None,
+    dataset: DatasetName = None,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
+    report: Report = None,
+    limit: Limit = None,
+) -> None:
+    """BFCL's single-turn categories, from the installed bfcl-eval package (an evaluation set)."""
+    categories = list(dict.fromkeys(category or Category))
+    with _failure_in_one_line():
+        folder = data or installed_data()
+        source = Source(
+            "BFCL",
+            lambda: count_bfcl_rows(folder, categories),
+            lambda: bfcl_rows(folder, categories, held_out_share=held_out),
+        )
+        code = run_import(source, Target(dataset or "bfcl", url, api_key, report), limit=limit)
+    raise typer.Exit(code)
+
+
+@import_app.command()
+def rlla(
+    file: File,
+    *,
+    dataset: DatasetName = None,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
+    report: Report = None,
+    limit: Limit = None,
+) -> None:
+    """ToolRL's rows (`prompt`, `reward_model.ground_truth`), JSON lines or Parquet."""
+    source = Source(
+        str(file), lambda: count_rows(file), lambda: rlla_rows(file, held_out_share=held_out)
+    )
+    with _failure_in_one_line():
+        code = run_import(source, Target(dataset or file.stem, url, api_key, report), limit=limit)
+    raise typer.Exit(code)
+
+
+@import_app.command()
+def jsonl(
+    file: File,
+    *,
+    dataset: DatasetName = None,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+    held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
+    report: Report = None,
+    limit: Limit = None,
+) -> None:
+    """Your own tasks: messages, tools and gold calls, one task a line (docs/how-to/import.md)."""
+    source = Source(
+        str(file), lambda: count_rows(file), lambda: jsonl_rows(file, held_out_share=held_out)
+    )
+    with _failure_in_one_line():
+        code = run_import(source, Target(dataset or file.stem, url, api_key, report), limit=limit)
+    raise typer.Exit(code)
+
+
+def run_import(source: Source, target: Target, *, limit: int | None = None) -> int:
+    """Send the source's rows and say what became of them; the exit code.
+
+    Raises:
+        DatasetUnusable: the source cannot be read, or has no row.
+        EtudeError: the sampler cannot be reached, or refuses.
+        OSError: the report cannot be written.
+    """
+    num_rows = source.count()
+    if not num_rows:
+        raise DatasetUnusable(f"{source.name} has no rows")
+    request = _dataset_request(target.dataset)
+    if target.report is not None and not target.report.parent.is_dir():
+        raise DatasetUnusable(f"no folder {target.report.parent} for the report")
+    summary = Summary()
+    with _client(target) as client:
+        client.livez()  # not retried: a wrong address is told at once
+        dataset = client.create_dataset(request)
+        rows = islice(source.rows(), limit)
+        with _progress(source.name, min(num_rows, limit or num_rows)) as on_progress:
+            try:
+                upload(client, dataset.id, rows, summary=summary, on_progress=on_progress)
+            except (EtudeError, DatasetUnusable) as error:
+                raise DatasetUnusable(_cut_short(error, summary)) from error
+    if target.report is not None:
+        write_report(target.report, dataset, summary)
+    for text in fault_lines(summary.faults):
+        typer.echo(text, err=True)
+    if not summary.num_accepted:
+        raise DatasetUnusable(f"{source.name}: none of {summary.num_rows} rows could be imported")
+    for text in summary_lines(dataset, summary):
+        typer.echo(text)
+    return SOME_REFUSED if summary.faults else ALL_GOOD
+
+
+def _client(target: Target) -> EtudeClient:
+    try:
+        return EtudeClient(target.url, api_key=target.api_key)
+    except ValueError as error:
+        raise DatasetUnusable(str(error)) from error
+
+
+def _dataset_request(name: str) -> DatasetCreate:
+    try:
+        return DatasetCreate(name=name)
+    except ValidationError as error:
+        raise DatasetUnusable(
+            f"{name!r} cannot name a dataset (letters, digits, space and ._:/-, beginning with a "
+            "letter or digit): give --dataset NAME"
+        ) from error
+
+
+def _cut_short(error: Exception, summary: Summary) -> str:
+    if not summary.num_accepted:
+        return str(error)
+    return (
+        f"{error}; {summary.num_accepted} rows were imported before, and running the same import "
+        "again goes on after them"
+    )
+
+
+@contextmanager
+def _progress(name: str, total: int) -> Iterator[Callable[[Summary], None]]:
+    """A progress bar on the standard error stream, if that is a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(f"importing {name}", total=total)
+        yield lambda summary: progress.update(bar, completed=summary.num_rows)
+        progress.update(bar, total=progress.tasks[0].completed)
+
+
+@contextmanager
+def _failure_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (DatasetUnusable, EtudeError, OSError) as error:
+        text = " ".join(str(error).split())
+        typer.echo(f"etude import: {text or type(error).__name__}", err=True)
+        raise typer.Exit(FAILED) from error

@@ -6,7 +6,10 @@ never flushed: a test uses a run id of its own, and so may run beside any other.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +65,14 @@ def empty_database_url(servers: Servers) -> Iterator[str]:
     """URL (SQLAlchemy, asyncpg) of a database without tables, for tests of migrations."""
     with servers.database(migrated=False) as url:
         yield url
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A temporary folder with a short path, for tests that start servers of their own."""
+    folder = Path(tempfile.mkdtemp(prefix="etude-own-", dir="/tmp"))
+    folder.chmod(0o755)  # PostgreSQL may run as another user
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

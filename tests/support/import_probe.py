@@ -30,13 +30,15 @@ EVENTS = {
     "subprocess.Popen",
 }
 SOURCES = (".py", ".pyc", ".pyi")
+# Pydantic looks for its own plug-ins when the first model class is made.
+PLUGIN_LOADER = "/pydantic/plugin/"
 
 
 def culprit(frame: FrameType | None, folders: tuple[str, ...]) -> str | None:
     """Our file and line that acts, or None if the import system stands between."""
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith("<frozen importlib"):
+        if name.startswith("<frozen importlib") or PLUGIN_LOADER in name:
             return None
         if name.startswith(folders):
             return f"{name}:{frame.f_lineno}"

@@ -59,7 +59,7 @@ sizes:
 
 images:
 	$(if $(DOCKERFILES),.venv/bin/hadolint $(DOCKERFILES),@echo "no Dockerfiles")
-	$(if $(wildcard docker-compose.yml),.venv/bin/docker-compose --env-file .env.example config -q)
+	$(if $(wildcard docker-compose.yml),.venv/bin/docker-compose --env-file .env.example --profile '*' config -q)
 
 contract: setup  ## Rewrite OpenAPI, .env.example and the generated docs
 	$(PY) proto/generate.py

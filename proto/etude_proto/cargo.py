@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from .v1 import Report, TrainingBatch
 
@@ -69,16 +70,32 @@ class CargoHeader:
 
 
 def _tensor_info(name: str, entry: object) -> TensorInfo:
+    if not isinstance(entry, dict):
+        raise CargoError(f"tensor {name!r}: header entry is not an object")
+    dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if not isinstance(dtype, str) or not _is_counts(shape) or not _is_counts(offsets):
+        raise CargoError(f"tensor {name!r}: header entry is malformed")
+    if len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise CargoError(f"tensor {name!r}: data_offsets are not a range")
+    return TensorInfo(dtype, tuple(shape), offsets[0], offsets[1])
+
+
+def _is_counts(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+
+
+def _parse(header_json: bytes) -> tuple[dict[str, object], dict[str, str]]:
+    """The tensors' entries and the metadata of a safetensors header."""
     try:
-        assert isinstance(entry, dict)
-        dtype, shape = entry["dtype"], entry["shape"]
-        begin, end = entry["data_offsets"]
-        info = TensorInfo(str(dtype), tuple(int(n) for n in shape), int(begin), int(end))
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
-        raise CargoError(f"tensor {name!r}: header entry is malformed") from error
-    if any(n < 0 for n in info.shape) or not 0 <= info.begin <= info.end:
-        raise CargoError(f"tensor {name!r}: negative shape or offsets")
-    return info
+        header = json.loads(header_json.decode())
+    except (ValueError, RecursionError) as error:
+        raise CargoError("header is not JSON in UTF-8") from error
+    if not isinstance(header, dict) or not header_json.startswith(b"{"):
+        raise CargoError("header is not an object")
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise CargoError("header metadata is not an object of strings")
+    return header, metadata
 
 
 def read_header(body: bytes | memoryview) -> CargoHeader:
@@ -92,20 +109,18 @@ def read_header(body: bytes | memoryview) -> CargoHeader:
     header_bytes = int.from_bytes(bytes(body[:8]), "little")
     if header_bytes > min(MAX_HEADER_BYTES, len(body) - 8):
         raise CargoError("header length exceeds the body")
-    try:
-        header = json.loads(bytes(body[8 : 8 + header_bytes]))
-    except ValueError as error:
-        raise CargoError("header is not JSON") from error
-    if not isinstance(header, dict):
-        raise CargoError("header is not an object")
-    metadata = header.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(REPORT_KEY), str):
-        raise CargoError(f"header metadata has no {REPORT_KEY!r}")
+    entries, metadata = _parse(bytes(body[8 : 8 + header_bytes]))
     if metadata.get(LAYOUT_KEY) != LAYOUT_VERSION:
         raise CargoError(f"unknown layout {metadata.get(LAYOUT_KEY)!r}, want {LAYOUT_VERSION!r}")
-    tensors = {name: _tensor_info(name, entry) for name, entry in header.items()}
+    if REPORT_KEY not in metadata:
+        raise CargoError(f"header metadata has no {REPORT_KEY!r}")
+    try:
+        report_json = metadata[REPORT_KEY].encode()
+    except UnicodeEncodeError as error:
+        raise CargoError("the report in the header is not Unicode text") from error
+    tensors = {name: _tensor_info(name, entry) for name, entry in entries.items()}
     _check_tensors(tensors, data_bytes=len(body) - 8 - header_bytes)
-    return CargoHeader(metadata[REPORT_KEY].encode(), tensors, len(body))
+    return CargoHeader(report_json, tensors, len(body))
 
 
 def _check_tensors(tensors: dict[str, TensorInfo], *, data_bytes: int) -> None:
@@ -119,17 +134,33 @@ def _check_tensors(tensors: dict[str, TensorInfo], *, data_bytes: int) -> None:
             raise CargoError(f"tensor {name!r} is not part of the layout")
         if info.dtype != dtype or len(info.shape) != 1:
             raise CargoError(f"tensor {name!r} is {info.dtype}{list(info.shape)}, want {dtype}[n]")
-        if info.end - info.begin != info.shape[0] * _ITEM_BYTES[dtype] or info.end > data_bytes:
-            raise CargoError(f"tensor {name!r}: offsets disagree with the shape or the body")
+        if info.end - info.begin != info.shape[0] * _ITEM_BYTES[dtype]:
+            raise CargoError(f"tensor {name!r}: offsets disagree with the shape")
+    _check_coverage(tensors, data_bytes=data_bytes)
     num_tokens = tensors["tokens"].shape[0]
     for name in (*TOKEN_TENSORS, "spans"):
         if name in tensors and tensors[name].shape[0] != num_tokens:
-            raise CargoError(f"tensor {name!r} has {tensors[name].shape[0]} items, want {num_tokens}")
+            raise CargoError(
+                f"tensor {name!r} has {tensors[name].shape[0]} items, want {num_tokens}"
+            )
     num_rollouts = tensors["cu_seqlens"].shape[0] - 1
     if num_rollouts < 1:
         raise CargoError("cu_seqlens must have G + 1 items, G >= 1")
+    if num_tokens < num_rollouts:
+        raise CargoError("every rollout must have at least one token")
     if "parent" in tensors and tensors["parent"].shape[0] != num_rollouts:
         raise CargoError("parent must have one item per rollout")
+
+
+def _check_coverage(tensors: dict[str, TensorInfo], *, data_bytes: int) -> None:
+    """Safetensors allows neither holes nor overlaps nor spare bytes; who reads the body checks."""
+    end = 0
+    for name, info in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if info.begin != end:
+            raise CargoError(f"tensor {name!r} begins at byte {info.begin}, want {end}")
+        end = info.end
+    if end != data_bytes:
+        raise CargoError(f"the tensors end at byte {end}, the body at {data_bytes}")
 
 
 def check_against_report(header: CargoHeader, report: Report) -> None:
@@ -173,6 +204,6 @@ def unpack_frame(frame: bytes) -> tuple[TrainingBatch, Iterator[memoryview]]:
     manifest = TrainingBatch.model_validate_json(frame[8:end])
     view = memoryview(frame)[end:]
     for ref in manifest.groups:
-        if ref.offset < 0 or ref.offset + ref.num_bytes > len(view):
+        if min(ref.offset, ref.num_bytes) < 0 or ref.offset + ref.num_bytes > len(view):
             raise CargoError(f"frame is truncated: group of {ref.task_id} lies outside")
     return manifest, (view[ref.offset : ref.offset + ref.num_bytes] for ref in manifest.groups)

@@ -6,17 +6,20 @@ rollout service, read by the trainer; the sampler never imports this module.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
 from .cargo import (
     LAYOUT_KEY,
     LAYOUT_VERSION,
+    OPTIONAL_TENSORS,
     REPORT_KEY,
+    TOKEN_TENSORS,
     CargoError,
     check_against_report,
     read_header,
@@ -33,7 +36,7 @@ class GroupTrajectories:
     loss_mask_T: NDArray[np.uint8]
     """1 where the policy produced the token (and it is trained on), else 0."""
     logprobs_T: NDArray[np.float32]
-    """Log-probability under the distribution that was sampled from, in nats; 0 where not sampled."""
+    """Log-probability under the distribution sampled from, in nats; 0 where not sampled."""
     versions_T: NDArray[np.int32]
     """Policy version that produced each token; -1 for prompt and tool tokens."""
     cu_seqlens: NDArray[np.int32]
@@ -49,13 +52,36 @@ class GroupTrajectories:
         return len(self.cu_seqlens) - 1
 
 
+def _check_arrays(group: GroupTrajectories) -> None:
+    num_tokens = len(group.tokens_T)
+    arrays: list[tuple[str, np.ndarray | None, type[np.generic], int | None]] = [
+        ("tokens", group.tokens_T, np.int32, num_tokens),
+        ("loss_mask", group.loss_mask_T, np.uint8, num_tokens),
+        ("logprobs", group.logprobs_T, np.float32, num_tokens),
+        ("versions", group.versions_T, np.int32, num_tokens),
+        ("cu_seqlens", group.cu_seqlens, np.int32, None),
+        ("spans", group.spans_T, np.uint8, num_tokens),
+        ("parent", group.parent_G, np.int32, group.num_rollouts),
+    ]
+    for name, array, dtype, length in arrays:
+        if array is None:
+            continue
+        if array.dtype != dtype or array.ndim != 1:
+            raise CargoError(
+                f"{name} is {array.dtype}{list(array.shape)}, want {dtype.__name__}[n]"
+            )
+        if length is not None and len(array) != length:
+            raise CargoError(f"{name} has {len(array)} items, want {length}")
+
+
 def validate(group: GroupTrajectories, report: Report) -> None:
     """Check the tensors against themselves and the report.
 
     Raises:
         CargoError: lengths, order, masks, versions or log-probabilities disagree.
     """
-    cu = group.cu_seqlens
+    _check_arrays(group)
+    cu = group.cu_seqlens.astype(np.int64)  # differences must not wrap
     num_tokens = len(group.tokens_T)
     if len(cu) < 2 or cu[0] != 0 or cu[-1] != num_tokens or np.any(np.diff(cu) <= 0):
         raise CargoError("cu_seqlens must rise from 0 to the number of tokens")
@@ -63,6 +89,9 @@ def validate(group: GroupTrajectories, report: Report) -> None:
         raise CargoError("tokens must not be negative")
     if np.any(group.loss_mask_T > 1):
         raise CargoError("loss_mask must be 0 or 1")
+    parents = group.parent_G
+    if parents is not None and (np.any(parents < -1) or np.any(parents >= group.num_rollouts)):
+        raise CargoError("parent must be a rollout of the group, or -1")
     sampled = group.loss_mask_T == 1
     if not np.all(np.isfinite(group.logprobs_T)):
         raise CargoError("logprobs must be finite")
@@ -82,6 +111,25 @@ def validate(group: GroupTrajectories, report: Report) -> None:
             )
 
 
+def _pack(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    """A safetensors file whose bytes depend on the content only.
+
+    The library orders the metadata at random, so that a group encoded again would be another body
+    under the same idempotency key. Wide types come first, so that every tensor is aligned.
+    """
+    header: dict[str, object] = {"__metadata__": metadata}
+    parts: list[bytes] = []
+    end = 0
+    for name, array in sorted(tensors.items(), key=lambda item: -item[1].itemsize):
+        begin, end = end, end + array.nbytes
+        dtype = {**TOKEN_TENSORS, **OPTIONAL_TENSORS, "cu_seqlens": "I32"}[name]
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [begin, end]}
+        parts.append(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, *parts))
+
+
 def encode_group(group: GroupTrajectories, report: Report) -> bytes:
     """A group and its report as one safetensors body.
 
@@ -90,17 +138,17 @@ def encode_group(group: GroupTrajectories, report: Report) -> bytes:
     """
     validate(group, report)
     tensors: dict[str, np.ndarray] = {
-        "tokens": np.ascontiguousarray(group.tokens_T, dtype=np.int32),
-        "loss_mask": np.ascontiguousarray(group.loss_mask_T, dtype=np.uint8),
-        "logprobs": np.ascontiguousarray(group.logprobs_T, dtype=np.float32),
-        "versions": np.ascontiguousarray(group.versions_T, dtype=np.int32),
-        "cu_seqlens": np.ascontiguousarray(group.cu_seqlens, dtype=np.int32),
+        "tokens": np.ascontiguousarray(group.tokens_T),
+        "loss_mask": np.ascontiguousarray(group.loss_mask_T),
+        "logprobs": np.ascontiguousarray(group.logprobs_T),
+        "versions": np.ascontiguousarray(group.versions_T),
+        "cu_seqlens": np.ascontiguousarray(group.cu_seqlens),
     }
     if group.spans_T is not None:
-        tensors["spans"] = np.ascontiguousarray(group.spans_T, dtype=np.uint8)
+        tensors["spans"] = np.ascontiguousarray(group.spans_T)
     if group.parent_G is not None:
-        tensors["parent"] = np.ascontiguousarray(group.parent_G, dtype=np.int32)
-    body = save(tensors, {LAYOUT_KEY: LAYOUT_VERSION, REPORT_KEY: report.model_dump_json()})
+        tensors["parent"] = np.ascontiguousarray(group.parent_G)
+    body = _pack(tensors, {LAYOUT_KEY: LAYOUT_VERSION, REPORT_KEY: report.model_dump_json()})
     check_against_report(read_header(body), report)
     return body
 

@@ -13,8 +13,8 @@ from .batches import (
     PromptBatch,
     PromptBatchRequest,
     PromptItem,
-    ReleaseRequest,
     Released,
+    ReleaseRequest,
     Scaffold,
 )
 from .curriculum import (
@@ -101,6 +101,7 @@ from .views import (
 )
 
 __all__ = [
+    "MAX_PAGE",
     "AckReceipt",
     "AckRequest",
     "Arm",
@@ -131,7 +132,6 @@ __all__ = [
     "LaneView",
     "Lease",
     "LedgerEntry",
-    "MAX_PAGE",
     "Message",
     "Outcome",
     "Part",

@@ -6,9 +6,10 @@ newer server may say more than an older client knows).
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 
 class Request(BaseModel):
@@ -23,7 +24,25 @@ class Response(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
-Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:/-]*$")]
+def _finite(value: JsonValue) -> JsonValue:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("numbers must be finite")
+    for part in value.values() if isinstance(value, dict) else ():
+        _finite(part)
+    for part in value if isinstance(value, list) else ():
+        _finite(part)
+    return value
+
+
+Json = Annotated[JsonValue, AfterValidator(_finite)]
+"""Free JSON data; NaN and infinities are refused here too, for no other parser reads them."""
+
+Text = Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]*$")]
+"""Free text of one line or so; without NUL, which PostgreSQL cannot store."""
+
+Name = Annotated[
+    str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._:/-]*$")
+]
 """A human-chosen name: letters, digits, space and `._:/-`, not starting with punctuation."""
 
 SubtaskName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field, JsonValue
 
-from .base import Name, Request, Response, SubtaskName
+from .base import Json, Name, Request, Response, SubtaskName
 
 
 class Part(Request):
@@ -16,7 +16,7 @@ class Part(Request):
 
     name: Name
     """Name in the sampler's table of parts (`etude strategies`)."""
-    knobs: dict[str, JsonValue] = Field(default_factory=dict)
+    knobs: dict[str, Json] = Field(default_factory=dict)
     """Constants of the part; those not given keep their documented defaults."""
 
 

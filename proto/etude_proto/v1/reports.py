@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from .base import Fence, Id, Request, Response, Score, SubtaskName, Version
+from .base import Fence, Id, Request, Response, Score, SubtaskName, Text, Version
 
 
 class FinishReason(StrEnum):
@@ -68,8 +68,8 @@ class Report(Request):
 
     fence: Fence
     groups: list[GroupReport] = Field(min_length=1, max_length=4096)
-    worker: str | None = Field(default=None, max_length=128)
-    engine: str | None = Field(default=None, max_length=128)
+    worker: Text | None = Field(default=None, max_length=128)
+    engine: Text | None = Field(default=None, max_length=128)
     """What generated, with its precision: `vllm-0.32/bf16`."""
 
 

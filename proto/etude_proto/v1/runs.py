@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from .base import Id, Name, Request, Response, Version
+from .base import Id, Name, Request, Response, Text, Version
 from .curriculum import CurriculumConfig, ResolvedCurriculum
 
 
@@ -32,7 +32,7 @@ class RewardSpec(Request):
 
     kind: Literal["toolrl"] = "toolrl"
     mode: Literal["parity", "robust"] = "robust"
-    switches: list[str] = Field(default_factory=list, max_length=16)
+    switches: list[Text] = Field(default_factory=list, max_length=16)
     """ToolRL's variant switches, by name."""
 
 
@@ -71,7 +71,9 @@ class RunLimits(Request):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.cap < 2 * self.training_batch_groups:
-            raise ValueError("cap_groups must hold two training batches (>= 2 training_batch_groups)")
+            raise ValueError(
+                "cap_groups must hold two training batches (>= 2 training_batch_groups)"
+            )
         if self.cargo_bytes < 2 * self.training_batch_groups * self.max_group_bytes:
             raise ValueError(
                 "cargo_bytes must hold two training batches "
@@ -92,9 +94,9 @@ class RunCreate(Request):
     seed: int = Field(default=0, ge=0, lt=2**63)
     reward: RewardSpec = RewardSpec()
     limits: RunLimits = RunLimits()
-    sources: list[str] | None = Field(default=None, min_length=1, max_length=256)
+    sources: list[Text] | None = Field(default=None, min_length=1, max_length=256)
     """Draw only tasks of these sources; default all."""
-    weights_uri: str | None = Field(default=None, max_length=1024)
+    weights_uri: Text | None = None
     """Model weights of policy version 0, if workers should load them."""
 
 

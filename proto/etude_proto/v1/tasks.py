@@ -7,9 +7,9 @@ import json
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
-from .base import Id, Name, Request, Response, SubtaskName
+from .base import Id, Json, Name, Request, Response, SubtaskName
 
 
 class Split(StrEnum):
@@ -35,7 +35,7 @@ class Tool(Request):
 
     name: str = Field(min_length=1, max_length=256)
     description: str = ""
-    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    parameters: dict[str, Json] = Field(default_factory=dict)
     """JSON Schema of the arguments (an object schema)."""
 
 
@@ -43,7 +43,7 @@ class Call(Request):
     """A gold tool call."""
 
     name: str = Field(min_length=1)
-    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    parameters: dict[str, Json] = Field(default_factory=dict)
 
 
 class ToolRLReference(Request):
@@ -66,7 +66,7 @@ class BFCLReference(Request):
     """Gold calls with BFCL's allowed values: `[{function: {argument: [allowed, ...]}}]`."""
 
     kind: Literal["bfcl"] = "bfcl"
-    calls: list[dict[str, dict[str, list[JsonValue]]]] = Field(min_length=1)
+    calls: list[dict[str, dict[str, list[Json]]]] = Field(min_length=1)
 
 
 class ResponseReference(Request):
@@ -95,7 +95,7 @@ class TaskCreate(Request):
     source: Name = "default"
     """Where the task came from; quotas and alarms are per source."""
     split: Split = Split.TRAIN
-    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    metadata: dict[str, Json] = Field(default_factory=dict)
     """Free data, returned unread (for example the id in the original data set)."""
 
 
@@ -121,7 +121,7 @@ class Task(Response):
     subtasks: list[SubtaskName]
     source: str
     split: Split
-    metadata: dict[str, JsonValue]
+    metadata: dict[str, Json]
 
 
 class DatasetCreate(Request):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from .base import Fence, Id, Name, Request, Response, Version
+from .base import Fence, Id, Name, Request, Response, Text, Version
 from .batches import DegradedReason, Lease
 
 
@@ -58,8 +58,8 @@ class AckRequest(Request):
     fence: Fence
     policy_version: Version
     """The version that the step produced: the run's version plus one."""
-    weights_uri: str = Field(min_length=1, max_length=1024)
-    metrics: dict[str, float] = Field(default_factory=dict, max_length=64)
+    weights_uri: Text = Field(min_length=1)
+    metrics: dict[Text, float] = Field(default_factory=dict, max_length=64)
     """Scalars of the step, kept in the history (loss, tokens per second, ...)."""
 
 
@@ -68,8 +68,8 @@ class AckReceipt(Response):
 
     run_id: Id
     policy_version: Version
-    num_purged: int
-    """Ready groups that became too stale with this version."""
+    num_groups: int
+    """Groups folded into mastery with this version."""
     component_weights: dict[str, float]
 
 
@@ -77,8 +77,8 @@ class PolicyVersionRequest(Request):
     """Announce a version in a curriculum-only run."""
 
     policy_version: Version
-    weights_uri: str | None = Field(default=None, max_length=1024)
-    metrics: dict[str, float] = Field(default_factory=dict, max_length=64)
+    weights_uri: Text | None = None
+    metrics: dict[Text, float] = Field(default_factory=dict, max_length=64)
 
 
 class Prediction(Request):

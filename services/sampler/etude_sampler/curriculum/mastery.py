@@ -1,6 +1,8 @@
 """Mastery of sub-tasks and the deficit to their thresholds (algorithms.md 3.4, our choice).
 
-A difference estimator: stored EMAs carry the level, the version's new groups only the drift.
+A difference estimator: stored EMAs carry the level, the version's new groups only the drift. The
+level is the mean of the EMAs as they were before these groups, the same numbers that the drift is
+measured against; taken after them it would count part of the drift twice.
 Neighbours: `state` holds the result, the allocators act on it. Sums are exactly rounded
 (`math.fsum`), so order and machine change nothing.
 """
@@ -75,19 +77,19 @@ def _fold_one(
 ) -> tuple[float, int, float, float]:
     """Sum, count, mastery and standard error of component `k` after the fold."""
     active_N = ~np.isnan(folded.mean_NK[:, k])
+    first_N = active_N & folded.first_NK[:, k]
     again_N = active_N & ~folded.first_NK[:, k]
     total = math.fsum([state.S_K[k], *folded.new_NK[active_N, k], *(-folded.prev_NK[again_N, k])])
-    num = state.n_K[k] + int(np.count_nonzero(active_N & folded.first_NK[:, k]))
+    num = state.n_K[k] + int(np.count_nonzero(first_N))
     used_N = active_N & folded.is_control_N if knobs.control_only else active_N
     if num == 0 or not used_N.any():
         return total, num, state.M_K[k], state.se_K[k]
+    base = math.fsum([state.S_K[k], *folded.prev_NK[first_N, k]]) / num
     equal = knobs.control_only or not knobs.use_iota
     iota_N = np.ones(int(used_N.sum())) if equal else folded.iota_N[used_N]
-    base = total / num
     mean_N, prev_N = folded.mean_NK[used_N, k], folded.prev_NK[used_N, k]
     estimate = difference_estimate(base, mean_N - prev_N, iota_N)
-    first_N = folded.first_NK[used_N, k]
-    error = standard_error(mean_N - np.where(first_N, base, prev_N), iota_N)
+    error = standard_error(mean_N - np.where(first_N[used_N], base, prev_N), iota_N)
     before = state.M_K[k]
     mastery = estimate if math.isnan(before) else (1.0 - knobs.b) * before + knobs.b * estimate
     return total, num, mastery, error

@@ -16,7 +16,8 @@ def allot_slots(shares_L: Floats, credits_L: Floats, num_slots: int) -> tuple[In
     """Deal `num_slots` slots to L lanes by credit (our choice).
 
     For each slot every lane's credit grows by its share, and the lane with the largest credit
-    pays 1 for it. Credits are compared as `floor(credit 1e9 + 0.5)`; ties go to the first lane.
+    pays 1 for it. Credits are compared as `floor(credit 1e9 + 0.5)`; a tie goes to the first of
+    the lanes 1..L-1, and to lane 0, `uniform`, only if no other lane shares it.
 
     Args:
         shares_L: [L] shares, summing to 1, in lane order.
@@ -28,10 +29,11 @@ def allot_slots(shares_L: Floats, credits_L: Floats, num_slots: int) -> tuple[In
     """
     shares, credits = [float(x) for x in shares_L], [float(x) for x in credits_L]
     slots = [0] * len(shares)
+    order = [*range(1, len(shares)), 0]
     for _ in range(num_slots):
         credits = [credit + share for credit, share in zip(credits, shares, strict=True)]
         rounded = [math.floor(credit * 1e9 + 0.5) for credit in credits]
-        pick = rounded.index(max(rounded))
+        pick = max(order, key=rounded.__getitem__)
         credits[pick] -= 1.0
         slots[pick] += 1
     return np.array(slots, dtype=np.int64), np.array(credits, dtype=np.float64)
@@ -41,6 +43,7 @@ def slot_probability(weights_NL: Floats, totals_L: Floats, shares_L: Floats) -> 
     """Probability of one slot for each of N waiting tasks: `sum_l share_l w_il / W_l`.
 
     The share of a lane with nothing waiting counts for lane 0, `uniform`, which takes its slots.
+    The order of operations is the draw script's, so the numbers agree bit for bit.
     Any unit of weight will do, as long as a lane's weights and its total use the same.
 
     Args:
@@ -51,9 +54,11 @@ def slot_probability(weights_NL: Floats, totals_L: Floats, shares_L: Floats) -> 
     Returns:
         [N] probabilities; they sum to 1 over all waiting tasks.
     """
-    open_L = totals_L > 0
-    share_L = np.where(open_L, shares_L, 0.0)
-    share_L[0] += float(np.sum(shares_L[~open_L])) if open_L[0] else 0.0
-    speed_L = np.divide(share_L, totals_L, out=np.zeros(len(share_L)), where=open_L)
-    probability_N: Floats = np.sum(weights_NL * speed_L, axis=1)
+    shares = [0.0] * len(totals_L)
+    for lane, total in enumerate(totals_L):
+        shares[lane if total > 0 else 0] += float(shares_L[lane])
+    probability_N = np.zeros(len(weights_NL))
+    for lane, total in enumerate(totals_L):
+        if total > 0:
+            probability_N += shares[lane] * weights_NL[:, lane] / float(total)
     return probability_N

@@ -1,0 +1,177 @@
+"""One prompt batch, from lease to its last report.
+
+Keeps the lease alive on connections of its own, brings the engine to the announced weights, runs
+an episode for every task at once, and reports each group as soon as it is done. Whatever happens,
+tasks that were not reported are given back, unless the lease is lost. Started by `worker.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+
+from etude_client import AsyncEtudeClient
+from etude_client.errors import EtudeError, LeaseNotFound, LeaseSuperseded
+from etude_proto.v1 import Lease, PromptBatch, PromptItem, ReleaseRequest, Run, RunMode
+
+from .engines.base import EngineError, EngineUnavailable, WeightsRefused
+from .episode import Episodes, Terms
+from .metrics import RolloutMetrics
+from .outbox import Delivered, Outbox, Sender
+from .status import WorkerStatus
+from .weights.disk import WeightsMissing
+from .weights.loader import Announced, WeightLoader
+from .weights.parity import ParityError
+
+_log = logging.getLogger(__name__)
+
+FLUSH_S = 2.0
+"""Time for reports that are under way when a batch is cut short (our choice)."""
+
+
+class BatchEnd(StrEnum):
+    """How a prompt batch ended."""
+
+    DONE = "done"
+    LOST = "lost"
+    """The lease was superseded or expired; the sampler hands the tasks out again."""
+    NO_WEIGHTS = "no_weights"
+    """The announced weights could not be loaded; given back."""
+    NO_ENGINE = "no_engine"
+    """The engine went away; what was not reported is given back."""
+    CUT_SHORT = "cut_short"
+    """The worker stops; what was not reported is given back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What every batch of a worker is made with."""
+
+    client: AsyncEtudeClient
+    run: Run
+    episodes: Episodes
+    loader: WeightLoader
+    sender: Sender
+    heartbeat_fraction: float
+    status: WorkerStatus
+    metrics: RolloutMetrics
+
+
+class BatchWork:
+    """The work on one leased batch."""
+
+    def __init__(self, shop: Workshop, batch: PromptBatch, lease: Lease) -> None:
+        self._shop = shop
+        self._batch = batch
+        self._lease = lease
+        self._outbox = Outbox(
+            shop.client,
+            lease,
+            shop.sender,
+            with_tokens=shop.run.mode is RunMode.TRAINING,
+            on_delivered=self._on_delivered,
+        )
+
+    async def run(self) -> BatchEnd:
+        """Work until every group is delivered or the rest is given back.
+
+        Raises:
+            ParityError: the engine must not generate any more; the lease was given back.
+        """
+        end = BatchEnd.CUT_SHORT
+        try:
+            end = await self._run_leased()
+        finally:
+            # Also when cancelled: reports under way are finished, the rest is given back.
+            await self._outbox.flush(None if end is BatchEnd.DONE else FLUSH_S)
+            if end is not BatchEnd.LOST and self._outbox.num_settled < len(self._batch.items):
+                await self._release()
+            self._shop.metrics.leases.labels(end.value).inc()
+        return end
+
+    async def _run_leased(self) -> BatchEnd:
+        shop, lease = self._shop, self._lease
+        every_s = lease.ttl_s * shop.heartbeat_fraction
+        try:
+            async with shop.client.heartbeat(lease, every=every_s):
+                await self._load_weights()
+                await self._generate()
+                await self._outbox.flush()
+        except (LeaseSuperseded, LeaseNotFound) as error:
+            # A beat that overtakes the last report finds the lease settled: not a loss.
+            if self._outbox.num_settled == len(self._batch.items):
+                return BatchEnd.DONE
+            _log.warning("lease.lost lease=%s detail=%s", lease.id, error)
+            return BatchEnd.LOST
+        except (WeightsMissing, WeightsRefused) as error:
+            self._weights_failed(error)
+            return BatchEnd.NO_WEIGHTS
+        except EngineError as error:
+            shop.status.last_error = str(error)
+            _log.warning("engine.failed lease=%s detail=%s", lease.id, error)
+            return BatchEnd.NO_ENGINE
+        return BatchEnd.DONE
+
+    async def _load_weights(self) -> None:
+        batch, status = self._batch, self._shop.status
+        announced = Announced(self._lease.fence, batch.policy_version, batch.weights_uri)
+        status.batches_loading += 1
+        try:
+            await self._shop.loader.ensure(announced)
+        except ParityError as error:
+            self._shop.metrics.load_failures.labels("parity").inc()
+            status.last_error = str(error)
+            raise
+        finally:
+            status.batches_loading -= 1
+
+    async def _generate(self) -> None:
+        terms = Terms(
+            run_seed=self._shop.run.seed,
+            reward=self._batch.reward,
+            component_weights=self._batch.component_weights,
+            policy_version=self._batch.policy_version,
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                for item in self._batch.items:
+                    group.create_task(self._episode(item, terms), name=f"episode {item.task.id}")
+        except* EngineUnavailable as errors:
+            raise EngineUnavailable(str(errors.exceptions[0])) from errors
+
+    async def _episode(self, item: PromptItem, terms: Terms) -> None:
+        shop = self._shop
+        shop.status.groups_generating += 1
+        try:
+            group = await shop.episodes.run(item, terms)
+        finally:
+            shop.status.groups_generating -= 1
+        shop.metrics.generate_seconds.observe(group.generate_s)
+        shop.metrics.score_seconds.observe(group.score_s)
+        shop.metrics.count_outcomes(group.outcomes)
+        shop.status.count_group(list(group.outcomes))
+        shop.status.groups_reporting += 1
+        self._outbox.post(group)
+
+    def _on_delivered(self, delivered: Delivered) -> None:
+        self._shop.status.groups_reporting -= 1
+        self._shop.status.deliveries[delivered.delivery.value] += 1
+        self._shop.metrics.count_delivery(delivered)
+
+    def _weights_failed(self, error: WeightsMissing | WeightsRefused) -> None:
+        reason = "missing" if isinstance(error, WeightsMissing) else "refused"
+        self._shop.metrics.load_failures.labels(reason).inc()
+        self._shop.status.last_error = str(error)
+        _log.error("weights.%s lease=%s detail=%s", reason, self._lease.id, error)
+
+    async def _release(self) -> None:
+        request = ReleaseRequest(fence=self._lease.fence)
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                released = await self._shop.client.release_lease(self._lease.id, request)
+        except (EtudeError, TimeoutError) as error:
+            _log.warning("lease.not_released lease=%s detail=%s", self._lease.id, error)
+        else:
+            _log.info("lease.released lease=%s num_tasks=%d", self._lease.id, released.num_released)

@@ -1,0 +1,97 @@
+"""The `etude-rollout` command: the worker, rewards on the command line, models, a vLLM server.
+
+Only reads arguments and settings and calls the modules that do the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from .models.cli import models
+from .score import score
+from .settings import RolloutSettings
+
+main = typer.Typer(
+    name="etude-rollout",
+    help="Rollout service of Etude: takes prompt batches from the sampler, generates completions, "
+    "scores them and reports.\n\nSettings come from environment variables that begin with ETUDE_ "
+    "(ETUDE_SAMPLER_URL, ETUDE_RUN, ETUDE_MODEL_PATH, ETUDE_ENGINE, ...).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+main.command()(score)
+main.add_typer(models, name="models")
+
+EXIT_CONFIG = 2
+
+
+def read_settings(**overrides: object) -> RolloutSettings:
+    """Settings from the environment, with arguments on top; exits with one line when wrong."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return RolloutSettings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = "_".join(map(str, fault["loc"])).upper()
+        _refuse(f"ETUDE_{name}: {fault['msg']}")
+
+
+def _refuse(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(EXIT_CONFIG)
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+@main.command()
+def worker(
+    run: Annotated[str | None, typer.Option(help="Id or name of the run (ETUDE_RUN).")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model directory (ETUDE_MODEL_PATH).")] = None,
+    engine: Annotated[str | None, typer.Option(help="transformers or vllm (ETUDE_ENGINE).")] = None,
+    sampler_url: Annotated[
+        str | None, typer.Option(help="Base URL of the sampler (ETUDE_SAMPLER_URL).")
+    ] = None,
+) -> None:
+    """Work for a run: lease tasks, generate, score, report, load new weights; until SIGTERM.
+
+    On SIGTERM or Ctrl-C the worker takes no more tasks, finishes what it can within
+    ETUDE_SHUTDOWN_GRACE_S seconds, gives the rest back and exits with 0; a second signal gives
+    back at once. It exits with 3 when it must not go on, for example when the engine's
+    log-probabilities differ from the trainer's after new weights were loaded.
+    """
+    settings = read_settings(run=run, model_path=model, engine=engine, sampler_url=sampler_url)
+    if not settings.run:
+        _refuse("no run: give --run or set ETUDE_RUN to the id or name of a run")
+    if not (settings.model_path / "config.json").is_file():
+        _refuse(
+            f"no model in {settings.model_path}: give --model or set ETUDE_MODEL_PATH "
+            "(etude-rollout models fetch-smollm2 --out DIR makes one)"
+        )
+    _log_to_stderr(settings.log_level)
+    from .serving import serve
+
+    try:
+        code = asyncio.run(serve(settings))
+    except OSError as error:
+        _refuse(f"cannot serve on {settings.rollout_host}:{settings.rollout_port}: {error}")
+    # Threads of native libraries may not stop the exit of a worker that is done.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,121 @@
+"""Settings of the rollout service, read from the environment once, in `app.py` and `cli.py`.
+
+Names are `ETUDE_` and the field's name in capitals. Every field explains itself below itself; the
+documentation and `.env.example` are generated from these sentences.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .engines.base import Sampling
+from .prompting import PromptOptions, ToolsIn
+
+
+class RolloutSettings(BaseSettings):
+    """Everything that a deployment decides about a rollout worker."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ETUDE_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    sampler_url: str = Field(default="http://127.0.0.1:8321", pattern=r"^https?://")
+    """Base URL of the sampler (or of the load balancer before its replicas)."""
+    api_key: SecretStr | None = None
+    """Key sent to the sampler as bearer token, and asked for by `POST /v1/rollouts` here."""
+    run: str = ""
+    """Id or name of the run to work for; the worker waits until it exists."""
+    worker: str = Field(default="", max_length=128)
+    """Name of this worker in leases and reports; default: host name and process id."""
+
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What generates: `transformers` in this process, or `vllm` over HTTP."""
+    model_path: Path = Path(".etude/models/smollm2-135m-instruct")
+    """Model directory: weights, configuration, tokenizer with a chat template."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of generation. bfloat16 widens the parity gap to about 4e-2 nats."""
+    engine_threads: int | None = Field(default=None, ge=1, le=1024)
+    """Threads of the `transformers` engine's kernels; default: torch's own choice."""
+    engine_max_rows: int = Field(default=64, ge=1, le=4096)
+    """Most completions that are decoded together (vLLM: `--max-num-seqs`)."""
+    vllm_url: str | None = Field(default=None, pattern=r"^https?://")
+    """Base URL of a running vLLM server; default: the service starts one of its own."""
+    vllm_python: Path | None = None
+    """Python interpreter of vLLM's environment, to start the server with; default: this one."""
+    vllm_port: int = Field(default=8324, ge=1, le=65535)
+    """Port of a vLLM server that the service starts itself, on 127.0.0.1."""
+    vllm_kv_cache_bytes: int = Field(default=512 << 20, ge=1 << 20)
+    """Memory for keys and values of a vLLM server that the service starts on a CPU."""
+    vllm_max_model_len: int = Field(default=4096, ge=16)
+    """Longest prompt and completion of a vLLM server that the service starts (at most the
+    model's own context)."""
+
+    batches_in_flight: int = Field(default=2, ge=1, le=256)
+    """Prompt batches held and worked on at a time."""
+    tasks_per_batch: int = Field(default=4, ge=1, le=4096)
+    """Tasks asked for in one prompt batch."""
+    lease_wait_s: float = Field(default=5.0, ge=0.0, le=30.0)
+    """Long poll of a lease call; also the longest that a shutdown waits for one."""
+    lease_ttl_s: float | None = Field(default=None, ge=0.2, le=3600.0)
+    """Time to live of leases between heartbeats; default: the run's."""
+    heartbeat_fraction: float = Field(default=0.33, gt=0.0, lt=1.0)
+    """Heartbeats come every such fraction of the lease's time to live."""
+    generation_timeout_s: float = Field(default=600.0, gt=0.0)
+    """A group that takes longer is reported with finish reason `timeout`."""
+    shutdown_grace_s: float = Field(default=10.0, ge=0.0)
+    """On SIGTERM: time for batches in flight to finish before the rest is given back."""
+
+    temperature: float = Field(default=1.0, gt=0.0, le=10.0)
+    """Temperature of sampling. Log-probabilities are those of the sampled distribution."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Nucleus mass; below 1 the tail is never sampled, and cannot be learned."""
+    max_new_tokens: int = Field(default=256, ge=1, le=1 << 20)
+    """Longest completion."""
+    max_prompt_tokens: int = Field(default=2048, ge=1, le=1 << 20)
+    """A longer prompt is not cut (that would remove the tools) but reported as `error`."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Mixed with the run's seed, task and draw into the seed of every rollout."""
+
+    tools_in: ToolsIn = "auto"
+    """Where tools are shown: by the chat `template`, in the `system` text, or `auto`: by the
+    template if it shows tools."""
+    explain_format: bool = True
+    """Whether the system text explains the output format; off for models trained on it."""
+    num_shots: int = Field(default=0, ge=0, le=3)
+    """Worked examples shown before the task (`demonstrations.py`)."""
+    assistant_prefill: str = Field(default="", max_length=4096)
+    """Text that every completion begins with: given, not generated, but scored with the rest."""
+
+    weights_root: Path = Path(".etude/weights")
+    """Volume shared with the trainer; weights are read strictly below it, from nowhere else."""
+    parity_threshold: float = Field(default=1e-3, gt=0.0)
+    """Largest accepted difference in nats between the engine's and the trainer's log-probabilities
+    after a load; above it the worker stops. fp32 on both sides stays near 1e-5."""
+    require_parity: bool = True
+    """Whether trained weights without the trainer's probes (`parity.json`) are refused."""
+
+    rollout_host: str = "127.0.0.1"
+    """Address of the service's own small API."""
+    rollout_port: int = Field(default=8322, ge=0, le=65535)
+    """Port of the service's own small API; 0 takes a free one."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe log events that are shown."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """The distribution that rollouts are sampled from."""
+        return Sampling(self.max_new_tokens, self.temperature, self.top_p)
+
+    @property
+    def prompt_options(self) -> PromptOptions:
+        """How prompts are made."""
+        return PromptOptions(
+            tools_in=self.tools_in,
+            explain_format=self.explain_format,
+            num_shots=self.num_shots,
+            prefill=self.assistant_prefill,
+        )

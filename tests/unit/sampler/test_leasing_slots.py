@@ -127,8 +127,8 @@ def test_slot_probability_and_importance() -> None:
 
 
 def test_importance_is_clipped() -> None:
-    iota = importance(np.array([1e-9, 1.0, 0.5]), np.array([10, 1000, 0]))
-    assert iota.tolist() == [10.0, 0.1, 2.0]
+    iota = importance(np.array([1e-9, 0.0, 1.0, 0.5]), np.array([10, 10, 1000, 0]))
+    assert iota.tolist() == [10.0, 10.0, 0.1, 2.0]
 
 
 def test_an_empty_lane_counts_for_uniform() -> None:

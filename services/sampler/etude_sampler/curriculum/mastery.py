@@ -42,7 +42,7 @@ def importance(probability_N: Floats, num_waiting_N: Floats | int) -> Floats:
         probability_N: [N] probability of one slot, from the lease.
         num_waiting_N: tasks waiting in lane `uniform` at the time of the lease.
     """
-    iota_N: Floats = np.clip(1.0 / (np.maximum(num_waiting_N, 1) * probability_N), 0.1, 10.0)
+    iota_N: Floats = 1.0 / np.clip(np.maximum(num_waiting_N, 1) * probability_N, 0.1, 10.0)
     return iota_N
 
 

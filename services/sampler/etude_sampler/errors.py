@@ -147,6 +147,11 @@ class PayloadInvalid(SamplerError):
 
     code, status, title = ProblemCode.PAYLOAD_INVALID, 422, "The payload is invalid"
 
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> PayloadInvalid:
+        """One fault at a JSON pointer."""
+        return cls(f"{pointer}: {detail}", errors=[ProblemItem(pointer=pointer, detail=detail)])
+
 
 class TrajectoryMismatch(SamplerError):
     """The tensors disagree with the report or with the layout."""

@@ -6,6 +6,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+READY_SCALE = 2**31
+"""A ready score is `oldest version * READY_SCALE + apply sequence mod READY_SCALE`."""
+
 
 class EpochMismatch(Exception):
     """Redis does not hold this run at the epoch that the caller expects."""
@@ -261,7 +264,11 @@ class Races(Protocol):
         """Forget everything of a run."""
 
     async def load(
-        self, run: RunKey, ordinals: Sequence[int], records: Sequence[bytes], scores: Sequence[bytes]
+        self,
+        run: RunKey,
+        ordinals: Sequence[int],
+        records: Sequence[bytes],
+        scores: Sequence[bytes],
     ) -> None:
         """Add waiting tasks while a run is being rebuilt; `scores` are packed float64, 0 = absent."""
 

@@ -101,6 +101,7 @@ ledger = sa.Table(
     _created(),
     sa.UniqueConstraint("run_id", "lease_id", "ordinal", "kind", "level", "number"),
     sa.Index(None, "run_id", "ordinal", "apply_seq"),
+    sa.Index("ledger_late_idx", "run_id", postgresql_where=sa.text("verdict = 'late'")),
 )
 
 task_statistics = sa.Table(

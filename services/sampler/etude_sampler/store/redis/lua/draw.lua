@@ -39,11 +39,16 @@ if why then return {why, m[7], m[8], m[9]} end
 local doubles, record = '<' .. string.rep('d', num_lanes), '<' .. string.rep('I4', num_lanes + 1)
 local share, credit = {struct.unpack(doubles, m[10])}, {struct.unpack(doubles, m[11])}
 local total, clock = {struct.unpack(doubles, m[12])}, {struct.unpack(doubles, m[13])}
-local slots, drawn, lane_of, taken = {}, {}, {}, {}
+local slots, drawn, lane_of, taken, weight = {}, {}, {}, {}, {}
 for i = 1, num_lanes do slots[i], taken[i] = 0, 0 end
+for i = 1, num_lanes do
+  local at = total[i] > 0 and i or 1
+  weight[at] = (weight[at] or 0) + share[i]
+end
 for _ = 1, n do
   local pick, best = 1, nil
-  for i = 1, num_lanes do
+  for step = 1, num_lanes do
+    local i = step < num_lanes and step + 1 or 1 -- a tie goes to `uniform` last
     credit[i] = credit[i] + share[i]
     local rounded = math.floor(credit[i] * 1e9 + 0.5)
     if best == nil or rounded > best then pick, best = i, rounded end
@@ -70,7 +75,7 @@ for from = 1, #drawn, 1000 do
   for j, packed in ipairs(redis.call('HMGET', tasks, unpack(drawn, from, math.min(from + 999, #drawn)))) do
     local at, r, p = from + j - 1, {struct.unpack(record, packed)}, 0
     for i = 1, num_lanes do
-      if r[i + 1] > 0 then p, taken[i] = p + share[i] * r[i + 1] / total[i], taken[i] + r[i + 1] end
+      if r[i + 1] > 0 then p, taken[i] = p + weight[i] * r[i + 1] / total[i], taken[i] + r[i + 1] end
     end
     told[2 * j - 1], told[2 * j] = drawn[at], string.format('%d %d %d %.17g', r[1], lane_of[at], r[lane_of[at] + 1], p)
   end
@@ -89,7 +94,7 @@ redis.call('ZADD', leases, deadline, lease_id)
 redis.call('HSET', lease, 'fence', fence, 'worker', worker, 'ttl', ttl_ms, 'idem', idem_key,
   'version', m[7], 'uri', m[8], 'w', m[9], 'waiting', waiting)
 redis.call('HSET', idem, idem_key, lease_id .. ' ' .. body_hash)
-redis.call('XADD', log, '*', 'number', redis.call('HINCRBY', meta, 'log_number', 1), 'kind', 'draw',
+redis.call('XADD', log, 'MAXLEN', '~', 200000, '*', 'number', redis.call('HINCRBY', meta, 'log_number', 1), 'kind', 'draw',
   'lease', lease_id, 'fence', fence, 'version', m[7], 'waiting', waiting, 'tasks', table.concat(reply, ' ', 8))
 reply[2], reply[3] = fence, deadline
 return reply

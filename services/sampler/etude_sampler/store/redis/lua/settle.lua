@@ -76,7 +76,7 @@ if remaining == 0 then
   if redis.call('HINCRBY', workers, held[2], -1) <= 0 then redis.call('HDEL', workers, held[2]) end
 end
 if #settled > 0 then
-  redis.call('XADD', log, '*', 'number', redis.call('HINCRBY', meta, 'log_number', 1), 'kind', kind,
+  redis.call('XADD', log, 'MAXLEN', '~', 200000, '*', 'number', redis.call('HINCRBY', meta, 'log_number', 1), 'kind', kind,
     'lease', lease_id, 'fence', held[1], 'tasks', table.concat(settled, ' '))
   redis.call('PUBLISH', bell, kind)
 end

@@ -45,7 +45,7 @@ redis.call('HSET', meta, 'fence', fence)
 redis.call('HINCRBY', meta, 'n_ready', -count)
 redis.call('HINCRBY', meta, 'n_training', count)
 redis.call('ZADD', tleases, deadline, lease_id)
-redis.call('HSET', tlease, 'fence', fence, 'ttl', ttl_ms, 'idem', idem_key, 'version', m[2], 'drawn', m[3], 'w', '', 'waiting', 0)
+redis.call('HSET', tlease, 'fence', fence, 'ttl', ttl_ms, 'idem', idem_key, 'version', m[2], 'drawn', m[3], 'short', have < n and 1 or 0, 'w', '', 'waiting', 0)
 redis.call('HSET', idem, idem_key, lease_id .. ' ' .. body_hash)
 redis.call('PUBLISH', bell, 'take')
 return reply

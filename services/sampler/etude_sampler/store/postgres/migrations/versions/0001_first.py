@@ -17,6 +17,7 @@ def _created() -> sa.Column[object]:
         "created_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")
     )
 
+
 def _datasets() -> None:
     op.create_table(
         "datasets",
@@ -93,9 +94,22 @@ def _ledger() -> None:
         sa.Column("new", sa.LargeBinary, nullable=False),
         sa.Column("outcomes", JSONB, nullable=False),
         _created(),
-        sa.UniqueConstraint("run_id", "lease_id", "ordinal", "kind", "level", "number", name="ledger_run_id_lease_id_ordinal_kind_level_number_key"),
+        sa.UniqueConstraint(
+            "run_id",
+            "lease_id",
+            "ordinal",
+            "kind",
+            "level",
+            "number",
+            name="ledger_run_id_lease_id_ordinal_kind_level_number_key",
+        ),
     )
-    op.create_index("ledger_run_id_ordinal_apply_seq_idx", "ledger", ["run_id", "ordinal", "apply_seq"])
+    op.create_index(
+        "ledger_late_idx", "ledger", ["run_id"], postgresql_where=sa.text("verdict = 'late'")
+    )
+    op.create_index(
+        "ledger_run_id_ordinal_apply_seq_idx", "ledger", ["run_id", "ordinal", "apply_seq"]
+    )
 
 
 def _task_statistics() -> None:
@@ -120,7 +134,9 @@ def _task_statistics() -> None:
         sa.Column("m", sa.LargeBinary, nullable=False),
         sa.Column("v", sa.LargeBinary, nullable=False),
     )
-    op.create_index("task_statistics_run_id_last_version_idx", "task_statistics", ["run_id", "last_version"])
+    op.create_index(
+        "task_statistics_run_id_last_version_idx", "task_statistics", ["run_id", "last_version"]
+    )
 
 
 def _receipts() -> None:

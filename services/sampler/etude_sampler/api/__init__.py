@@ -1,0 +1,1 @@
+"""HTTP: routes, bodies, problem documents. Thin; every decision is in `service`."""

@@ -1,0 +1,149 @@
+"""Bodies: bounded, decompressed (gzip, zstd), hashed and validated from the raw bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import zstandard
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from ..errors import (
+    BadRequest,
+    BodyTooLarge,
+    IdempotencyKeyMissing,
+    PayloadInvalid,
+    UnsupportedMediaType,
+)
+from .problems import invalid
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+_MAX_KEY = 255
+
+
+class _Decompressor(Protocol):
+    def decompress(self, data: bytes) -> bytes: ...
+
+
+def _decompressor(encoding: str) -> _Decompressor | None:
+    if encoding in ("", "identity"):
+        return None
+    if encoding == "gzip":
+        return zlib.decompressobj(16 + zlib.MAX_WBITS)
+    if encoding == "zstd":
+        return zstandard.ZstdDecompressor().decompressobj()
+    raise UnsupportedMediaType(f"Content-Encoding {encoding!r}; gzip and zstd are understood")
+
+
+async def stream(request: Request, *, max_bytes: int | None) -> AsyncIterator[bytes]:
+    """The body's decompressed chunks.
+
+    Raises:
+        BodyTooLarge: more than `max_bytes` after decompression.
+        UnsupportedMediaType: an unknown encoding.
+        BadRequest: the compressed data is broken.
+    """
+    unpack = _decompressor(request.headers.get("content-encoding", "").strip().lower())
+    total = 0
+    async for chunk in request.stream():
+        data = chunk
+        if unpack is not None:
+            data = _inflate(unpack, chunk, limit=None if max_bytes is None else max_bytes - total)
+        total += len(data)
+        if max_bytes is not None and total > max_bytes:
+            raise BodyTooLarge(f"the body is over {max_bytes} bytes")
+        if data:
+            yield data
+
+
+def _inflate(unpack: _Decompressor, chunk: bytes, *, limit: int | None) -> bytes:
+    """Decompress in small steps, so that a bomb is noticed before it is unpacked."""
+    parts: list[bytes] = []
+    total = 0
+    try:
+        for first in range(0, len(chunk), 4096):
+            part = unpack.decompress(chunk[first : first + 4096])
+            total += len(part)
+            parts.append(part)
+            if limit is not None and total > limit:
+                break
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise BadRequest(f"the compressed body is broken: {error}") from error
+    return b"".join(parts)
+
+
+async def read(request: Request, *, max_bytes: int) -> bytes:
+    """The whole body, decompressed."""
+    return b"".join([chunk async for chunk in stream(request, max_bytes=max_bytes)])
+
+
+async def lines(request: Request, *, max_line_bytes: int) -> AsyncIterator[bytes]:
+    """The body's lines as they arrive."""
+    rest = b""
+    async for chunk in stream(request, max_bytes=None):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
+        if len(rest) > max_line_bytes:
+            raise BodyTooLarge(f"a line is over {max_line_bytes} bytes")
+    if rest:
+        yield rest
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[ModelT]):
+    """A mutating call: its validated body, idempotency key and the hash that must match it."""
+
+    body: ModelT
+    key: str
+    body_hash: str
+
+
+def idempotency_key(request: Request) -> str:
+    """The `Idempotency-Key` header.
+
+    Raises:
+        IdempotencyKeyMissing: absent or empty.
+        BadRequest: longer than 255 characters, or not visible ASCII.
+    """
+    key = request.headers.get("idempotency-key", "")
+    if not key:
+        raise IdempotencyKeyMissing("send a unique Idempotency-Key with every POST and PATCH")
+    if len(key) > _MAX_KEY or not all("!" <= c <= "~" for c in key):
+        raise BadRequest("Idempotency-Key: at most 255 visible ASCII characters")
+    return key
+
+
+def hash_body(request: Request, data: bytes) -> str:
+    """What a repeated key must agree on: method, path and body."""
+    digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
+    digest.update(data)
+    return digest.hexdigest()
+
+
+def validate(model: type[ModelT], data: bytes) -> ModelT:
+    """A model from JSON bytes. Raises `PayloadInvalid` naming the fields."""
+    try:
+        return model.model_validate_json(data or b"{}")
+    except ValidationError as error:
+        raise invalid(error) from error
+    except RecursionError as error:
+        raise PayloadInvalid.at("", "the JSON is nested too deeply") from error
+
+
+def json_call(model: type[ModelT]) -> Callable[[Request], Awaitable[Call[ModelT]]]:
+    """A FastAPI dependency: the call of a route whose body is `model` as JSON."""
+
+    async def dependency(request: Request) -> Call[ModelT]:
+        key = idempotency_key(request)
+        media_type = request.headers.get("content-type", "application/json").split(";")[0].strip()
+        if media_type not in ("application/json", ""):
+            raise UnsupportedMediaType(f"{media_type!r}; this call takes application/json")
+        data = await read(request, max_bytes=request.app.state.settings.max_body_bytes)
+        return Call(validate(model, data), key, hash_body(request, data))
+
+    return dependency

@@ -1,0 +1,139 @@
+"""The composition root: settings in, a wired FastAPI app out. Nothing happens before `lifespan`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from etude_proto import v1
+
+from . import __version__
+from .api import control, data, health, looking, problems, schema
+from .api.deps import authorize, hash_key
+from .dashboard.page import router as dashboard
+from .observability.logs import configure
+from .observability.metrics import make_metrics
+from .observability.middleware import Observe
+from .service.sampler import Sampler, make_sampler
+from .settings import Settings
+from .store.postgres.catalog import PostgresCatalog
+from .store.postgres.engine import create_engine
+from .store.postgres.ledger import PostgresLedger
+from .store.redis.connection import connect
+from .store.redis.views import RedisRaces
+
+_HEARTBEAT_POOL = 8
+_REQUESTS = [
+    v1.DatasetCreate,
+    v1.RunCreate,
+    v1.RunUpdate,
+    v1.PromptBatchRequest,
+    v1.ExtendRequest,
+    v1.ReleaseRequest,
+    v1.TrainingBatchRequest,
+    v1.AckRequest,
+    v1.PolicyVersionRequest,
+    v1.PredictionsRequest,
+]
+_ANSWERS = [
+    v1.Dataset,
+    v1.DatasetPage,
+    v1.ImportReceipt,
+    v1.Run,
+    v1.RunPage,
+    v1.PromptBatch,
+    v1.Lease,
+    v1.Released,
+    v1.Receipt,
+    v1.AckReceipt,
+    v1.PredictionsReceipt,
+    v1.CurriculumView,
+    v1.HistoryPage,
+    v1.TaskPage,
+    v1.TaskView,
+    v1.Health,
+]
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Sampler]:
+    """A wired sampler on live connections, closed on exit.
+
+    Raises:
+        ValueError: a URL is missing (`etude serve` fills them in when embedded).
+    """
+    if settings.database_url is None or settings.redis_url is None:
+        raise ValueError("ETUDE_DATABASE_URL and ETUDE_REDIS_URL must be set")
+    timeout_s = settings.dependency_timeout_s
+    engine = create_engine(settings.database_url, pool_size=settings.pool_size, timeout_s=timeout_s)
+    hot = connect(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=timeout_s)
+    beats = connect(settings.redis_url, pool_size=_HEARTBEAT_POOL, timeout_s=timeout_s)
+    try:
+        yield make_sampler(
+            catalog=PostgresCatalog(engine),
+            ledger=PostgresLedger(engine),
+            races=RedisRaces(hot),
+            heartbeat_races=RedisRaces(beats),
+            task_cache_bytes=settings.task_cache_bytes,
+            commit_timeout_s=timeout_s,
+        )
+    finally:
+        await hot.aclose()
+        await beats.aclose()
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    app.state.key_hashes = [hash_key(key) for key in settings.accepted_keys()]
+    if not settings.is_loopback and not app.state.key_hashes:
+        raise RuntimeError(f"refusing to listen on {settings.host} without ETUDE_API_KEYS")
+    async with connected(settings) as sampler:
+        app.state.sampler = sampler
+        jobs = asyncio.create_task(sampler.background.run())
+        try:
+            yield
+        finally:
+            jobs.cancel()
+            await asyncio.gather(jobs, return_exceptions=True)
+            app.state.sampler = None
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The sampler's app. Opens nothing until it starts."""
+    app = FastAPI(
+        title="Etude sampler",
+        version=__version__,
+        description="Decides what a tool-using LLM practises next.",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings or Settings()
+    app.state.key_hashes = []
+    metrics = make_metrics()
+    for module in (control, data, looking):
+        app.include_router(module.router, dependencies=[Depends(authorize)])
+    app.include_router(health.router)
+    app.include_router(dashboard)
+    problems.install(app)
+    schema.install(app, [*_REQUESTS, *_ANSWERS])
+    app.add_middleware(Observe, metrics=metrics)
+
+    @app.get("/metrics", include_in_schema=False, dependencies=[Depends(authorize)])
+    async def prometheus(_: Request) -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def create_app_from_env() -> FastAPI:
+    """For `uvicorn --factory`: settings from the environment, logs as JSON lines."""
+    settings = Settings()
+    configure(settings.log_level)
+    return create_app(settings)

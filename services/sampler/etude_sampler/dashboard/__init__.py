@@ -1,0 +1,1 @@
+"""The page at `/`: what the runs do, live, without a build step."""

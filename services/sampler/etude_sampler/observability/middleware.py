@@ -1,0 +1,65 @@
+"""The outermost layer: request ids in and out, timing, one access event a request."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .metrics import Metrics
+
+_LOG = logging.getLogger("etude.access")
+_ID = re.compile(rb"^[A-Za-z0-9._-]{1,64}$")
+_SAFE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class Observe:
+    """ASGI middleware; costs no task and no extra await per message."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = dict(scope["headers"]).get(b"x-request-id", b"")
+        request_id = given if _ID.match(given) else secrets.token_hex(8).encode()
+        scope["request_id"] = request_id.decode()
+        started = time.perf_counter()
+        status = 500
+
+        async def observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id), *_SAFE]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            took = time.perf_counter() - started
+            operation = getattr(scope.get("route"), "operation_id", None) or "other"
+            self._metrics.requests.labels(operation, str(status)).inc()
+            self._metrics.seconds.labels(operation).observe(took)
+            if _LOG.isEnabledFor(logging.DEBUG) or status >= 500:
+                _LOG.log(
+                    logging.ERROR if status >= 500 else logging.DEBUG,
+                    "request.done",
+                    extra={
+                        "operation": operation,
+                        "status": status,
+                        "ms": round(took * 1000, 2),
+                        "request_id": scope["request_id"],
+                    },
+                )

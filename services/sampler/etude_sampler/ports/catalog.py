@@ -1,0 +1,134 @@
+"""The catalogue: datasets, tasks and runs. One implementation, in `store/postgres`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from etude_proto.v1 import ResolvedCurriculum, RunCreate, RunStatus, TaskCreate
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """A stored task; `body` is its wire form, encoded once at import."""
+
+    ordinal: int
+    id: str
+    source: str
+    subtasks: tuple[str, ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """A dataset with its counts."""
+
+    id: str
+    name: str
+    num_train: int
+    num_held_out: int
+    sources: dict[str, int]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run as PostgreSQL holds it."""
+
+    id: str
+    name: str
+    status: RunStatus
+    spec: RunCreate
+    resolved: ResolvedCurriculum
+    secret: bytes
+    num_tasks: int
+    epoch: int
+    revision: int
+    policy_version: int
+    weights_uri: str | None
+    folded_seq: int
+    allocator_state: str
+    totals: dict[str, dict[str, float]]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The answer to an earlier call with the same key."""
+
+    status: int
+    response: bytes
+
+
+class Catalog(Protocol):
+    """Datasets, tasks, runs, and the control plane's idempotency keys."""
+
+    async def create_dataset(self, dataset_id: str, name: str) -> tuple[DatasetRow, bool]:
+        """The dataset of that name, and whether it is new."""
+
+    async def get_dataset(self, dataset_id: str) -> DatasetRow:
+        """Raises `DatasetNotFound`."""
+
+    async def list_datasets(self, *, after: str | None, limit: int) -> list[DatasetRow]:
+        """Datasets by id."""
+
+    async def add_tasks(self, dataset_id: str, tasks: Sequence[TaskCreate]) -> int:
+        """Append the tasks not yet there, in order; number created."""
+
+    async def dataset_subtasks(self, dataset_id: str, sources: list[str] | None) -> dict[str, int]:
+        """Drawable tasks per sub-task name; the key '' counts all drawable tasks."""
+
+    async def run_tasks(
+        self,
+        run_id: str,
+        dataset_id: str,
+        sources: list[str] | None,
+        *,
+        order: str,
+        subtask: str | None,
+        offset: int,
+        limit: int,
+    ) -> list[int]:
+        """Ordinals of drawable tasks in an order of the task explorer."""
+
+    async def tasks_by_ordinal(self, dataset_id: str, ordinals: Sequence[int]) -> list[TaskRow]:
+        """Tasks, in any order."""
+
+    async def tasks_by_id(self, dataset_id: str, ids: Sequence[str]) -> list[TaskRow]:
+        """Tasks, in any order; unknown ids are absent."""
+
+    def drawable(
+        self, dataset_id: str, sources: list[str] | None, *, chunk: int
+    ) -> AsyncIterator[list[tuple[int, tuple[str, ...]]]]:
+        """Chunks of (ordinal, sub-tasks) of drawable tasks by ordinal."""
+
+    async def create_run(self, run: RunRow) -> RunRow:
+        """Store a new run."""
+
+    async def get_run(self, run_id: str) -> RunRow:
+        """Raises `RunNotFound`."""
+
+    async def list_runs(self, *, after: str | None, limit: int) -> list[RunRow]:
+        """Runs by id."""
+
+    async def update_run(
+        self, run_id: str, *, spec: RunCreate, name: str, status: RunStatus, revision: int | None
+    ) -> RunRow:
+        """Raises `RevisionMismatch` if `revision` is not the stored one."""
+
+    async def run_markers(self) -> list[tuple[str, int, int]]:
+        """(run id, epoch, policy version) of every run."""
+
+    async def begin_call(self, scope: str, key: str, body_hash: str) -> StoredAnswer | None:
+        """Claim a key; the stored answer if there is one.
+
+        Raises `IdempotencyKeyReused`, `IdempotencyInProgress`.
+        """
+
+    async def finish_call(self, scope: str, key: str, answer: StoredAnswer | None) -> None:
+        """Keep the answer, or free the key (None) so that a retry runs again."""
+
+    async def ping(self) -> str:
+        """Revision of the schema; for readiness."""

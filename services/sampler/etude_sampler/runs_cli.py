@@ -1,0 +1,186 @@
+"""`etude runs ...` and `etude strategies`: thin over the public API and the table of parts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from etude_client import EtudeClient, EtudeError
+from etude_proto.v1 import (
+    CurriculumConfig,
+    Run,
+    RunCreate,
+    RunLimits,
+    RunMode,
+)
+
+from .curriculum import PRESETS, describe, part_table
+
+DEFAULT_URL = "http://127.0.0.1:8321"
+runs_app = typer.Typer(help="Create, list, show, pause and resume runs.", no_args_is_help=True)
+Url = Annotated[str, typer.Option(envvar="ETUDE_SAMPLER_URL", help="The sampler.")]
+Key = Annotated[str | None, typer.Option(envvar="ETUDE_API_KEY", help="Bearer key.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@contextmanager
+def _client(url: str, key: str | None) -> Iterator[EtudeClient]:
+    try:
+        with EtudeClient(url, api_key=key, max_attempts=3) as client:
+            yield client
+    except EtudeError as error:
+        Console(stderr=True, soft_wrap=True).print(f"etude: {error}", markup=False)
+        raise typer.Exit(2) from error
+
+
+def _show(run: Run, as_json: bool) -> None:
+    if as_json:
+        typer.echo(run.model_dump_json())
+        return
+    typer.echo(
+        f"{run.id}  {run.name}  {run.status}  preset {run.resolved.preset}  "
+        f"{run.num_tasks} tasks  version {run.policy_version}"
+    )
+
+
+def find_run(client: EtudeClient, name_or_id: str) -> Run:
+    """A run by id, or the newest of that name.
+
+    Raises:
+        typer.Exit: there is none (exit code 2).
+    """
+    if name_or_id.startswith("run_"):
+        return client.get_run(name_or_id)
+    cursor, found = None, []
+    while True:
+        page = client.list_runs(limit=1000, cursor=cursor)
+        found += [run for run in page.items if run.name == name_or_id]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    if not found:
+        typer.echo(f"etude: no run is called {name_or_id!r}", err=True)
+        raise typer.Exit(2)
+    return max(found, key=lambda run: run.created_at)
+
+
+@runs_app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="Name of the run.")],
+    dataset: Annotated[str, typer.Option(help="Dataset, by name or id.")],
+    preset: Annotated[str, typer.Option(help="Curriculum; see `etude strategies`.")] = "dscl",
+    group_size: Annotated[int, typer.Option(help="G, rollouts per task.")] = 8,
+    batch_groups: Annotated[int, typer.Option(help="B, groups per training batch.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    curriculum_only: Annotated[
+        bool, typer.Option(help="Your framework trains; reports carry no tokens.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="JSON file with the curriculum's parts.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a run over a dataset."""
+    try:
+        text = config.read_text("utf-8") if config else json.dumps({"preset": preset})
+        curriculum = CurriculumConfig.model_validate_json(text)
+        limits = RunLimits(training_batch_groups=batch_groups)
+    except (OSError, ValidationError) as error:
+        typer.echo(f"etude: {str(error).splitlines()[0]}", err=True)
+        raise typer.Exit(2) from error
+    with _client(url, key) as client:
+        datasets = client.list_datasets(limit=1000).items
+        matching = [one.id for one in datasets if dataset in (one.id, one.name)]
+        if not matching:
+            typer.echo(f"etude: no dataset is called {dataset!r}; see `etude import`", err=True)
+            raise typer.Exit(2)
+        spec = RunCreate(
+            name=name,
+            dataset_id=matching[0],
+            curriculum=curriculum,
+            mode=RunMode.CURRICULUM_ONLY if curriculum_only else RunMode.TRAINING,
+            group_size=group_size,
+            seed=seed,
+            limits=limits,
+        )
+        _show(client.create_run(spec), as_json)
+
+
+@runs_app.command("list")
+def list_(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """List runs."""
+    with _client(url, key) as client:
+        for run in client.list_runs(limit=1000).items:
+            _show(run, as_json)
+
+
+@runs_app.command("show")
+def show(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Show a run's curriculum now: mastery, lanes, arms, counts."""
+    with _client(url, key) as client:
+        found = find_run(client, run)
+        view = client.get_curriculum(found.id)
+    if as_json:
+        typer.echo(view.model_dump_json())
+        return
+    _show(found, as_json=False)
+    table = Table("lane", "share", "waiting", "mastery", "threshold", "weight w")
+    mastery = {one.name: one for one in view.subtasks}
+    for lane in view.lanes:
+        one = mastery.get(lane.name)
+        level = "-" if one is None or one.mastery is None else f"{one.mastery:.3f}"
+        table.add_row(
+            lane.name,
+            f"{lane.share:.3f}",
+            str(lane.num_waiting),
+            level,
+            "-" if one is None else f"{one.threshold:.2f}",
+            "-" if one is None else f"{one.component_weight:.3f}",
+        )
+    Console().print(table)
+    for arm in view.arms:
+        share = "-" if arm.informative_share is None else f"{arm.informative_share:.1%}"
+        typer.echo(f"{arm.arm}: {arm.num_groups} groups, {share} informative")
+
+
+@runs_app.command("pause")
+def pause(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Stop drawing; live leases go on."""
+    with _client(url, key) as client:
+        _show(client.pause_run(find_run(client, run).id), as_json)
+
+
+@runs_app.command("resume")
+def resume(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Draw again."""
+    with _client(url, key) as client:
+        _show(client.resume_run(find_run(client, run).id), as_json)
+
+
+def strategies(as_json: AsJson = False) -> None:
+    """List presets and the parts that a run's curriculum may name."""
+    parts = describe(part_table())
+    if as_json:
+        presets = {name: preset.summary for name, preset in PRESETS.items()}
+        typer.echo(json.dumps({"presets": presets, "parts": [asdict(part) for part in parts]}))
+        return
+    table = Table("preset", "what it does")
+    for name, preset in PRESETS.items():
+        table.add_row(name, preset.summary)
+    Console().print(table)
+    table = Table("part", "kind", "what it does", "knobs")
+    for part in parts:
+        knobs = ", ".join(f"{knob.name}={knob.default}" for knob in part.knobs)
+        table.add_row(part.name, part.kind, part.summary, knobs)
+    Console().print(table)

@@ -1,0 +1,135 @@
+"""What every replica does beside serving: ring bells, expire leases, guard epochs, drain logs.
+
+Every job can run on any number of replicas at once: the scripts and transactions behind it are
+idempotent, and a rebuild takes a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from ..errors import SamplerError
+from ..ports.races import EpochMismatch
+from .prompts import PromptBatches
+from .rebuild import Rebuilder
+from .steps import Ground
+from .training import TrainingBatches
+from .versions import Versions
+
+_LOG = logging.getLogger("etude.background")
+_REAP_S = 0.25
+_GUARD_S = 1.0
+_DRAIN_S = 1.0
+_DRAIN_ROWS = 2000
+_REBASE_ABOVE = 1e6
+
+
+class Background:
+    """The jobs of one replica; `run` lives as long as the app."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        *,
+        prompts: PromptBatches,
+        training: TrainingBatches,
+        versions: Versions,
+        rebuilder: Rebuilder,
+    ) -> None:
+        self._ground = ground
+        self._prompts = prompts
+        self._training = training
+        self._versions = versions
+        self._rebuilder = rebuilder
+        self._runs: dict[str, tuple[int, int]] = {}
+        self._wanted: set[str] = set()
+        self._wake = asyncio.Event()
+
+    def request_rebuild(self, run_id: str) -> None:
+        """Check a run now instead of at the next round."""
+        self._wanted.add(run_id)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """All jobs, for ever; a failed round is logged and tried again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ring())
+            group.create_task(self._loop("guard", self._guard, _GUARD_S, wake=self._wake))
+            group.create_task(self._loop("reap", self._reap, _REAP_S))
+            group.create_task(self._loop("drain", self._drain, _DRAIN_S))
+
+    async def _loop(
+        self,
+        name: str,
+        job: Callable[[], Awaitable[None]],
+        every_s: float,
+        *,
+        wake: asyncio.Event | None = None,
+    ) -> None:
+        pause = wake or asyncio.Event()
+        while True:
+            try:
+                await job()
+            except (SamplerError, EpochMismatch) as error:
+                _LOG.warning("background.failed", extra={"job": name, "error": str(error)})
+            except Exception:
+                _LOG.exception("background.crashed", extra={"job": name})
+            try:
+                await asyncio.wait_for(pause.wait(), every_s)
+            except TimeoutError:
+                continue
+            pause.clear()
+
+    async def _ring(self) -> None:
+        async for run_id in self._ground.races.bells():
+            self._ground.bells.ring(run_id)
+
+    async def _guard(self) -> None:
+        """Compare every run's epoch and version in Redis with PostgreSQL; mend differences."""
+        rows = await self._ground.catalog.run_markers()
+        wanted, self._wanted = self._wanted, set()
+        markers = await self._ground.races.markers([run_id for run_id, _, _ in rows])
+        for (run_id, epoch, version), marker in zip(rows, markers, strict=True):
+            if marker is None or marker[0] != epoch:
+                if await self._rebuilder.ensure(run_id):
+                    _LOG.warning("run.rebuilt", extra={"run": run_id})
+            elif marker[1] != version:
+                await self._versions.announce(run_id)
+            before = self._runs.get(run_id)
+            if before is not None and version > before[1]:
+                await self._age(run_id, before[1], version)
+            self._runs[run_id] = (epoch, version)
+        for run_id in wanted:
+            self._ground.contexts.forget(run_id)
+
+    async def _age(self, run_id: str, before: int, version: int) -> None:
+        """Weights that change with age, for every version since the last look; clocks."""
+        for passed in range(max(before, version - 16) + 1, version + 1):
+            await self._versions.refresh(run_id, passed)
+        context = await self._ground.contexts.get(run_id)
+        state = await self._ground.races.state(context.key)
+        for lane, found in enumerate(state.lanes):
+            if found.clock > _REBASE_ABOVE:
+                await self._ground.races.rebase(context.key, lane)
+
+    async def _reap(self) -> None:
+        for run_id in list(self._runs):
+            context = await self._ground.contexts.get(run_id)
+            prompt, training = await self._ground.races.expired(context.key)
+            for lease_id in prompt:
+                num = await self._prompts.end(run_id, lease_id, None, kind="expire")
+                _LOG.info("lease.expired", extra={"run": run_id, "lease": lease_id, "tasks": num})
+            for lease_id in training:
+                num = await self._training.end(run_id, lease_id, None, kind="expire")
+                _LOG.info("batch.expired", extra={"run": run_id, "lease": lease_id, "groups": num})
+
+    async def _drain(self) -> None:
+        """Move decisions from the streams to PostgreSQL."""
+        for run_id in list(self._runs):
+            context = await self._ground.contexts.get(run_id)
+            decisions = await self._ground.races.read_log(context.key, _DRAIN_ROWS)
+            if decisions:
+                await self._ground.ledger.store_decisions(run_id, context.row.epoch, decisions)
+                await self._ground.races.trim_log(context.key, decisions[-1].stream_id)

@@ -1,0 +1,188 @@
+"""Prompt batches: draw and lease, heartbeat, give back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from etude_proto.v1 import (
+    Arm,
+    DegradedReason,
+    ExtendRequest,
+    Lease,
+    PromptBatchRequest,
+    Released,
+    ReleaseRequest,
+)
+
+from ..errors import LeaseSuperseded, PayloadInvalid
+from ..ports.catalog import TaskRow
+from ..ports.races import Announced, Drawn, DrawRequest, NoTasks, PromptLease
+from .context import RunContext
+from .entering import enter, unpack_records
+from .identifiers import new_lease_id
+from .steps import Ground
+
+_REASONS = {
+    "paused": DegradedReason.RUN_PAUSED,
+    "worker_limit": DegradedReason.WORKER_LIMIT,
+    "empty": DegradedReason.NOTHING_WAITING,
+    "full": DegradedReason.QUEUE_FULL,
+}
+
+
+def _dumps(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+class PromptBatches:
+    """The steps of a prompt lease, up to its report."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    async def lease(
+        self, run_id: str, body: PromptBatchRequest, *, idempotency_key: str, body_hash: str
+    ) -> bytes:
+        """Draw and lease, waiting up to `wait_s`; a `PromptBatch`, encoded.
+
+        A repeated key returns the same lease until it is settled.
+        """
+        ground = self._ground
+        context = await ground.contexts.get(run_id)
+        limits = context.row.spec.limits
+        if body.num_tasks > limits.max_batch_tasks:
+            raise PayloadInvalid.at(
+                "/num_tasks", f"at most {limits.max_batch_tasks} (limits.max_batch_tasks)"
+            )
+        request = DrawRequest(
+            num_tasks=body.num_tasks,
+            lease_id=new_lease_id("lease", run_id, context.row.secret),
+            worker=body.worker,
+            ttl_ms=round(1000 * (body.ttl_s or limits.lease_ttl_s)),
+            idempotency_key=idempotency_key,
+            body_hash=body_hash,
+        )
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + body.wait_s
+        while True:
+            ticket = ground.bells.ticket(run_id)
+            found = await ground.on_run(run_id, lambda c: ground.races.draw(c.key, request))
+            if isinstance(found, PromptLease):
+                return await self._encode(await ground.contexts.get(run_id), found, body)
+            left = give_up - loop.time()
+            if left <= 0:
+                return self._empty(context, found)
+            await ground.bells.wait(ticket, min(left, 5.0))
+
+    def _head(
+        self, context: RunContext, announced: Announced, reason: DegradedReason | None
+    ) -> dict[str, object]:
+        return {
+            "degraded": reason is not None,
+            "degraded_reason": reason,
+            "policy_version": announced.version,
+            "weights_uri": announced.weights_uri,
+            "component_weights": json.loads(announced.component_weights_json),
+            "reward": context.row.spec.reward.model_dump(mode="json"),
+        }
+
+    def _empty(self, context: RunContext, found: NoTasks) -> bytes:
+        head = self._head(context, found.announced, _REASONS[found.reason])
+        return _dumps({"lease": None, "items": [], **head})
+
+    async def _encode(
+        self, context: RunContext, lease: PromptLease, body: PromptBatchRequest
+    ) -> bytes:
+        """The batch as bytes: tasks' bodies are joined as they were encoded at import."""
+        ordinals = [drawn.ordinal for drawn in lease.drawn]
+        rows = await self._ground.tasks.by_ordinals(context.row.spec.dataset_id, ordinals)
+        short = len(lease.drawn) < body.num_tasks and not lease.replayed
+        reason = None
+        if short:
+            nothing_left = lease.num_waiting <= len(lease.drawn)
+            reason = DegradedReason.NOTHING_WAITING if nothing_left else DegradedReason.QUEUE_FULL
+        head = self._head(context, lease.announced, reason)
+        model = Lease(
+            id=lease.lease_id,
+            run_id=context.row.id,
+            fence=lease.fence,
+            deadline_ms=lease.deadline_ms,
+            ttl_s=lease.ttl_ms / 1000,
+        )
+        items = b",".join(
+            self._item(context, drawn, row) for drawn, row in zip(lease.drawn, rows, strict=True)
+        )
+        lease_json = model.model_dump_json().encode()
+        return b'{"lease":%b,"items":[%b],%b' % (lease_json, items, _dumps(head)[1:])
+
+    def _item(self, context: RunContext, drawn: Drawn, row: TaskRow) -> bytes:
+        tail = {
+            "num_rollouts": context.row.spec.group_size,
+            "scaffold": {"kind": "none", "level": 0},
+            "lane": context.curriculum.lanes[drawn.lane],
+            "arm": Arm.CONTROL if drawn.lane == 0 else Arm.CURRICULUM,
+            "weight": drawn.weight_micro / 1e6,
+            "slot_probability": drawn.slot_probability,
+            "entry": drawn.entry,
+        }
+        return b'{"task":%b,%b' % (row.body, _dumps(tail)[1:])
+
+    async def extend(self, lease_id: str, body: ExtendRequest) -> Lease:
+        """Heartbeat.
+
+        Raises:
+            LeaseNotFound: no such lease was ever issued.
+            LeaseSuperseded: it ended.
+        """
+        ground = self._ground
+        context = await ground.leased_run("lease", lease_id)
+        ttl_ms = 0 if body.ttl_s is None else round(1000 * body.ttl_s)
+        pinned = await ground.on_run(
+            context.row.id,
+            lambda c: ground.heartbeat_races.pin(
+                c.key, lease_id, body.fence, ttl_ms=ttl_ms, ordinals=()
+            ),
+        )
+        if isinstance(pinned, str):
+            raise LeaseSuperseded(f"lease {lease_id} is {pinned}")
+        return Lease(
+            id=lease_id,
+            run_id=context.row.id,
+            fence=body.fence,
+            deadline_ms=pinned.deadline_ms,
+            ttl_s=(ttl_ms or pinned.ttl_ms) / 1000,
+        )
+
+    async def release(self, lease_id: str, body: ReleaseRequest) -> Released:
+        """Give back the tasks not yet reported. Raises as `extend`."""
+        context = await self._ground.leased_run("lease", lease_id)
+        num = await self.end(context.row.id, lease_id, body.fence, kind="release")
+        return Released(lease_id=lease_id, num_released=num)
+
+    async def end(self, run_id: str, lease_id: str, fence: int | None, *, kind: str) -> int:
+        """Put a lease's remaining tasks back into their lanes with fresh draws.
+
+        Used by releases (with the fence) and by expiry (without; a live lease stays).
+        """
+        ground = self._ground
+
+        async def step(context: RunContext) -> int:
+            drawn = await ground.races.lease_tasks(context.key, lease_id)
+            ordinals = [one.ordinal for one in drawn]
+            records = await ground.races.entries(context.key, ordinals)
+            known = [record for record in records if record is not None]
+            items = []
+            if len(known) == len(ordinals) and known:
+                entries_N, weights_NL = unpack_records(known)
+                items = enter(context, ordinals, [int(e) + 1 for e in entries_N], weights_NL)
+            settled = await ground.races.settle(
+                context.key, lease_id, fence, kind=kind, items=items
+            )
+            if isinstance(settled, tuple):
+                return settled[0]
+            if kind == "expire":
+                return 0
+            raise LeaseSuperseded(f"lease {lease_id} is {settled}")
+
+        return await ground.on_run(run_id, step)

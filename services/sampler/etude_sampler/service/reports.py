@@ -1,0 +1,239 @@
+"""Reports: pin, stage, commit, settle. Each step can be repeated; a retry repeats 1, 2 and 4.
+
+1. *Pin*: the lease is held, and will be for longer than the transaction may take.
+2. *Stage*: trajectories go to Redis under lease and task.
+3. *Commit*: ledger, statistics and receipt in one PostgreSQL transaction, or the stored receipt.
+4. *Settle*: the tasks leave the lease and enter their lanes with new weights; admitted groups
+   with trajectories become ready.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from etude_proto.v1 import CargoRef, GateVerdict, ProblemItem, Receipt, Report, RunMode
+from etude_sampler.statistics import empty
+
+from ..errors import LeaseSuperseded, PayloadInvalid, TaskNotLeased
+from ..ports.catalog import TaskRow
+from ..ports.ledger import BARE, Committed, ReportKey, StatisticsKey
+from ..ports.races import READY_SCALE, Drawn, Entering, Pinned
+from .context import RunContext
+from .entering import enter, lane_weights
+from .identifiers import new_receipt_id
+from .outcomes import oldest_version
+from .reporting import Reported, join, late_rows, plan_report
+from .steps import Ground
+
+_UNKNOWN = Drawn(ordinal=-1, entry=0, lane=0, weight_micro=0, slot_probability=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One report call."""
+
+    lease_id: str
+    report: Report
+    key: ReportKey
+    cargo: bytes | None = None
+
+
+class Reports:
+    """The report protocol."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    async def report(self, incoming: Incoming) -> bytes:
+        """Apply a report exactly once; the encoded `Receipt`.
+
+        Raises:
+            LeaseNotFound: the lease was never issued.
+            LeaseSuperseded: it ended or was leased again; the outcomes are kept as late.
+            TaskNotLeased: a task is not in the lease; nothing is changed.
+            PayloadInvalid: the report contradicts the run.
+            IdempotencyKeyReused: the key came with another body.
+        """
+        ground, lease_id, report = self._ground, incoming.lease_id, incoming.report
+        context = await ground.leased_run("lease", lease_id)
+        tasks = await self._tasks(context, report)
+        ordinals = [task.ordinal for task in tasks]
+        if incoming.cargo is not None:
+            self._check_cargo(context, incoming.cargo)
+        pinned = await ground.on_run(
+            context.row.id,
+            lambda c: ground.races.pin(
+                c.key, lease_id, report.fence, ttl_ms=ground.pin_ms, ordinals=ordinals
+            ),
+        )
+        context = await ground.contexts.get(context.row.id)
+        if not isinstance(pinned, Pinned):
+            return await self._late(context, incoming, ordinals, why=pinned)
+        reported = await self._match(context, incoming, ordinals, pinned=pinned)
+        if incoming.cargo is not None:
+            group_id, body = f"{lease_id}:{ordinals[0]}", incoming.cargo
+            kept = await ground.on_run(
+                context.row.id, lambda c: ground.races.stage(c.key, group_id, body)
+            )
+            reported = replace(reported, cargo_kept=kept)
+        committed = await ground.ledger.commit_report(
+            context.row.id,
+            incoming.key,
+            ordinals=ordinals,
+            num_attempts=sum(len(group.attempts) for group in report.groups),
+            num_subtasks=context.num_subtasks,
+            plan=lambda view: plan_report(context, reported, view),
+        )
+        await self._settle(context, incoming, tasks, reported=reported, committed=committed)
+        return committed.receipt
+
+    async def _tasks(self, context: RunContext, report: Report) -> list[TaskRow]:
+        ids = [group.task_id for group in report.groups]
+        found = await self._ground.tasks.by_ids(context.row.spec.dataset_id, ids)
+        faults = [
+            ProblemItem(pointer=f"/groups/{i}/task_id", detail=f"no task {identifier!r} here")
+            for i, identifier in enumerate(ids)
+            if identifier not in found
+        ]
+        if faults:
+            raise TaskNotLeased("the report names tasks that are not in this lease", errors=faults)
+        if len(set(ids)) != len(ids):
+            raise PayloadInvalid.at("/groups", "a task may appear once; use attempts")
+        for g, group in enumerate(report.groups):
+            names = [(a.scaffold_kind, a.scaffold_level, a.number) for a in group.attempts]
+            if len(set(names)) != len(names):
+                raise PayloadInvalid.at(f"/groups/{g}/attempts", "attempts must differ by number")
+        return [found[identifier] for identifier in ids]
+
+    def _check_cargo(self, context: RunContext, cargo: bytes) -> None:
+        if context.row.spec.mode is not RunMode.TRAINING:
+            raise PayloadInvalid.at("", "a curriculum-only run takes JSON reports, no trajectories")
+        limit = context.row.spec.limits.max_group_bytes
+        if len(cargo) > limit:
+            raise PayloadInvalid.at("", f"{len(cargo)} bytes; limits.max_group_bytes is {limit}")
+
+    async def _match(
+        self, context: RunContext, incoming: Incoming, ordinals: list[int], *, pinned: Pinned
+    ) -> Reported:
+        """Match the report with its lease; tasks outside it are refused unless this is a retry."""
+        outside = [i for i, drawn in enumerate(pinned.drawn) if drawn is None]
+        if outside:
+            stored = await self._ground.ledger.receipt(context.row.id, incoming.key)
+            if stored is None:
+                before = await self._ground.ledger.reported(context.row.id, incoming.lease_id)
+                faults = [
+                    ProblemItem(
+                        pointer=f"/groups/{i}/task_id",
+                        detail="already reported under this lease"
+                        if ordinals[i] in before
+                        else "not in this lease",
+                    )
+                    for i in outside
+                ]
+                raise TaskNotLeased(errors=faults)
+        inside = len(ordinals) - len(outside)
+        return Reported(
+            report=incoming.report,
+            receipt_id=new_receipt_id(),
+            lease_id=incoming.lease_id,
+            ordinals=tuple(ordinals),
+            drawn=tuple(drawn or _UNKNOWN for drawn in pinned.drawn),
+            lease_version=pinned.version,
+            num_waiting=pinned.num_waiting,
+            num_remaining=pinned.num_remaining - inside,
+            has_cargo=incoming.cargo is not None,
+            cargo_kept=incoming.cargo is not None,
+        )
+
+    async def _late(
+        self, context: RunContext, incoming: Incoming, ordinals: list[int], *, why: str
+    ) -> bytes:
+        """The lease ended: a retry gets its receipt; anything else is kept as late and refused."""
+        stored = await self._ground.ledger.receipt(context.row.id, incoming.key)
+        if stored is not None:
+            return stored
+        reported = Reported(
+            report=incoming.report,
+            receipt_id="",
+            lease_id=incoming.lease_id,
+            ordinals=tuple(ordinals),
+            drawn=(_UNKNOWN,) * len(ordinals),
+            lease_version=context.row.policy_version,
+            num_waiting=0,
+            num_remaining=0,
+            has_cargo=False,
+            cargo_kept=False,
+        )
+        rows = late_rows(reported, context.curriculum.subtasks)
+        await self._ground.ledger.commit_late(context.row.id, rows)
+        raise LeaseSuperseded(f"lease {incoming.lease_id} is {why}; the outcomes are kept as late")
+
+    async def _settle(
+        self,
+        context: RunContext,
+        incoming: Incoming,
+        tasks: list[TaskRow],
+        *,
+        reported: Reported,
+        committed: Committed,
+    ) -> None:
+        ground, after = self._ground, committed.statistics
+        receipt = Receipt.model_validate_json(committed.receipt)
+        held = [i for i, drawn in enumerate(reported.drawn) if drawn is not _UNKNOWN]
+        if not held:
+            return
+        rows = {key: i for i, key in enumerate(after.keys)}
+        values = join(after.values, empty(1, context.num_subtasks))
+        never_seen = len(after.keys)
+        keys = [StatisticsKey(tasks[i].ordinal, *BARE) for i in held]
+        weights_NL = lane_weights(
+            context,
+            values.select(np.array([rows.get(key, never_seen) for key in keys], dtype=np.int64)),
+            context.active([tasks[i].subtasks for i in held]),
+            version=receipt.policy_version,
+        )
+        items = enter(
+            context,
+            [tasks[i].ordinal for i in held],
+            [reported.drawn[i].entry + 1 for i in held],
+            weights_NL,
+        )
+        if incoming.cargo is not None and receipt.groups[0].gate is GateVerdict.ADMITTED:
+            items = [_with_group(context, items[0], incoming, reported, receipt=receipt)]
+        await ground.on_run(
+            context.row.id,
+            lambda c: ground.races.settle(
+                c.key, incoming.lease_id, incoming.report.fence, kind="report", items=items
+            ),
+        )
+
+
+def _with_group(
+    context: RunContext,
+    entering: Entering,
+    incoming: Incoming,
+    reported: Reported,
+    *,
+    receipt: Receipt,
+) -> Entering:
+    """The task's entry, with its group's place in the ready queue and in manifests."""
+    assert incoming.cargo is not None
+    group = incoming.report.groups[0]
+    version = oldest_version(group.attempts[-1].outcomes, otherwise=reported.lease_version)
+    apply_seq = receipt.groups[0].attempts[-1].apply_seq or 0
+    manifest = CargoRef(
+        task_id=group.task_id,
+        ordinal=entering.ordinal,
+        lease_id=incoming.lease_id,
+        apply_seq=apply_seq,
+        min_policy_version=version,
+        lane=context.curriculum.lanes[reported.drawn[0].lane],
+        offset=0,
+        num_bytes=len(incoming.cargo),
+        sha256=hashlib.sha256(incoming.cargo).hexdigest(),
+    )
+    score = version * READY_SCALE + apply_seq % READY_SCALE
+    return replace(entering, ready_score=str(score), manifest=manifest.model_dump_json().encode())

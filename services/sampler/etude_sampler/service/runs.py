@@ -1,0 +1,231 @@
+"""Datasets and runs: create, list, change, pause. Creating a run loads its lanes."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from etude_proto.v1 import (
+    Dataset,
+    DatasetCreate,
+    DatasetPage,
+    ImportReceipt,
+    ProblemItem,
+    RowError,
+    Run,
+    RunCreate,
+    RunPage,
+    RunStatus,
+    RunUpdate,
+    TaskCreate,
+)
+from etude_sampler.curriculum import ConfigFault, build, resolve
+
+from ..errors import PayloadInvalid
+from ..ports.catalog import DatasetRow, RunRow
+from .identifiers import new_dataset_id, new_run_id
+from .rebuild import Rebuilder
+from .steps import Ground
+
+_IMPORT_CHUNK = 500
+_MAX_ERRORS = 1000
+
+
+def iso(moment: datetime) -> str:
+    """RFC 3339 in UTC."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def dataset_view(row: DatasetRow) -> Dataset:
+    """A dataset as the wire shows it."""
+    return Dataset(
+        id=row.id,
+        name=row.name,
+        num_tasks=row.num_train + row.num_held_out,
+        num_train=row.num_train,
+        num_held_out=row.num_held_out,
+        sources=row.sources,
+        created_at=iso(row.created_at),
+    )
+
+
+def run_view(row: RunRow) -> Run:
+    """A run as the wire shows it."""
+    spec = row.spec
+    return Run(
+        id=row.id,
+        name=row.name,
+        dataset_id=spec.dataset_id,
+        status=row.status,
+        mode=spec.mode,
+        curriculum=spec.curriculum,
+        resolved=row.resolved,
+        group_size=spec.group_size,
+        seed=spec.seed,
+        reward=spec.reward,
+        limits=spec.limits,
+        sources=spec.sources,
+        num_tasks=row.num_tasks,
+        policy_version=row.policy_version,
+        weights_uri=row.weights_uri,
+        epoch=row.epoch,
+        revision=row.revision,
+        created_at=iso(row.created_at),
+    )
+
+
+class Datasets:
+    """Datasets and their tasks."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    async def create(self, body: DatasetCreate) -> tuple[Dataset, bool]:
+        """The dataset of that name, and whether it is new."""
+        row, created = await self._ground.catalog.create_dataset(new_dataset_id(), body.name)
+        return dataset_view(row), created
+
+    async def get(self, dataset_id: str) -> Dataset:
+        """Raises `DatasetNotFound`."""
+        return dataset_view(await self._ground.catalog.get_dataset(dataset_id))
+
+    async def page(self, *, after: str | None, limit: int) -> tuple[DatasetPage, str | None]:
+        """Datasets by id, and the id to go on after."""
+        rows = await self._ground.catalog.list_datasets(after=after, limit=limit + 1)
+        last = rows[limit - 1].id if len(rows) > limit else None
+        views = [dataset_view(row) for row in rows[:limit]]
+        return DatasetPage(items=views, next_cursor=None), last
+
+    async def add_tasks(self, dataset_id: str, lines: AsyncIterator[bytes]) -> ImportReceipt:
+        """Import NDJSON lines as they arrive; a bad line is reported, the others are stored."""
+        await self._ground.catalog.get_dataset(dataset_id)
+        num_lines = num_created = num_good = num_rejected = 0
+        errors: list[RowError] = []
+        good: list[TaskCreate] = []
+        async for line in lines:
+            num_lines += 1
+            if not line.strip():
+                num_lines -= 1
+                continue
+            try:
+                good.append(TaskCreate.model_validate_json(line))
+            except ValidationError as error:
+                num_rejected += 1
+                errors += row_errors(error, num_lines)[: _MAX_ERRORS - len(errors)]
+            if len(good) >= _IMPORT_CHUNK:
+                num_created += await self._ground.catalog.add_tasks(dataset_id, good)
+                num_good += len(good)
+                good = []
+        if good:
+            num_created += await self._ground.catalog.add_tasks(dataset_id, good)
+            num_good += len(good)
+        return ImportReceipt(
+            dataset_id=dataset_id,
+            num_lines=num_lines,
+            num_created=num_created,
+            num_existing=num_good - num_created,
+            num_rejected=num_rejected,
+            errors=errors,
+        )
+
+
+def row_errors(error: ValidationError, line: int) -> list[RowError]:
+    """The faults of one line, each with a JSON pointer."""
+    return [
+        RowError(
+            line=line,
+            pointer="".join(f"/{part}" for part in fault["loc"]),
+            detail=fault["msg"],
+        )
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+class Runs:
+    """Runs."""
+
+    def __init__(self, ground: Ground, rebuilder: Rebuilder) -> None:
+        self._ground = ground
+        self._rebuilder = rebuilder
+
+    async def create(self, spec: RunCreate) -> Run:
+        """Resolve the curriculum, store the run, load its lanes.
+
+        Raises:
+            DatasetNotFound: no such dataset.
+            PayloadInvalid: a curriculum field is wrong (named), or no task can be drawn.
+        """
+        catalog = self._ground.catalog
+        await catalog.get_dataset(spec.dataset_id)
+        counts = await catalog.dataset_subtasks(spec.dataset_id, spec.sources)
+        num_tasks = counts.pop("", 0)
+        if num_tasks == 0:
+            where = "/sources" if spec.sources else "/dataset_id"
+            raise PayloadInvalid.at(where, "no train task can be drawn")
+        try:
+            resolved = resolve(spec.curriculum, dataset_subtasks=sorted(counts))
+        except ConfigFault as fault:
+            item = ProblemItem(pointer=fault.pointer, detail=fault.detail)
+            raise PayloadInvalid(f"{fault.pointer}: {fault.detail}", errors=[item]) from fault
+        curriculum = build(resolved)
+        state = curriculum.allocator.initial(len(curriculum.subtasks))
+        row = RunRow(
+            id=new_run_id(),
+            name=spec.name,
+            status=RunStatus.ACTIVE,
+            spec=spec,
+            resolved=resolved,
+            secret=secrets.token_bytes(32),
+            num_tasks=num_tasks,
+            epoch=0,
+            revision=1,
+            policy_version=0,
+            weights_uri=spec.weights_uri,
+            folded_seq=0,
+            allocator_state=json.dumps(state.to_json()),
+            totals={},
+            created_at=datetime.now(UTC),
+        )
+        stored = await catalog.create_run(row)
+        await self._rebuilder.ensure(stored.id)
+        return run_view(await catalog.get_run(stored.id))
+
+    async def get(self, run_id: str) -> Run:
+        """Raises `RunNotFound`."""
+        return run_view(await self._ground.catalog.get_run(run_id))
+
+    async def page(self, *, after: str | None, limit: int) -> tuple[RunPage, str | None]:
+        """Runs by id, and the id to go on after."""
+        rows = await self._ground.catalog.list_runs(after=after, limit=limit + 1)
+        last = rows[limit - 1].id if len(rows) > limit else None
+        return RunPage(items=[run_view(row) for row in rows[:limit]], next_cursor=None), last
+
+    async def update(self, run_id: str, body: RunUpdate, *, revision: int) -> Run:
+        """Change name or limits. Raises `RevisionMismatch`."""
+        row = await self._ground.catalog.get_run(run_id)
+        spec = row.spec.model_copy(update={"limits": body.limits or row.spec.limits})
+        return await self._store(
+            row, spec=spec, name=body.name or row.name, status=row.status, revision=revision
+        )
+
+    async def set_status(self, run_id: str, status: RunStatus) -> Run:
+        """Pause or resume; live leases go on."""
+        row = await self._ground.catalog.get_run(run_id)
+        if row.status is status:
+            return run_view(row)
+        return await self._store(row, spec=row.spec, name=row.name, status=status, revision=None)
+
+    async def _store(
+        self, row: RunRow, *, spec: RunCreate, name: str, status: RunStatus, revision: int | None
+    ) -> Run:
+        ground = self._ground
+        stored = await ground.catalog.update_run(
+            row.id, spec=spec, name=name, status=status, revision=revision
+        )
+        ground.contexts.forget(row.id)
+        await ground.on_run(row.id, lambda c: ground.races.configure(c.key, c.limits))
+        return run_view(stored)

@@ -1,0 +1,93 @@
+"""The flow on one page: which step answers which call, and what the steps stand on.
+
+| call | step |
+|---|---|
+| import, create a run | `datasets`, `runs` (creating a run loads its lanes: `rebuilder`) |
+| draw and lease, heartbeat, release | `prompts` |
+| report | `reports`: pin, stage, commit, settle |
+| training batch, ack, announce | `training`, `versions` |
+| look | `views`, `task_views` |
+| meanwhile | `background`: bells, expiry, guard, drain |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ports.catalog import Catalog
+from ..ports.ledger import Ledger
+from ..ports.races import Races
+from .background import Background
+from .bells import Bells
+from .context import RunContexts, TaskCache
+from .prompts import PromptBatches
+from .rebuild import Rebuilder
+from .reports import Reports
+from .runs import Datasets, Runs
+from .steps import Ground
+from .task_views import TaskViews
+from .training import TrainingBatches
+from .versions import Versions
+from .views import CurriculumViews
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """Every step, wired."""
+
+    ground: Ground
+    datasets: Datasets
+    runs: Runs
+    prompts: PromptBatches
+    reports: Reports
+    training: TrainingBatches
+    versions: Versions
+    rebuilder: Rebuilder
+    views: CurriculumViews
+    task_views: TaskViews
+    background: Background
+
+
+def make_sampler(
+    *,
+    catalog: Catalog,
+    ledger: Ledger,
+    races: Races,
+    heartbeat_races: Races,
+    task_cache_bytes: int,
+    commit_timeout_s: float,
+) -> Sampler:
+    """Wire the steps on their ports."""
+    late: list[Background] = []
+    ground = Ground(
+        catalog=catalog,
+        ledger=ledger,
+        races=races,
+        heartbeat_races=heartbeat_races,
+        contexts=RunContexts(catalog),
+        tasks=TaskCache(catalog, max_bytes=task_cache_bytes),
+        bells=Bells(),
+        request_rebuild=lambda run_id: late[0].request_rebuild(run_id),
+        commit_timeout_s=commit_timeout_s,
+    )
+    rebuilder = Rebuilder(ground)
+    versions = Versions(ground)
+    prompts = PromptBatches(ground)
+    training = TrainingBatches(ground, versions)
+    background = Background(
+        ground, prompts=prompts, training=training, versions=versions, rebuilder=rebuilder
+    )
+    late.append(background)
+    return Sampler(
+        ground=ground,
+        datasets=Datasets(ground),
+        runs=Runs(ground, rebuilder),
+        prompts=prompts,
+        reports=Reports(ground),
+        training=training,
+        versions=versions,
+        rebuilder=rebuilder,
+        views=CurriculumViews(ground),
+        task_views=TaskViews(ground),
+        background=background,
+    )

@@ -1,0 +1,208 @@
+"""Policy versions: fold the groups since the last one, announce, refresh ageing weights.
+
+The fold runs once per version, in PostgreSQL, in apply order, under the run's row lock; pushing
+its result to Redis can be repeated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from etude_proto.v1 import AckReceipt, Arm
+from etude_sampler.curriculum import AllocatorState, FoldInput, importance
+from etude_sampler.statistics import Floats, empty
+
+from ..errors import LeaseSuperseded, VersionConflict
+from ..ports.ledger import BARE, FoldPlan, FoldView, LedgerRow, ReportKey, StatisticsKey
+from .context import RunContext, announced
+from .entering import lane_weights, pack_records, unpack_records
+from .reporting import join
+from .steps import Ground
+
+_KEEP_VARIANCE = 1e-8
+_REFRESH_CHUNK = 1000
+
+
+def fold_input(context: RunContext, groups: Sequence[LedgerRow], num_acked: int) -> FoldInput:
+    """Un-scaffolded groups of one version as arrays, in apply order."""
+    bare = [row for row in groups if (row.kind, row.level) == BARE]
+
+    def array(name: str) -> Floats:
+        packed = b"".join(getattr(row, name) for row in bare)
+        return np.frombuffer(packed, dtype="<f8").reshape(len(bare), context.num_subtasks)
+
+    mean_NK, stored_NK, new_NK = array("mean"), array("prev"), array("new")
+    first_NK = np.isnan(stored_NK) & ~np.isnan(mean_NK)
+    return FoldInput(
+        mean_NK=mean_NK,
+        prev_NK=np.where(first_NK, mean_NK, stored_NK),
+        new_NK=new_NK,
+        first_NK=first_NK,
+        iota_N=importance(
+            np.array([row.slot_probability for row in bare], dtype=np.float64),
+            np.array([row.num_waiting for row in bare], dtype=np.float64),
+        ),
+        is_control_N=np.array([row.lane == 0 for row in bare], dtype=bool),
+        num_acked_batches=num_acked,
+    )
+
+
+def arm_totals(
+    totals: dict[str, dict[str, float]], groups: Sequence[LedgerRow]
+) -> dict[str, dict[str, float]]:
+    """Running totals of both arms with these groups added."""
+    blank = {"groups": 0.0, "informative": 0.0, "reward": 0.0, "tokens": 0.0}
+    arms = {arm.value: {**blank, **totals.get(arm.value, {})} for arm in Arm}
+    for row in groups:
+        arm = arms[Arm.CONTROL.value if row.lane == 0 else Arm.CURRICULUM.value]
+        arm["groups"] += 1
+        arm["informative"] += row.reward_var > _KEEP_VARIANCE
+        arm["reward"] += row.reward_mean
+        arm["tokens"] += row.num_tokens
+    return arms
+
+
+def summarise_version(
+    context: RunContext, groups: Sequence[LedgerRow], state: AllocatorState
+) -> dict[str, object]:
+    """What the history keeps of a version."""
+    curriculum = context.curriculum
+    names, num_valid = curriculum.subtasks, sum(row.num_valid for row in groups)
+    packed = b"".join(row.mean for row in groups)
+    mean_NK = np.frombuffer(packed, dtype="<f8").reshape(len(groups), len(names))
+    seen_K = (~np.isnan(mean_NK)).sum(axis=0)
+    total_K = np.nansum(mean_NK, axis=0)
+    lanes: dict[str, int] = {}
+    for row in groups:
+        lanes[curriculum.lanes[row.lane]] = lanes.get(curriculum.lanes[row.lane], 0) + 1
+    weights = curriculum.allocator.component_weights(state)
+    shares = curriculum.allocator.shares(state)
+    return {
+        "num_groups": len(groups),
+        "num_informative": sum(row.reward_var > _KEEP_VARIANCE for row in groups),
+        "mean_reward": sum(r.reward_mean for r in groups) / len(groups) if groups else None,
+        "mean_components": {
+            name: float(total_K[k] / seen_K[k]) for k, name in enumerate(names) if seen_K[k]
+        },
+        "success_rate": sum(r.num_success for r in groups) / num_valid if num_valid else None,
+        "mastery": {
+            one.name: one.mastery
+            for one in curriculum.allocator.view(state)
+            if one.mastery is not None
+        },
+        "component_weights": {n: float(w) for n, w in zip(names, weights, strict=True)},
+        "lane_shares": {n: float(s) for n, s in zip(curriculum.lanes, shares, strict=True)},
+        "lane_groups": lanes,
+        "num_tokens": sum(row.num_tokens for row in groups),
+    }
+
+
+class Versions:
+    """Fold, announce, refresh."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    async def commit(
+        self,
+        context: RunContext,
+        key: ReportKey,
+        *,
+        version: int,
+        weights_uri: str | None,
+        metrics: dict[str, float],
+        fence: int | None,
+    ) -> bytes:
+        """Fold and store a version; the encoded `AckReceipt`, or the stored one.
+
+        Raises:
+            VersionConflict: `version` is not the next one.
+            LeaseSuperseded: `fence` is older than a settled training batch's, or of an old epoch.
+        """
+
+        def plan(view: FoldView) -> FoldPlan:
+            if fence is not None and (fence <= view.trainer_fence or fence >> 36 != view.epoch):
+                raise LeaseSuperseded("a later training batch was acked, or the epoch was raised")
+            if version != view.policy_version + 1:
+                raise VersionConflict(
+                    f"the run is at version {view.policy_version}; the next one is "
+                    f"{view.policy_version + 1}, not {version}"
+                )
+            allocator = context.curriculum.allocator
+            before = AllocatorState.from_json(json.loads(view.allocator_state))
+            state = allocator.fold(before, fold_input(context, view.groups, version))
+            weights = allocator.component_weights(state)
+            receipt = AckReceipt(
+                run_id=context.row.id,
+                policy_version=version,
+                num_groups=len(view.groups),
+                component_weights={
+                    n: float(w) for n, w in zip(context.curriculum.subtasks, weights, strict=True)
+                },
+            )
+            return FoldPlan(
+                policy_version=version,
+                trainer_fence=view.trainer_fence if fence is None else fence,
+                weights_uri=weights_uri,
+                allocator_state=json.dumps(state.to_json()),
+                totals=arm_totals(view.totals, view.groups),
+                summary={**summarise_version(context, view.groups, state), "metrics": metrics},
+                receipt=receipt.model_dump_json().encode(),
+            )
+
+        return await self._ground.ledger.commit_version(context.row.id, key, plan)
+
+    async def announce(self, run_id: str) -> None:
+        """Push the newest version to Redis; a version pushed before changes nothing."""
+        ground = self._ground
+        ground.contexts.forget(run_id)
+
+        async def step(context: RunContext) -> int:
+            state = context.state()
+            return await ground.races.announce(
+                context.key,
+                announced(context.row, context.curriculum, state),
+                shares=[float(s) for s in context.curriculum.allocator.shares(state)],
+            )
+
+        await ground.on_run(run_id, step)
+
+    async def refresh(self, run_id: str, version: int) -> int:
+        """Re-weigh (L4) the tasks whose weight changes with age at this version."""
+        ground = self._ground
+        context = await ground.contexts.get(run_id)
+        ages = context.curriculum.weigher.refresh_ages
+        versions = [version - age for age in ages if version >= age]
+        ordinals = await ground.ledger.last_seen_at(run_id, versions) if versions else []
+        applied = 0
+        for first in range(0, len(ordinals), _REFRESH_CHUNK):
+            chunk = ordinals[first : first + _REFRESH_CHUNK]
+            applied += await self._refresh_chunk(run_id, chunk, version)
+        return applied
+
+    async def _refresh_chunk(self, run_id: str, ordinals: list[int], version: int) -> int:
+        ground = self._ground
+        context = await ground.contexts.get(run_id)
+        records = await ground.races.entries(context.key, ordinals)
+        pairs = [(o, r) for o, r in zip(ordinals, records, strict=True) if r is not None]
+        if not pairs:
+            return 0
+        known = [ordinal for ordinal, _ in pairs]
+        found = await ground.ledger.statistics(run_id, known, context.num_subtasks)
+        rows = {key: i for i, key in enumerate(found.keys)}
+        values = join(found.values, empty(1, context.num_subtasks))
+        tasks = await ground.tasks.by_ordinals(context.row.spec.dataset_id, known)
+        at = [rows.get(StatisticsKey(ordinal, *BARE), len(found.keys)) for ordinal in known]
+        weights_NL = lane_weights(
+            context,
+            values.select(np.array(at, dtype=np.int64)),
+            context.active([task.subtasks for task in tasks]),
+            version=version,
+        )
+        entries_N, _ = unpack_records([record for _, record in pairs])
+        packed = pack_records(entries_N, weights_NL)
+        items = list(zip(known, packed, strict=True))
+        return await ground.on_run(run_id, lambda c: ground.races.reweigh(c.key, items))

@@ -1,0 +1,138 @@
+"""What the curriculum knows and did, for people and dashboards. Reading changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from etude_proto.v1 import (
+    Arm,
+    ArmView,
+    Counts,
+    CurriculumView,
+    HistoryPage,
+    HistoryPoint,
+    LaneView,
+    SubtaskView,
+)
+
+from ..ports.ledger import VersionRow
+from ..ports.races import RaceState
+from .context import RunContext
+from .runs import iso
+from .steps import Ground
+from .versions import arm_totals
+
+
+class CurriculumViews:
+    """The curriculum's state and history."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._sizes: dict[str, dict[str, int]] = {}
+
+    async def curriculum(self, run_id: str) -> CurriculumView:
+        """The state now."""
+        ground = self._ground
+
+        async def step(context: RunContext) -> tuple[RunContext, RaceState]:
+            return context, await ground.races.state(context.key)
+
+        context, state = await ground.on_run(run_id, step)
+        pending = await ground.ledger.since_fold(run_id, context.row.folded_seq)
+        totals = arm_totals(context.row.totals, pending)
+        num_parked = context.row.num_tasks - state.lanes[0].num_waiting - state.counters["n_leased"]
+        return CurriculumView(
+            run_id=run_id,
+            policy_version=context.row.policy_version,
+            subtasks=await self._subtasks(context),
+            lanes=[
+                LaneView(
+                    name=name,
+                    share=lane.share,
+                    num_waiting=lane.num_waiting,
+                    total_weight=lane.total_weight,
+                    clock=lane.clock,
+                    credit=lane.credit,
+                )
+                for name, lane in zip(context.curriculum.lanes, state.lanes, strict=True)
+            ],
+            arms=[arm_view(arm, totals[arm.value]) for arm in Arm],
+            counts=_counts(context, state, num_parked),
+            num_groups_applied=int(sum(total["groups"] for total in totals.values())),
+            num_groups_late=await ground.ledger.num_late(run_id),
+            parked_share=num_parked / context.row.num_tasks,
+        )
+
+    async def _subtasks(self, context: RunContext) -> list[SubtaskView]:
+        row = context.row
+        if row.id not in self._sizes:
+            self._sizes[row.id] = await self._ground.catalog.dataset_subtasks(
+                row.spec.dataset_id, row.spec.sources
+            )
+        sizes = self._sizes[row.id]
+        return [
+            SubtaskView(
+                name=one.name,
+                mastery=one.mastery,
+                standard_error=one.standard_error,
+                threshold=one.threshold,
+                prerequisite_factor=one.prerequisite_factor,
+                deficit=one.deficit,
+                component_weight=one.component_weight,
+                num_tasks=sizes.get(one.name, 0),
+                num_tasks_seen=one.num_tasks_seen,
+            )
+            for one in context.curriculum.allocator.view(context.state())
+        ]
+
+    async def history(
+        self, run_id: str, *, after: int, limit: int
+    ) -> tuple[HistoryPage, int | None]:
+        """Versions above `after`, and the version to go on after."""
+        await self._ground.contexts.get(run_id)
+        rows = await self._ground.ledger.versions(run_id, after=after, limit=limit + 1)
+        last = rows[limit - 1].version if len(rows) > limit else None
+        return HistoryPage(items=[_point(row) for row in rows[:limit]], next_cursor=None), last
+
+
+def arm_view(arm: Arm, totals: Mapping[str, float]) -> ArmView:
+    """One arm's totals."""
+    groups = int(totals["groups"])
+    return ArmView(
+        arm=arm,
+        num_groups=groups,
+        num_informative=int(totals["informative"]),
+        informative_share=totals["informative"] / groups if groups else None,
+        mean_reward=totals["reward"] / groups if groups else None,
+        num_tokens=int(totals["tokens"]),
+    )
+
+
+def _counts(context: RunContext, state: RaceState, num_parked: int) -> Counts:
+    counters = state.counters
+    return Counts(
+        num_tasks=context.row.num_tasks,
+        num_waiting=state.lanes[0].num_waiting,
+        num_leased=counters["n_leased"],
+        num_parked=num_parked,
+        num_ready_groups=counters["n_ready"],
+        num_training_groups=counters["n_training"],
+        cargo_bytes=counters["cargo_bytes"],
+        num_prompt_leases=state.num_prompt_leases,
+        num_training_leases=state.num_training_leases,
+        num_groups_drawn=counters["n_drawn"],
+        num_expired=counters["n_expired"],
+        num_purged=counters["n_purged"],
+        num_evicted=counters["n_evicted"],
+    )
+
+
+def _point(row: VersionRow) -> HistoryPoint:
+    return HistoryPoint.model_validate(
+        {
+            "policy_version": row.version,
+            "created_at": iso(row.created_at),
+            "weights_uri": row.weights_uri,
+            **row.summary,
+        }
+    )

@@ -1,0 +1,64 @@
+"""Settings of the sampler: deployment only, read once, from `ETUDE_*` variables.
+
+Curricula, group sizes and limits belong to runs and arrive over HTTP.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where the sampler listens, what it connects to, and what it may use."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ETUDE_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs `ETUDE_API_KEYS`."""
+    port: int = Field(default=8321, ge=0, le=65535)
+    """Port to listen on."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that serve; all are equal, any of them can answer any call."""
+    database_url: str | None = None
+    """PostgreSQL, `postgresql+asyncpg://user:password@host/name`; unset: embedded."""
+    redis_url: str | None = None
+    """Redis or Valkey, `redis://host:6379/0` or `unix:///path`; unset: embedded."""
+    data_dir: Path = Path(".etude")
+    """Folder of the embedded servers' data."""
+    api_keys: SecretStr = SecretStr("")
+    """Accepted bearer keys, separated by commas; empty: no key is asked for (loopback only)."""
+    api_keys_file: Path | None = None
+    """File with accepted bearer keys, one a line; read beside `ETUDE_API_KEYS`."""
+    pool_size: int = Field(default=16, ge=2, le=256)
+    """Most PostgreSQL connections of one process."""
+    redis_pool_size: int = Field(default=64, ge=2, le=1024)
+    """Most Redis connections of one process, heartbeats apart."""
+    dependency_timeout_s: float = Field(default=10.0, ge=0.5, le=120.0)
+    """Longest wait for PostgreSQL or Redis before a call answers 503."""
+    max_body_bytes: int = Field(default=64 << 20, ge=1 << 16)
+    """Largest request body after decompression; imports are streamed and not bound by it."""
+    task_cache_bytes: int = Field(default=256 << 20, ge=1 << 20)
+    """Memory for encoded tasks in one process."""
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    """Least severe events that are logged."""
+
+    def accepted_keys(self) -> list[str]:
+        """All accepted bearer keys.
+
+        Raises:
+            OSError: the keys file cannot be read.
+        """
+        found = self.api_keys.get_secret_value().replace(",", "\n")
+        if self.api_keys_file is not None:
+            found += "\n" + self.api_keys_file.read_text("utf-8")
+        return [key.strip() for key in found.splitlines() if key.strip()]
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.host in ("127.0.0.1", "::1", "localhost")

@@ -1,0 +1,247 @@
+"""Datasets and tasks in PostgreSQL. Runs and idempotency keys: `runs`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from etude_proto.v1 import Split, TaskCreate, task_id
+
+from ...errors import DatasetNotFound
+from ...ports.catalog import DatasetRow, TaskRow
+from .engine import outages, transaction
+from .runs import PostgresRuns
+from .tables import datasets, task_statistics, tasks
+
+
+def _task_row(row: sa.Row[tuple[int, str, str, list[str], bytes]]) -> TaskRow:
+    return TaskRow(row.ordinal, row.id, row.source, tuple(row.subtasks), row.body)
+
+
+def encode_task(task: TaskCreate, *, ordinal: int, identifier: str) -> bytes:
+    """The wire form of a stored task (`etude_proto.v1.Task`), as bytes that are sent as they are."""
+    content = {"id": identifier, "ordinal": ordinal, **task.model_dump(mode="json")}
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+class PostgresCatalog(PostgresRuns):
+    """All of `ports.catalog.Catalog`."""
+
+    async def create_dataset(self, dataset_id: str, name: str) -> tuple[DatasetRow, bool]:
+        """The dataset of that name, and whether it is new."""
+        statement = (
+            insert(datasets)
+            .values(id=dataset_id, name=name)
+            .on_conflict_do_nothing(index_elements=["name"])
+            .returning(datasets.c.id)
+        )
+        async with transaction(self._engine) as connection:
+            created = (await connection.execute(statement)).scalar_one_or_none()
+            found = (
+                created
+                or (
+                    await connection.execute(
+                        sa.select(datasets.c.id).where(datasets.c.name == name)
+                    )
+                ).scalar_one()
+            )
+        return await self.get_dataset(found), created is not None
+
+    async def get_dataset(self, dataset_id: str) -> DatasetRow:
+        """One dataset with its counts. Raises `DatasetNotFound`."""
+        rows = await self._datasets(datasets.c.id == dataset_id, limit=1)
+        if not rows:
+            raise DatasetNotFound(f"no dataset {dataset_id!r}")
+        return rows[0]
+
+    async def list_datasets(self, *, after: str | None, limit: int) -> list[DatasetRow]:
+        """Datasets by id."""
+        return await self._datasets(datasets.c.id > (after or ""), limit=limit)
+
+    async def _datasets(self, where: sa.ColumnElement[bool], *, limit: int) -> list[DatasetRow]:
+        async with transaction(self._engine) as connection:
+            found = (
+                await connection.execute(
+                    sa.select(datasets).where(where).order_by(datasets.c.id).limit(limit)
+                )
+            ).all()
+            counted = await connection.execute(
+                sa.select(tasks.c.dataset_id, tasks.c.source, tasks.c.split, sa.func.count())
+                .where(tasks.c.dataset_id.in_([row.id for row in found]))
+                .group_by(tasks.c.dataset_id, tasks.c.source, tasks.c.split)
+            )
+            counts = counted.all()
+        rows = []
+        for row in found:
+            mine = [(source, split, num) for ds, source, split, num in counts if ds == row.id]
+            sources: dict[str, int] = {}
+            for source, _, num in mine:
+                sources[source] = sources.get(source, 0) + num
+            num_train = sum(num for _, split, num in mine if split == Split.TRAIN)
+            num_held_out = sum(num for _, split, num in mine if split == Split.HELD_OUT)
+            rows.append(
+                DatasetRow(
+                    row.id,
+                    row.name,
+                    num_train=num_train,
+                    num_held_out=num_held_out,
+                    sources=dict(sorted(sources.items())),
+                    created_at=row.created_at,
+                )
+            )
+        return rows
+
+    async def add_tasks(self, dataset_id: str, new: Sequence[TaskCreate]) -> int:
+        """Append the tasks not yet in the dataset, in order, under its row lock."""
+        wanted = {task_id(task): task for task in reversed(new)}
+        ids = list(dict.fromkeys(task_id(task) for task in new))
+        async with transaction(self._engine) as connection:
+            await self._lock_dataset(connection, dataset_id)
+            present = set(
+                await connection.scalars(
+                    sa.select(tasks.c.id).where(
+                        tasks.c.dataset_id == dataset_id, tasks.c.id.in_(ids)
+                    )
+                )
+            )
+            first = await connection.scalar(
+                sa.select(datasets.c.num_tasks).where(datasets.c.id == dataset_id)
+            )
+            assert first is not None
+            fresh = [identifier for identifier in ids if identifier not in present]
+            if fresh:
+                rows = [
+                    {
+                        "dataset_id": dataset_id,
+                        "ordinal": first + i,
+                        "id": identifier,
+                        "split": wanted[identifier].split.value,
+                        "source": wanted[identifier].source,
+                        "subtasks": list(wanted[identifier].subtasks),
+                        "body": encode_task(
+                            wanted[identifier], ordinal=first + i, identifier=identifier
+                        ),
+                    }
+                    for i, identifier in enumerate(fresh)
+                ]
+                await connection.execute(sa.insert(tasks), rows)
+                await connection.execute(
+                    sa.update(datasets)
+                    .where(datasets.c.id == dataset_id)
+                    .values(num_tasks=first + len(fresh))
+                )
+        return len(fresh)
+
+    async def _lock_dataset(self, connection: AsyncConnection, dataset_id: str) -> None:
+        locked = await connection.scalar(
+            sa.select(datasets.c.id).where(datasets.c.id == dataset_id).with_for_update()
+        )
+        if locked is None:
+            raise DatasetNotFound(f"no dataset {dataset_id!r}")
+
+    async def dataset_subtasks(self, dataset_id: str, sources: list[str] | None) -> dict[str, int]:
+        """Drawable tasks per sub-task; the key '' counts all."""
+        drawable = self._drawable(dataset_id, sources)
+        name = sa.func.unnest(tasks.c.subtasks).label("name")
+        async with transaction(self._engine) as connection:
+            total = await connection.scalar(
+                sa.select(sa.func.count()).select_from(tasks).where(*drawable)
+            )
+            unnested = sa.select(name).where(*drawable).subquery()
+            counted = await connection.execute(
+                sa.select(unnested.c.name, sa.func.count()).group_by(unnested.c.name)
+            )
+            return {"": int(total or 0), **{row[0]: row[1] for row in counted}}
+
+    def _drawable(self, dataset_id: str, sources: list[str] | None) -> list[sa.ColumnElement[bool]]:
+        where = [tasks.c.dataset_id == dataset_id, tasks.c.split == Split.TRAIN.value]
+        if sources is not None:
+            where.append(tasks.c.source.in_(sources))
+        return where
+
+    async def run_tasks(
+        self,
+        run_id: str,
+        dataset_id: str,
+        sources: list[str] | None,
+        *,
+        order: str,
+        subtask: str | None,
+        offset: int,
+        limit: int,
+    ) -> list[int]:
+        """Ordinals of drawable tasks in an order of the task explorer."""
+        stats = task_statistics.c
+        mine = sa.and_(
+            stats.run_id == run_id,
+            stats.ordinal == tasks.c.ordinal,
+            stats.kind == "none",
+            stats.level == 0,
+        )
+        orders: dict[str, sa.ColumnElement[object]] = {
+            "ordinal": tasks.c.ordinal.asc(),
+            "hardest": stats.ema.asc().nulls_last(),
+            "easiest": stats.ema.desc().nulls_last(),
+            "unseen": stats.n.asc().nulls_first(),
+            "stalest": stats.last_version.asc().nulls_last(),
+        }
+        where = self._drawable(dataset_id, sources)
+        if subtask is not None:
+            where.append(tasks.c.subtasks.contains([subtask]))
+        statement = (
+            sa.select(tasks.c.ordinal)
+            .select_from(tasks.outerjoin(task_statistics, mine))
+            .where(*where)
+            .order_by(orders[order], tasks.c.ordinal)
+            .offset(offset)
+            .limit(limit)
+        )
+        async with transaction(self._engine) as connection:
+            return list(await connection.scalars(statement))
+
+    async def tasks_by_ordinal(self, dataset_id: str, ordinals: Sequence[int]) -> list[TaskRow]:
+        """Tasks, in any order."""
+        wanted = sa.bindparam("wanted", list(ordinals), type_=ARRAY(sa.Integer))
+        return await self._tasks(dataset_id, tasks.c.ordinal == sa.any_(wanted))
+
+    async def tasks_by_id(self, dataset_id: str, ids: Sequence[str]) -> list[TaskRow]:
+        """Tasks, in any order; unknown ids are absent."""
+        wanted = sa.bindparam("wanted", list(ids), type_=ARRAY(sa.Text))
+        return await self._tasks(dataset_id, tasks.c.id == sa.any_(wanted))
+
+    async def _tasks(self, dataset_id: str, where: sa.ColumnElement[bool]) -> list[TaskRow]:
+        columns = (tasks.c.ordinal, tasks.c.id, tasks.c.source, tasks.c.subtasks, tasks.c.body)
+        async with transaction(self._engine) as connection:
+            found = await connection.execute(
+                sa.select(*columns).where(tasks.c.dataset_id == dataset_id, where)
+            )
+            return [_task_row(row) for row in found]
+
+    async def drawable(
+        self, dataset_id: str, sources: list[str] | None, *, chunk: int
+    ) -> AsyncIterator[list[tuple[int, tuple[str, ...]]]]:
+        """Chunks of (ordinal, sub-tasks) by ordinal."""
+        last = -1
+        while True:
+            statement = (
+                sa.select(tasks.c.ordinal, tasks.c.subtasks)
+                .where(*self._drawable(dataset_id, sources), tasks.c.ordinal > last)
+                .order_by(tasks.c.ordinal)
+                .limit(chunk)
+            )
+            async with transaction(self._engine) as connection:
+                found = (await connection.execute(statement)).all()
+            if not found:
+                return
+            last = found[-1].ordinal
+            yield [(row.ordinal, tuple(row.subtasks)) for row in found]
+
+    async def ping(self) -> str:
+        """Revision of the schema."""
+        async with outages(), self._engine.connect() as connection:
+            revision = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        return str(revision)

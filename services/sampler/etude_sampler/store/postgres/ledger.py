@@ -1,0 +1,186 @@
+"""The ledger's transactions: commit a report, fold a version. Everything else: `ledger_views`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ...errors import (
+    DependencyUnavailable,
+    IdempotencyKeyReused,
+    RunNotFound,
+    SamplerError,
+)
+from ...ports.ledger import (
+    CommitPlan,
+    Committed,
+    CommitView,
+    FoldPlan,
+    FoldView,
+    LedgerRow,
+    ReportKey,
+)
+from . import ledger_sql as sql
+from .engine import raw
+from .ledger_views import LedgerViews
+from .statistics_rows import read_rows, write_columns
+
+
+class _Raced(SamplerError):
+    """Another transaction with the same key or the same attempts committed first."""
+
+
+class PostgresLedger(LedgerViews):
+    """All of `ports.ledger.Ledger`."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def commit_report(
+        self,
+        run_id: str,
+        key: ReportKey,
+        *,
+        ordinals: Sequence[int],
+        num_attempts: int,
+        num_subtasks: int,
+        plan: Callable[[CommitView], CommitPlan],
+    ) -> Committed:
+        """Replay the receipt, or plan and write, in one transaction.
+
+        Raises:
+            IdempotencyKeyReused: the key stands for another body.
+            DependencyUnavailable: PostgreSQL does not answer; nothing is known to be written.
+        """
+        for _ in range(5):
+            try:
+                async with raw(self._engine) as connection:
+                    return await self._commit_report(
+                        connection,
+                        run_id,
+                        key=key,
+                        ordinals=ordinals,
+                        num_attempts=num_attempts,
+                        num_subtasks=num_subtasks,
+                        plan=plan,
+                    )
+            except (_Raced, asyncpg.UniqueViolationError):
+                continue
+        raise DependencyUnavailable("the same report is being committed elsewhere")
+
+    async def _commit_report(
+        self,
+        connection: asyncpg.Connection,
+        run_id: str,
+        *,
+        key: ReportKey,
+        ordinals: Sequence[int],
+        num_attempts: int,
+        num_subtasks: int,
+        plan: Callable[[CommitView], CommitPlan],
+    ) -> Committed:
+        async with connection.transaction():
+            await connection.execute(sql.REPORT_LOCK, run_id)
+            head = await connection.fetchrow(sql.HEAD, run_id, key.idempotency_key, num_attempts)
+            if head is None:
+                raise RunNotFound(f"no run {run_id!r}")
+            records = await connection.fetch(sql.READ_STATISTICS, run_id, list(ordinals))
+            found = read_rows(records, num_subtasks)
+            if head["response"] is not None:
+                if head["body_hash"] != key.body_hash:
+                    raise IdempotencyKeyReused
+                return Committed(head["response"], found, replayed=True)
+            todo = plan(
+                CommitView(head["epoch"], head["policy_version"], tuple(head["seqs"]), found)
+            )
+            status = await connection.execute(
+                sql.INSERT_LEDGER, run_id, *sql.ledger_arguments(todo.ledger)
+            )
+            if status != f"INSERT 0 {len(todo.ledger)}":
+                raise _Raced
+            if todo.statistics.keys:
+                status = await connection.execute(
+                    sql.UPSERT_STATISTICS, run_id, *write_columns(todo.statistics)
+                )
+                if status != f"INSERT 0 {len(todo.statistics.keys)}":
+                    raise _Raced
+            await connection.execute(
+                sql.INSERT_RECEIPT, run_id, key.idempotency_key, key.body_hash, todo.receipt
+            )
+        return Committed(todo.receipt, todo.after, replayed=False)
+
+    async def commit_late(self, run_id: str, rows: Sequence[LedgerRow]) -> None:
+        """Keep outcomes of a superseded lease, out of the statistics; repeatable."""
+        async with raw(self._engine) as connection:
+            seqs = await connection.fetchval(
+                "SELECT ARRAY(SELECT nextval('apply_seq') FROM generate_series(1, $1))", len(rows)
+            )
+            columns = sql.ledger_arguments(rows)
+            columns[0] = list(seqs)
+            await connection.execute(sql.INSERT_LEDGER, run_id, *columns)
+
+    async def commit_version(
+        self, run_id: str, key: ReportKey, plan: Callable[[FoldView], FoldPlan]
+    ) -> bytes:
+        """Replay the receipt, or fold and announce, in one transaction under the run's row lock.
+
+        The exclusive lock waits for reports in flight, so the fold's range of apply sequence
+        numbers is complete.
+        """
+        async with raw(self._engine) as connection, connection.transaction():
+            await connection.execute(sql.FOLD_LOCK, run_id)
+            head = await connection.fetchrow(sql.FOLD_HEAD, run_id)
+            if head is None:
+                raise RunNotFound(f"no run {run_id!r}")
+            stored = await connection.fetchrow(
+                "SELECT body_hash, response FROM receipts WHERE run_id = $1 AND key = $2",
+                run_id,
+                key.idempotency_key,
+            )
+            if stored is not None:
+                if stored["body_hash"] != key.body_hash:
+                    raise IdempotencyKeyReused
+                response: bytes = stored["response"]
+                return response
+            records = await connection.fetch(
+                f"{sql.READ_LEDGER} AND apply_seq > $2 AND verdict = 'applied' ORDER BY apply_seq",
+                run_id,
+                head["folded_seq"],
+            )
+            groups = [sql.ledger_row(record) for record in records]
+            last_seq = groups[-1].apply_seq if groups else head["folded_seq"]
+            todo = plan(
+                FoldView(
+                    head["policy_version"],
+                    head["trainer_fence"],
+                    head["epoch"],
+                    head["allocator_state"],
+                    json.loads(head["totals"]),
+                    groups,
+                    last_seq,
+                )
+            )
+            await connection.execute(
+                sql.UPDATE_RUN,
+                run_id,
+                todo.policy_version,
+                todo.trainer_fence,
+                todo.weights_uri,
+                todo.allocator_state,
+                json.dumps(todo.totals),
+                last_seq,
+            )
+            await connection.execute(
+                sql.INSERT_VERSION,
+                run_id,
+                todo.policy_version,
+                todo.weights_uri,
+                json.dumps(todo.summary),
+            )
+            await connection.execute(
+                sql.INSERT_RECEIPT, run_id, key.idempotency_key, key.body_hash, todo.receipt
+            )
+        return todo.receipt

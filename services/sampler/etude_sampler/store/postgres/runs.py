@@ -1,0 +1,160 @@
+"""Runs and the control plane's idempotency keys in PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from etude_proto.v1 import ResolvedCurriculum, RunCreate, RunStatus
+
+from ...errors import (
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
+    RevisionMismatch,
+    RunNotFound,
+)
+from ...ports.catalog import RunRow, StoredAnswer
+from .engine import transaction
+from .tables import idempotency, runs
+
+_ABANDONED_S = 60
+"""A key whose call neither answered nor failed for so long belongs to a dead replica."""
+
+
+def _run(row: sa.RowMapping) -> RunRow:
+    return RunRow(
+        id=row["id"],
+        name=row["name"],
+        status=RunStatus(row["status"]),
+        spec=RunCreate.model_validate(row["spec"]),
+        resolved=ResolvedCurriculum.model_validate(row["resolved"]),
+        secret=row["secret"],
+        num_tasks=row["num_tasks"],
+        epoch=row["epoch"],
+        revision=row["revision"],
+        policy_version=row["policy_version"],
+        weights_uri=row["weights_uri"],
+        folded_seq=row["folded_seq"],
+        allocator_state=row["allocator_state"],
+        totals=row["totals"],
+        created_at=row["created_at"],
+    )
+
+
+class PostgresRuns:
+    """Runs and idempotency keys."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def create_run(self, run: RunRow) -> RunRow:
+        """Store a new run."""
+        async with transaction(self._engine) as connection:
+            await connection.execute(
+                sa.insert(runs).values(
+                    id=run.id,
+                    name=run.name,
+                    dataset_id=run.spec.dataset_id,
+                    status=run.status.value,
+                    spec=run.spec.model_dump(mode="json"),
+                    resolved=run.resolved.model_dump(mode="json"),
+                    secret=run.secret,
+                    num_tasks=run.num_tasks,
+                    weights_uri=run.weights_uri,
+                    allocator_state=run.allocator_state,
+                    totals=run.totals,
+                )
+            )
+        return await self.get_run(run.id)
+
+    async def get_run(self, run_id: str) -> RunRow:
+        """Raises `RunNotFound`."""
+        async with transaction(self._engine) as connection:
+            found = await connection.execute(sa.select(runs).where(runs.c.id == run_id))
+            row = found.mappings().one_or_none()
+        if row is None:
+            raise RunNotFound(f"no run {run_id!r}")
+        return _run(row)
+
+    async def list_runs(self, *, after: str | None, limit: int) -> list[RunRow]:
+        """Runs by id."""
+        statement = sa.select(runs).where(runs.c.id > (after or "")).order_by(runs.c.id)
+        async with transaction(self._engine) as connection:
+            found = await connection.execute(statement.limit(limit))
+            return [_run(row) for row in found.mappings()]
+
+    async def update_run(
+        self, run_id: str, *, spec: RunCreate, name: str, status: RunStatus, revision: int | None
+    ) -> RunRow:
+        """Change a run; `revision` None means whatever it is now."""
+        statement = (
+            sa.update(runs)
+            .where(runs.c.id == run_id)
+            .values(
+                name=name,
+                spec=spec.model_dump(mode="json"),
+                status=status.value,
+                revision=runs.c.revision + 1,
+            )
+            .returning(runs)
+        )
+        if revision is not None:
+            statement = statement.where(runs.c.revision == revision)
+        async with transaction(self._engine) as connection:
+            row = (await connection.execute(statement)).mappings().one_or_none()
+        if row is None:
+            current = await self.get_run(run_id)
+            raise RevisionMismatch(f"the run is at revision {current.revision}, not {revision}")
+        return _run(row)
+
+    async def run_markers(self) -> list[tuple[str, int, int]]:
+        """(run id, epoch, policy version) of every run."""
+        async with transaction(self._engine) as connection:
+            found = await connection.execute(
+                sa.select(runs.c.id, runs.c.epoch, runs.c.policy_version).order_by(runs.c.id)
+            )
+            return [(row.id, row.epoch, row.policy_version) for row in found]
+
+    async def begin_call(self, scope: str, key: str, body_hash: str) -> StoredAnswer | None:
+        """Claim a key, or return the answer that it has."""
+        claim = (
+            insert(idempotency)
+            .values(scope=scope, key=key, body_hash=body_hash)
+            .on_conflict_do_update(
+                index_elements=["scope", "key"],
+                set_={"created_at": sa.func.now()},
+                where=sa.and_(
+                    idempotency.c.response.is_(None),
+                    idempotency.c.body_hash == body_hash,
+                    idempotency.c.created_at
+                    < sa.func.now() - sa.text(f"interval '{_ABANDONED_S} seconds'"),
+                ),
+            )
+            .returning(idempotency.c.key)
+        )
+        mine = sa.and_(idempotency.c.scope == scope, idempotency.c.key == key)
+        async with transaction(self._engine) as connection:
+            if (await connection.execute(claim)).scalar_one_or_none() is not None:
+                return None
+            row = (await connection.execute(sa.select(idempotency).where(mine))).one_or_none()
+        if row is None or row.response is None:
+            if row is not None and row.body_hash != body_hash:
+                raise IdempotencyKeyReused
+            raise IdempotencyInProgress(retry_after_s=0.2)
+        if row.body_hash != body_hash:
+            raise IdempotencyKeyReused
+        return StoredAnswer(row.status, row.response)
+
+    async def finish_call(self, scope: str, key: str, answer: StoredAnswer | None) -> None:
+        """Keep the answer, or free the key so that a retry runs again."""
+        mine = sa.and_(idempotency.c.scope == scope, idempotency.c.key == key)
+        statement: sa.Executable = sa.delete(idempotency).where(mine)
+        if answer is not None:
+            statement = (
+                sa.update(idempotency)
+                .where(mine)
+                .values(status=answer.status, response=answer.response)
+            )
+        async with transaction(self._engine) as connection:
+            await connection.execute(statement)

@@ -1,0 +1,249 @@
+"""Loading, reading and watching a run's hot state in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Sequence
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from ...ports.races import (
+    Announced,
+    EpochMismatch,
+    LaneState,
+    LoggedDecision,
+    RaceLimits,
+    RaceState,
+    RunKey,
+)
+from .connection import outages
+from .keys import BELL_PATTERN, RunKeys, run_of_bell
+from .scripts import Scripts
+from .training_steps import TrainingSteps, pack_doubles
+
+COUNTERS = (
+    "n_ready",
+    "n_leased",
+    "n_training",
+    "n_drawn",
+    "n_expired",
+    "n_purged",
+    "n_evicted",
+    "n_returned",
+    "cargo_bytes",
+)
+_PACKED = ("shares", "credits", "clocks", "totals")
+_CHUNK = 1000
+LANE_REBASE_TASKS = 10_000
+"""Largest lane whose arrival times are rebased in one call; a larger one cannot reach the clock
+that asks for it within 10^7 draws."""
+
+
+class RedisRaces(TrainingSteps):
+    """All of `ports.races.Races` on one client."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._scripts = Scripts(redis)
+
+    async def reweigh(self, run: RunKey, items: Sequence[tuple[int, bytes]]) -> int:
+        """Re-weigh waiting tasks in chunks."""
+        keys = RunKeys(run.run_id)
+        applied = 0
+        for first in range(0, len(items), _CHUNK):
+            chunk = items[first : first + _CHUNK]
+            reply = await self._scripts.call(
+                "reweigh",
+                [keys.meta, keys.tasks, *keys.lanes(run.num_lanes)],
+                [run.epoch, *(word for item in chunk for word in item)],
+            )
+            applied += int(reply[1])
+        return applied
+
+    async def rebase(self, run: RunKey, lane: int) -> bool:
+        """Subtract a lane's clock from its arrival times; False if it is too large."""
+        keys = RunKeys(run.run_id)
+        reply = await self._scripts.call(
+            "rebase",
+            [keys.meta, keys.lane(lane)],
+            [run.epoch, lane + 1, run.num_lanes, LANE_REBASE_TASKS],
+        )
+        return reply[0] == b"ok"
+
+    async def entries(self, run: RunKey, ordinals: Sequence[int]) -> list[bytes | None]:
+        """Packed records of tasks."""
+        if not ordinals:
+            return []
+        async with outages():
+            return await self._redis.hmget(RunKeys(run.run_id).tasks, [str(o) for o in ordinals])
+
+    async def is_waiting(self, run: RunKey, ordinal: int) -> bool:
+        """Whether a task stands in lane `uniform`, as every waiting task does."""
+        async with outages():
+            score = await self._redis.zscore(RunKeys(run.run_id).lane(0), str(ordinal))
+        return score is not None
+
+    async def expired(self, run: RunKey) -> tuple[list[str], list[str]]:
+        """Leases past their deadline by the server's clock, oldest first, at most 100 of a kind."""
+        keys = RunKeys(run.run_id)
+        async with outages():
+            seconds, micros = await self._redis.time()
+            now_ms = seconds * 1000 + micros // 1000
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for key in (keys.leases, keys.training_leases):
+                    pipe.zrangebyscore(key, "-inf", now_ms, start=0, num=100)
+                prompt, training = await pipe.execute()
+        return [item.decode() for item in prompt], [item.decode() for item in training]
+
+    async def state(self, run: RunKey) -> RaceState:
+        """Counters and lanes, read in one transaction."""
+        keys = RunKeys(run.run_id)
+        async with outages(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hmget(keys.meta, ["epoch", *_PACKED, *COUNTERS])
+            for lane in keys.lanes(run.num_lanes):
+                pipe.zcard(lane)
+            pipe.zcard(keys.leases)
+            pipe.zcard(keys.training_leases)
+            meta, *sizes, num_prompt, num_training = await pipe.execute()
+        if meta[0] is None or int(meta[0]) != run.epoch:
+            raise EpochMismatch("state")
+        packed = [struct.unpack(f"<{run.num_lanes}d", word) for word in meta[1 : 1 + len(_PACKED)]]
+        lanes = tuple(
+            LaneState(share, credit, clock, total / 1e6, size)
+            for share, credit, clock, total, size in zip(*packed, sizes, strict=True)
+        )
+        counts = dict(zip(COUNTERS, map(int, meta[1 + len(_PACKED) :]), strict=True))
+        return RaceState(lanes, counts, num_prompt, num_training)
+
+    async def markers(self, run_ids: Sequence[str]) -> list[tuple[int, int] | None]:
+        """(epoch, announced version) of each run; None if Redis does not hold it."""
+        if not run_ids:
+            return []
+        async with outages(), self._redis.pipeline(transaction=False) as pipe:
+            for run_id in run_ids:
+                pipe.hmget(RunKeys(run_id).meta, ["epoch", "version"])
+            found = await pipe.execute()
+        return [None if epoch is None else (int(epoch), int(version)) for epoch, version in found]
+
+    async def wipe(self, run_id: str) -> None:
+        """Forget everything of a run."""
+        keys = RunKeys(run_id)
+        async with outages():
+            await self._redis.unlink(keys.meta)
+            names = [
+                name
+                async for name in self._redis.scan_iter(match=f"etude:{{{run_id}}}:*", count=1000)
+            ]
+            for first in range(0, len(names), _CHUNK):
+                await self._redis.unlink(*names[first : first + _CHUNK])
+
+    async def load(
+        self,
+        run: RunKey,
+        ordinals: Sequence[int],
+        records: Sequence[bytes],
+        scores: Sequence[bytes],
+    ) -> None:
+        """Add waiting tasks of a run that is not open yet."""
+        keys = RunKeys(run.run_id)
+        for first in range(0, len(ordinals), _CHUNK):
+            rows = range(first, min(first + _CHUNK, len(ordinals)))
+            async with outages(), self._redis.pipeline(transaction=False) as pipe:
+                pipe.hset(keys.tasks, mapping={str(ordinals[i]): records[i] for i in rows})
+                unpacked = [struct.unpack(f"<{run.num_lanes}d", scores[i]) for i in rows]
+                for index, lane in enumerate(keys.lanes(run.num_lanes)):
+                    arrivals = {
+                        str(ordinals[i]): row[index]
+                        for i, row in zip(rows, unpacked, strict=True)
+                        if row[index] > 0.0
+                    }
+                    if arrivals:
+                        pipe.zadd(lane, arrivals)
+                await pipe.execute()
+
+    async def open(
+        self,
+        run: RunKey,
+        limits: RaceLimits,
+        announced: Announced,
+        *,
+        shares: Sequence[float],
+        totals: Sequence[int],
+    ) -> None:
+        """Declare a loaded run ready: the epoch appears last, with everything else, at once."""
+        zeros = pack_doubles([0.0] * run.num_lanes)
+        fields: dict[str, bytes | str | int] = dict.fromkeys((*COUNTERS, "log_number"), 0)
+        fields |= {
+            "epoch": run.epoch,
+            "fence": run.epoch << 36,
+            "paused": int(limits.paused),
+            "cap": limits.cap,
+            "worker_cap": limits.worker_cap,
+            "max_staleness": limits.max_staleness,
+            "cargo_cap": limits.cargo_bytes,
+            "version": announced.version,
+            "uri": announced.weights_uri or "",
+            "w": announced.component_weights_json,
+            "shares": pack_doubles(shares),
+            "totals": pack_doubles([float(total) for total in totals]),
+            "credits": zeros,
+            "clocks": zeros,
+        }
+        keys = RunKeys(run.run_id)
+        async with outages(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hset(keys.meta, mapping=fields)
+            pipe.publish(keys.bell, "open")
+            await pipe.execute()
+
+    async def read_log(self, run: RunKey, count: int) -> list[LoggedDecision]:
+        """Oldest decisions in the stream."""
+        async with outages():
+            rows = await self._redis.xrange(RunKeys(run.run_id).log, count=count)
+        return [_decision(stream_id, fields) for stream_id, fields in rows]
+
+    async def trim_log(self, run: RunKey, last: str) -> None:
+        """Forget decisions up to and including `last`."""
+        milliseconds, sequence = last.split("-")
+        async with outages():
+            await self._redis.xtrim(
+                RunKeys(run.run_id).log,
+                minid=f"{milliseconds}-{int(sequence) + 1}",
+                approximate=False,
+            )
+
+    async def ping(self) -> str:
+        """Server name and version."""
+        async with outages():
+            info = await self._redis.info("server")
+        name = info.get("server_name", "redis")
+        return f"{name} {info.get(f'{name}_version', info.get('redis_version'))}"
+
+    async def bells(self) -> AsyncIterator[str]:
+        """Run ids whose state changed; reconnects for ever, ringing `*` after each gap."""
+        while True:
+            try:
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.psubscribe(BELL_PATTERN)
+                    yield "*"
+                    while True:
+                        message = await pubsub.get_message(timeout=5.0)
+                        if message is not None:
+                            yield run_of_bell(message["channel"].decode())
+            except (OSError, RedisError):
+                await asyncio.sleep(0.2)
+
+
+def _decision(stream_id: bytes, fields: dict[bytes, bytes]) -> LoggedDecision:
+    version, waiting = fields.get(b"version"), fields.get(b"waiting")
+    return LoggedDecision(
+        stream_id.decode(),
+        int(fields[b"number"]),
+        fields[b"kind"].decode(),
+        fields[b"lease"].decode(),
+        int(fields[b"fence"]),
+        None if version is None else int(version),
+        None if waiting is None else int(waiting),
+        fields[b"tasks"].decode(),
+    )

@@ -1,0 +1,211 @@
+"""Operations and client methods are one to one, and every one of them works on real servers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from etude_client import AsyncEtudeClient, EtudeClient, LeaseSuperseded, RevisionMismatch
+from etude_proto.tensors import GroupTrajectories, encode_group
+from etude_proto.v1 import (
+    AckRequest,
+    Attempt,
+    CurriculumConfig,
+    DatasetCreate,
+    ExtendRequest,
+    FinishReason,
+    GateVerdict,
+    GroupReport,
+    Lease,
+    Message,
+    Outcome,
+    PolicyVersionRequest,
+    Prediction,
+    PredictionsRequest,
+    PromptBatchRequest,
+    ReleaseRequest,
+    Report,
+    Run,
+    RunCreate,
+    RunLimits,
+    RunMode,
+    RunStatus,
+    RunUpdate,
+    TaskCreate,
+    TrainingBatchRequest,
+    Verdict,
+)
+from support.contract import JsonObject, operations
+
+from .conftest import Recorder
+
+GROUP_SIZE = 2
+NOT_OPERATIONS = {"close", "heartbeat", "iter_datasets", "iter_runs", "iter_history", "iter_tasks"}
+LIMITS = RunLimits(
+    training_batch_groups=1, max_group_bytes=1 << 16, cargo_bytes=1 << 20, cap_groups=8
+)
+
+
+@pytest.mark.parametrize("kind", [AsyncEtudeClient, EtudeClient])
+def test_operations_are_methods(kind: type[object], documents: dict[str, JsonObject]) -> None:
+    members = inspect.getmembers(kind, inspect.isfunction)
+    methods = {name for name, _ in members if not name.startswith("_")}
+    assert methods - NOT_OPERATIONS == set(operations(documents["sampler"]))
+
+
+def tasks(count: int) -> Iterator[bytes]:
+    """NDJSON lines."""
+    for number in range(count):
+        message = Message(role="user", content=f"What is {number} + {number}?")
+        task = TaskCreate(messages=[message], subtasks=["format", "answer"], source="sums")
+        yield task.model_dump_json().encode()
+
+
+def report_for(lease: Lease, task_id: str, version: int) -> Report:
+    """One rollout right, one wrong: an informative group."""
+    outcomes = [
+        Outcome(
+            components={"format": 1.0, "answer": float(right)},
+            reward=1.0 + right,
+            success=bool(right),
+            finish_reason=FinishReason.STOP,
+            num_tokens=3,
+            min_policy_version=version,
+            max_policy_version=version,
+        )
+        for right in range(GROUP_SIZE)
+    ]
+    group = GroupReport(task_id=task_id, attempts=[Attempt(outcomes=outcomes)])
+    return Report(fence=lease.fence, groups=[group])
+
+
+def cargo_for(report: Report, version: int) -> bytes:
+    """The report with five tokens a rollout, three of them sampled."""
+    mask = np.tile(np.array([0, 0, 1, 1, 1], dtype=np.uint8), GROUP_SIZE)
+    group = GroupTrajectories(
+        tokens_T=np.arange(5 * GROUP_SIZE, dtype=np.int32),
+        loss_mask_T=mask,
+        logprobs_T=np.where(mask == 1, -0.7, 0.0).astype(np.float32),
+        versions_T=np.where(mask == 1, version, -1).astype(np.int32),
+        cu_seqlens=np.arange(GROUP_SIZE + 1, dtype=np.int32) * 5,
+    )
+    return encode_group(group, report)
+
+
+async def control_plane(client: AsyncEtudeClient) -> Run:
+    """Dataset, import, run, and every call that reads or changes them."""
+    dataset = await client.create_dataset(DatasetCreate(name="sums"))
+    assert (await client.create_dataset(DatasetCreate(name="sums"))).id == dataset.id
+    receipt = await client.import_tasks(dataset.id, tasks(12))
+    assert (receipt.num_created, receipt.num_rejected) == (12, 0)
+    again = await client.import_tasks(dataset.id, list(tasks(12)))
+    assert (again.num_created, again.num_existing) == (0, 12)
+    assert (await client.get_dataset(dataset.id)).sources == {"sums": 12}
+    assert [item.id for item in (await client.list_datasets()).items] == [dataset.id]
+
+    create = RunCreate(name="first", dataset_id=dataset.id, group_size=GROUP_SIZE, limits=LIMITS)
+    run = await client.create_run(create)
+    assert run.num_tasks == 12
+    renamed = await client.update_run(run.id, RunUpdate(name="renamed"), revision=run.revision)
+    assert renamed.name == "renamed"
+    assert renamed.revision > run.revision
+    with pytest.raises(RevisionMismatch):
+        await client.update_run(run.id, RunUpdate(name="late"), revision=run.revision)
+    assert (await client.pause_run(run.id)).status is RunStatus.PAUSED
+    assert (await client.resume_run(run.id)).status is RunStatus.ACTIVE
+    assert (await client.get_run(run.id)).name == "renamed"
+    assert [item.id for item in (await client.list_runs()).items] == [run.id]
+    return run
+
+
+async def prompt_batches(client: AsyncEtudeClient, run: Run) -> None:
+    """Draw, extend, report with tokens, release the rest."""
+    request = PromptBatchRequest(num_tasks=4, worker="worker-1")
+    batch = await client.lease_prompt_batch(run.id, request)
+    assert batch.lease is not None
+    assert len(batch.items) == 4
+    lease = await client.extend_lease(batch.lease.id, ExtendRequest(fence=batch.lease.fence))
+    assert lease.deadline_ms >= batch.lease.deadline_ms
+    for item in batch.items[:2]:
+        report = report_for(lease, item.task.id, batch.policy_version)
+        receipt = await client.report_groups(lease.id, cargo_for(report, batch.policy_version))
+        assert receipt.groups[0].attempts[0].verdict is Verdict.APPLIED
+        assert receipt.groups[0].gate is GateVerdict.ADMITTED
+    released = await client.release_lease(lease.id, ReleaseRequest(fence=lease.fence))
+    assert released.num_released == 2
+    with pytest.raises(LeaseSuperseded):
+        await client.extend_lease(lease.id, ExtendRequest(fence=lease.fence))
+
+
+async def training_batches(client: AsyncEtudeClient, run: Run) -> None:
+    """Lease, give back, lease again, extend, ack."""
+    request = TrainingBatchRequest(trainer="trainer-1", num_groups=1)
+    first = (await client.lease_training_batch(run.id, request)).manifest.lease
+    assert first is not None
+    given_back = await client.release_training_batch(first.id, ReleaseRequest(fence=first.fence))
+    assert given_back.num_released == 1
+    frame = await client.lease_training_batch(run.id, request)
+    lease = frame.manifest.lease
+    assert lease is not None
+    assert len(frame.bodies) == 1
+    extended = await client.extend_training_batch(lease.id, ExtendRequest(fence=lease.fence))
+    assert extended.fence == lease.fence
+    ack = AckRequest(
+        fence=lease.fence, policy_version=1, weights_uri="file:///w/1", metrics={"loss": 0.5}
+    )
+    receipt = await client.ack_training_batch(lease.id, ack, idempotency_key="step-1")
+    assert receipt.policy_version == 1
+    assert await client.ack_training_batch(lease.id, ack, idempotency_key="step-1") == receipt
+
+
+async def looking(client: AsyncEtudeClient, run: Run) -> None:
+    """Every view, after the step."""
+    page = await client.list_tasks(run.id, order="hardest", source="sums")
+    assert len(page.items) == 12
+    task_id = page.items[0].id
+    request = PredictionsRequest(
+        predictions=[Prediction(task_id=task_id, value=0.25)], policy_version=1
+    )
+    assert (await client.post_predictions(run.id, request)).num_stored == 1
+    view = await client.get_task(run.id, task_id)
+    assert view.prediction == 0.25
+    curriculum = await client.get_curriculum(run.id)
+    counts = curriculum.counts
+    assert counts.num_waiting + counts.num_leased + counts.num_parked == counts.num_tasks == 12
+    history = await client.get_history(run.id)
+    assert [point.policy_version for point in history.items][-1] == 1
+    for probe in (client.livez, client.readyz, client.startupz):
+        assert (await probe()).status == "ok"
+
+
+async def curriculum_only(client: AsyncEtudeClient, run: Run) -> None:
+    """Outcomes without tokens, versions without batches."""
+    create = RunCreate(
+        name="second",
+        dataset_id=run.dataset_id,
+        group_size=GROUP_SIZE,
+        mode=RunMode.CURRICULUM_ONLY,
+        curriculum=CurriculumConfig(preset="uniform"),
+    )
+    other = await client.create_run(create)
+    batch = await client.lease_prompt_batch(other.id, PromptBatchRequest(num_tasks=1, worker="trl"))
+    assert batch.lease is not None
+    report = report_for(batch.lease, batch.items[0].task.id, 0)
+    receipt = await client.report_groups(batch.lease.id, report)
+    assert receipt.groups[0].gate is GateVerdict.NO_TOKENS
+    request = PolicyVersionRequest(policy_version=1)
+    assert (await client.announce_policy_version(other.id, request)).policy_version == 1
+
+
+async def test_every_operation_works(client: AsyncEtudeClient, recorder: Recorder) -> None:
+    run = await control_plane(client)
+    await prompt_batches(client, run)
+    await training_batches(client, run)
+    await looking(client, run)
+    await curriculum_only(client, run)
+    methods = inspect.getmembers(AsyncEtudeClient, inspect.isfunction)
+    wanted = {name for name, _ in methods if not name.startswith("_")} - NOT_OPERATIONS
+    assert recorder.called == wanted

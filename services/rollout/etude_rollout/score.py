@@ -43,7 +43,7 @@ def run_score(
     lines: Iterable[str | bytes],
     *,
     reward: str = "toolrl",
-    mode: str = "robust",
+    mode: str = "parity",
     switches: tuple[str, ...] = (),
     step: int = 0,
 ) -> Iterator[str]:
@@ -107,9 +107,10 @@ def score(
         str,
         typer.Option(
             help=f"How text is read and compared: {' or '.join(MODES)}. parity gives the numbers "
-            "of ToolRL's released code, robust mends its parsing and matching."
+            "of ToolRL's released code, robust mends its parsing and matching (runs use robust "
+            "unless their reward says otherwise)."
         ),
-    ] = "robust",
+    ] = "parity",
     switches: Annotated[
         str, typer.Option(help=f"ToolRL variants, separated by commas: {', '.join(SWITCHES)}.")
     ] = "",

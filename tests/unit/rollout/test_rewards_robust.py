@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from etude_rollout.rewards import Mode, RewardConfig, Scored, gold_from_task, score_completion
+from support.shared_data import SHARED_DATA
 
-CASES = json.loads((Path(__file__).parent / "data" / "toolrl_reward_cases.json").read_text())[
-    "cases"
-]
+CASES = json.loads((SHARED_DATA / "toolrl_reward_cases.json").read_text())["cases"]
 
 
 def text(*calls: object, think: str = "x") -> str:

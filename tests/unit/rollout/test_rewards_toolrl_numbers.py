@@ -1,12 +1,11 @@
 """Mode ``parity`` against numbers computed with ToolRL's released reward, and the worked examples.
 
-The cases and where they come from are in ``data/``; the examples are those of algorithms.md 2.4.
+The cases are in the project's shared data; the examples are those of algorithms.md 2.4.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -18,12 +17,11 @@ from etude_rollout.rewards import (
     score_completion,
     weighted_reward,
 )
-
-DATA = Path(__file__).parent / "data"
+from support.shared_data import SHARED_DATA
 
 
 def load(name: str) -> dict[str, Any]:
-    return cast("dict[str, Any]", json.loads((DATA / name).read_text()))
+    return cast("dict[str, Any]", json.loads((SHARED_DATA / name).read_text()))
 
 
 CURATED = load("toolrl_reward_cases.json")

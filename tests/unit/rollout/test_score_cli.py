@@ -6,7 +6,6 @@ import json
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +14,10 @@ from typer.testing import CliRunner
 
 from etude_rollout.rewards import RewardConfigError
 from etude_rollout.score import BadLinesError, run_score, score
+from support.shared_data import SHARED_DATA
 
 GOLD = '<think>x</think>\n<tool_call>\n{"name": "f", "parameters": {"a": "1"}}\n</tool_call>'
-CASES = json.loads((Path(__file__).parent / "data" / "toolrl_reward_cases.json").read_text())
+CASES = json.loads((SHARED_DATA / "toolrl_reward_cases.json").read_text())
 
 
 def line(completion: object, gold: object = GOLD) -> str:

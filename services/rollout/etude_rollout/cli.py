@@ -9,12 +9,14 @@ import asyncio
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
 
+from .engines.base import EngineError
 from .models.cli import models
 from .score import score
 from .settings import RolloutSettings
@@ -95,3 +97,35 @@ def worker(
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)
+
+
+@main.command("serve-vllm")
+def serve_vllm(
+    model: Annotated[Path | None, typer.Option(help="Model directory (ETUDE_MODEL_PATH).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port (ETUDE_VLLM_PORT).")] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(help="Interpreter of vLLM's environment (ETUDE_VLLM_PYTHON)."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address; keep it private, control routes have no password.")
+    ] = "127.0.0.1",
+    extra: Annotated[
+        list[str] | None, typer.Argument(help="More arguments for vLLM, after --.")
+    ] = None,
+) -> None:
+    """Run a vLLM server with the flags that rollouts need, until SIGTERM or Ctrl-C.
+
+    Workers reach it with ETUDE_ENGINE=vllm and ETUDE_VLLM_URL. It must run in an environment that
+    has vLLM and etude-rollout installed (make setup-vllm builds one for CPUs), and it must see the
+    same ETUDE_WEIGHTS_ROOT as the trainer. A worker without ETUDE_VLLM_URL starts its own.
+    """
+    settings = read_settings(model_path=model, vllm_port=port, vllm_python=python)
+    options = replace(settings.vllm_options(), host=host, extra=tuple(extra or ()))
+    _log_to_stderr(settings.log_level)
+    from .serving import serve_child
+
+    try:
+        raise typer.Exit(asyncio.run(serve_child(options)))
+    except EngineError as error:
+        _refuse(str(error))

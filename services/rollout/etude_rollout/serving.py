@@ -15,6 +15,7 @@ from collections.abc import Generator
 import uvicorn
 
 from .app import create_app
+from .engines.vllm_server import VllmOptions, VllmServer
 from .service import RolloutService
 from .settings import RolloutSettings
 
@@ -66,3 +67,24 @@ def _on_signal(service: RolloutService, number: int) -> None:
         service.cut_short()
     else:
         service.stop()
+
+
+async def serve_child(options: VllmOptions) -> int:
+    """Run a vLLM server until it ends or a signal comes; returns its exit code, 0 after a signal.
+
+    Raises:
+        EngineError: it cannot be started.
+    """
+    server = await VllmServer.start(options)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stopping.set)
+    stopped = asyncio.create_task(stopping.wait())
+    ended = asyncio.create_task(server.wait())
+    try:
+        await asyncio.wait([stopped, ended], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopped.cancel()
+        await server.stop()
+    return 0 if stopping.is_set() else await ended

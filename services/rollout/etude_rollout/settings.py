@@ -6,6 +6,7 @@ documentation and `.env.example` are generated from these sentences.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .engines.base import Sampling
+from .engines.vllm_server import VllmOptions
 from .prompting import PromptOptions, ToolsIn
 
 
@@ -104,6 +106,18 @@ class RolloutSettings(BaseSettings):
     """Port of the service's own small API; 0 takes a free one."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log events that are shown."""
+
+    def vllm_options(self) -> VllmOptions:
+        """How a vLLM server of our own is started."""
+        return VllmOptions(
+            model_dir=self.model_path,
+            port=self.vllm_port,
+            python=self.vllm_python or Path(sys.executable),
+            dtype=self.dtype,
+            max_model_len=self.vllm_max_model_len,
+            max_num_seqs=self.engine_max_rows,
+            kv_cache_bytes=self.vllm_kv_cache_bytes,
+        )
 
     @property
     def sampling(self) -> Sampling:

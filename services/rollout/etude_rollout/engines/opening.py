@@ -19,7 +19,10 @@ async def open_engine(settings: RolloutSettings) -> Engine:
     if settings.engine == "vllm":
         from .vllm_engine import VllmEngine
 
-        return await VllmEngine.open(settings)
+        root = settings.weights_root
+        if settings.vllm_url is not None:
+            return await VllmEngine.open(settings.vllm_url, weights_root=root, dtype=settings.dtype)
+        return await VllmEngine.start(settings.vllm_options(), weights_root=root)
     from .transformers_engine import TransformersEngine
 
     return await TransformersEngine.open(

@@ -1,0 +1,118 @@
+"""Weight transfer inside vLLM's processes: the only file that imports vLLM.
+
+vLLM calls `register` in each of its processes (entry point group `vllm.general_plugins`);
+`engines/vllm_engine.py` drives the transfer over vLLM's own routes: pause -> start -> update ->
+finish -> reset prefix cache -> resume. Until `finish` the model is not touched, so a refused
+update leaves the old weights serving; `finish` has nothing left to refuse (platform.md section 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .staging import BACKEND, DiskStage
+
+if TYPE_CHECKING:
+    import torch
+    from vllm.distributed.weight_transfer.base import WeightTransferEngine
+
+
+def register() -> None:
+    """Make the backend known to this process; vLLM calls it, any number of times."""
+    from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+    if BACKEND not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(BACKEND, disk_engine_class())
+
+
+def disk_engine_class() -> type[WeightTransferEngine]:
+    """The transfer engine of the `disk` channel; made here, for its base class is vLLM's."""
+    from vllm.distributed.weight_transfer.base import (
+        WeightTransferEngine,
+        WeightTransferInitInfo,
+        WeightTransferUpdateInfo,
+    )
+
+    @dataclass
+    class DiskInit(WeightTransferInitInfo):  # type: ignore[misc]  # vLLM is not here
+        """Body of `/init_weight_transfer_engine`."""
+
+        root: str
+
+    @dataclass
+    class DiskUpdate(WeightTransferUpdateInfo):  # type: ignore[misc]
+        """Body of `/update_weights`."""
+
+        path: str
+
+    class DiskTransfer(WeightTransferEngine[DiskInit, DiskUpdate]):  # type: ignore[misc]
+        """Takes published directories; one of these lives in each of vLLM's workers."""
+
+        init_info_cls = DiskInit
+        update_info_cls = DiskUpdate
+        supports_draft_weight_update = False
+        _stage: DiskStage | None = None
+
+        def init_transfer_engine(self, init_info: DiskInit) -> None:
+            """Remember the root and the served checkpoint's shapes; may be repeated."""
+            self._stage = DiskStage(Path(init_info.root), Path(self.model_config.model))
+
+        def start_weight_update(self) -> None:
+            """Empty the stage; the model stays as it is."""
+            self._staged().drop()
+
+        def update_weights(self, update_info: dict[str, object]) -> None:
+            """Stage and check a directory. The base class would synchronise an accelerator here,
+            which raises on a CPU."""
+            self.receive_weights(self.parse_update_info(update_info))
+
+        def receive_weights(self, update_info: DiskUpdate) -> None:
+            """Stage and check a directory."""
+            self._staged().receive(update_info.path)
+
+        def finish_weight_update(self) -> None:
+            """Swap the staged weights in."""
+            swap_in(self.model, self.model_config, self._staged().take())
+
+        def shutdown(self) -> None:
+            """Forget what was staged."""
+            self._stage = None
+
+        def _staged(self) -> DiskStage:
+            if self._stage is None:
+                raise RuntimeError("init_weight_transfer_engine comes first")
+            return self._stage
+
+    return DiskTransfer
+
+
+def swap_in(
+    model: torch.nn.Module, model_config: object, weights: list[tuple[str, torch.Tensor]]
+) -> None:
+    """Load checkpoint tensors into a live vLLM model; nothing is done without tensors.
+
+    On a CPU, vLLM computes the output layer from a packed copy of its weight. A reload through a
+    tied embedding leaves that copy stale, so it is packed anew (platform.md section 4).
+    """
+    import torch
+    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+    from vllm.model_executor.model_loader.reload import (
+        finalize_layerwise_reload,
+        initialize_layerwise_reload,
+    )
+    from vllm.platforms import current_platform
+
+    if not weights:
+        return
+    initialize_layerwise_reload(model)
+    model.load_weights(weights)  # type: ignore[operator]  # of vLLM's model classes
+    finalize_layerwise_reload(model, model_config)
+    if not current_platform.is_cpu():
+        torch.accelerator.synchronize()
+        return
+    for layer in model.modules():
+        if isinstance(layer, ParallelLMHead) and hasattr(layer, "cpu_linear"):
+            dispatch_cpu_unquantized_gemm(layer, remove_weight=False)

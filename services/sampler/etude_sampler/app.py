@@ -13,7 +13,7 @@ from etude_proto import v1
 
 from . import __version__
 from .api import control, data, health, looking, problems, schema
-from .api.deps import authorize, hash_key
+from .api.deps import authorize, hash_key, refuse_nul
 from .dashboard.page import router as dashboard
 from .observability.logs import configure
 from .observability.metrics import make_metrics
@@ -118,7 +118,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.key_hashes = []
     metrics = make_metrics()
     for module in (control, data, looking):
-        app.include_router(module.router, dependencies=[Depends(authorize)])
+        app.include_router(module.router, dependencies=[Depends(authorize), Depends(refuse_nul)])
     app.include_router(health.router)
     app.include_router(dashboard)
     problems.install(app)

@@ -26,6 +26,9 @@ _MAX_KEY = 255
 
 
 class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+
     def decompress(self, data: bytes) -> bytes: ...
 
 
@@ -58,6 +61,8 @@ async def stream(request: Request, *, max_bytes: int | None) -> AsyncIterator[by
             raise BodyTooLarge(f"the body is over {max_bytes} bytes")
         if data:
             yield data
+    if unpack is not None and not unpack.eof:
+        raise BadRequest("the compressed body ends too early")
 
 
 def _inflate(unpack: _Decompressor, chunk: bytes, *, limit: int | None) -> bytes:
@@ -66,6 +71,8 @@ def _inflate(unpack: _Decompressor, chunk: bytes, *, limit: int | None) -> bytes
     total = 0
     try:
         for first in range(0, len(chunk), 4096):
+            if unpack.eof:
+                raise BadRequest("there is more than one compressed stream in the body")
             part = unpack.decompress(chunk[first : first + 4096])
             total += len(part)
             parts.append(part)

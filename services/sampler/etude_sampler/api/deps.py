@@ -7,7 +7,7 @@ import hmac
 
 from fastapi import Request
 
-from ..errors import DependencyUnavailable, Unauthorized
+from ..errors import BadRequest, DependencyUnavailable, Unauthorized
 from ..service.sampler import Sampler
 
 
@@ -17,6 +17,16 @@ def sampler_of(request: Request) -> Sampler:
     if not isinstance(sampler, Sampler):
         raise DependencyUnavailable("the service is starting")
     return sampler
+
+
+def refuse_nul(request: Request) -> None:
+    """No id and no filter holds NUL, and PostgreSQL cannot compare text with it.
+
+    Raises:
+        BadRequest: the URL holds one.
+    """
+    if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+        raise BadRequest("the URL holds a NUL character")
 
 
 def hash_key(key: str) -> bytes:

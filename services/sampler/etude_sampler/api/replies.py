@@ -32,6 +32,12 @@ def encode_cursor(kind: str, value: JsonValue) -> str | None:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
+def _fits_sql(value: object) -> bool:
+    if isinstance(value, int):
+        return abs(value) < 2**31
+    return "\x00" not in str(value)
+
+
 def decode_cursor(kind: str, cursor: str | None, want: type[T]) -> T | None:
     """The value in a cursor of this list.
 
@@ -49,7 +55,8 @@ def decode_cursor(kind: str, cursor: str | None, want: type[T]) -> T | None:
         not isinstance(found, list)
         or len(found) != 2
         or found[0] != kind
-        or not isinstance(found[1], want)
+        or type(found[1]) is not want
+        or not _fits_sql(found[1])
     ):
         raise CursorExpired("this is not a cursor of this list")
     return found[1]

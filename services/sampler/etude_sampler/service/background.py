@@ -22,6 +22,7 @@ _LOG = logging.getLogger("etude.background")
 _REAP_S = 0.25
 _GUARD_S = 1.0
 _DRAIN_S = 1.0
+_CANCEL_AGAIN_S = 0.1
 _DRAIN_ROWS = 2000
 _REBASE_ABOVE = 1e6
 
@@ -54,11 +55,21 @@ class Background:
 
     async def run(self) -> None:
         """All jobs, for ever; a failed round is logged and tried again."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._ring())
-            group.create_task(self._loop("guard", self._guard, _GUARD_S, wake=self._wake))
-            group.create_task(self._loop("reap", self._reap, _REAP_S))
-            group.create_task(self._loop("drain", self._drain, _DRAIN_S))
+        jobs = [
+            asyncio.create_task(self._ring()),
+            asyncio.create_task(self._loop("guard", self._guard, _GUARD_S, wake=self._wake)),
+            asyncio.create_task(self._loop("reap", self._reap, _REAP_S)),
+            asyncio.create_task(self._loop("drain", self._drain, _DRAIN_S)),
+        ]
+        try:
+            await asyncio.gather(*jobs)
+        finally:
+            # Cancelled until they end: `wait_for` of Python 3.11, which redis-py sends through,
+            # swallows a cancellation that arrives together with its result.
+            while pending := [job for job in jobs if not job.done()]:
+                for job in pending:
+                    job.cancel()
+                await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
 
     async def _loop(
         self,

@@ -81,7 +81,7 @@ class AsyncHeartbeat:
             self._beats.result()
 
     async def _run(self) -> None:
-        while self.error is None:
+        while self.error is None and not self._is_closing:
             await asyncio.sleep(self._every_s)
             try:
                 self.lease = await self._extend(self.lease)

@@ -9,6 +9,7 @@ import logging
 import uuid
 from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -77,7 +78,7 @@ def problem_response(
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the app a problem document."""
+    """Make every error of the app a problem document, and say so in OpenAPI."""
 
     @app.exception_handler(ApiFault)
     async def _fault(request: Request, fault: ApiFault) -> Response:
@@ -104,3 +105,17 @@ def install(app: FastAPI) -> None:
     async def _internal(request: Request, error: Exception) -> Response:
         _log.error("api.failed path=%s", request.url.path, exc_info=error)
         return problem_response(500, "an internal error", instance=request.url.path)
+
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = described()
+        for item in document["paths"].values():
+            for operation in item.values():
+                for answer in operation["responses"].values():
+                    content = answer.get("content", {})
+                    if PROBLEM_MEDIA_TYPE in content and "application/json" in content:
+                        content[PROBLEM_MEDIA_TYPE] = content.pop("application/json")
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

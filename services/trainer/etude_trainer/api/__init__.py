@@ -1,0 +1,1 @@
+"""The trainer's small API: health, metrics, status. Reads the board, changes nothing."""

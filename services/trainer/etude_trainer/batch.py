@@ -1,0 +1,139 @@
+"""From cargo to groups: the sequences and rewards of a training batch, checked against the model.
+
+Input is a frame as the client decoded it; output is read by `stages/learn.py` and `layout.py`.
+Infrastructure failures are dropped here: they say nothing of the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from etude_proto.cargo import CargoError
+from etude_proto.tensors import GroupTrajectories, decode_group
+from etude_proto.v1 import Attempt, TrainingBatch
+
+from .errors import ModelMismatch
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """One rollout as the trainer sees it: T tokens, some of them trained."""
+
+    tokens_T: NDArray[np.int32]
+    trained_T: NDArray[np.bool_]
+    """Where the policy produced the token; never at position 0, which nothing predicts."""
+    lp_rollout_T: NDArray[np.float32]
+    """Log-probability that the engine reported, in nats; 0 where not trained."""
+
+    @property
+    def num_trained(self) -> int:
+        """Tokens with a loss."""
+        return int(self.trained_T.sum())
+
+    @property
+    def first_trained(self) -> int:
+        """Position of the first token with a loss."""
+        return int(np.argmax(self.trained_T))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The valid rollouts of one task."""
+
+    task_id: str
+    lane: str
+    staleness: int
+    """Versions between the batch and the group's oldest token."""
+    rewards_G: tuple[float, ...]
+    """R plus shaping: what the advantage is made of."""
+    rule_rewards_G: tuple[float, ...]
+    """R alone, for the metrics."""
+    successes_G: tuple[bool, ...]
+    components: dict[str, float]
+    """Mean of every raw reward component over the rollouts."""
+    sequences: tuple[TokenSequence | None, ...]
+    """[G]; None where a rollout has no token to train on: it counts in the group's mean only."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedBatch:
+    """The groups of a training batch that can be trained on."""
+
+    groups: tuple[Group, ...]
+    refused: tuple[str, ...]
+    """Why groups were left out, one line each."""
+
+
+def _sequences(cargo: GroupTrajectories, valid_G: list[bool]) -> tuple[TokenSequence | None, ...]:
+    found: list[TokenSequence | None] = []
+    for j, valid in enumerate(valid_G):
+        if not valid:
+            continue
+        part = slice(int(cargo.cu_seqlens[j]), int(cargo.cu_seqlens[j + 1]))
+        trained_T = cargo.loss_mask_T[part] == 1
+        trained_T[0] = False
+        sequence = TokenSequence(
+            tokens_T=cargo.tokens_T[part],
+            trained_T=trained_T,
+            lp_rollout_T=np.where(trained_T, cargo.logprobs_T[part], np.float32(0.0)),
+        )
+        found.append(sequence if sequence.num_trained else None)
+    return tuple(found)
+
+
+def _component_means(attempt: Attempt, valid_G: list[bool]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for outcome, valid in zip(attempt.outcomes, valid_G, strict=True):
+        for name, value in outcome.components.items() if valid else ():
+            values.setdefault(name, []).append(value)
+    return {name: float(np.mean(found)) for name, found in sorted(values.items())}
+
+
+def decode_batch(
+    manifest: TrainingBatch, bodies: Sequence[bytes], *, vocab_size: int
+) -> DecodedBatch:
+    """Groups of a training batch, in manifest order.
+
+    A body that is damaged, or that leaves fewer than two valid rollouts, is left out and named: it
+    would be no better when leased again.
+
+    Raises:
+        ModelMismatch: a token that the model does not have; the trainer runs the wrong model.
+    """
+    groups: list[Group] = []
+    refused: list[str] = []
+    for ref, body in zip(manifest.groups, bodies, strict=True):
+        try:
+            cargo, report = decode_group(body)
+        except (CargoError, ValidationError) as error:
+            refused.append(f"{ref.task_id}: {error}")
+            continue
+        if int(cargo.tokens_T.max()) >= vocab_size:
+            raise ModelMismatch(
+                f"task {ref.task_id} holds token {int(cargo.tokens_T.max())}, "
+                f"the model's vocabulary ends at {vocab_size}"
+            )
+        attempt = report.groups[0].attempts[-1]
+        valid_G = [outcome.finish_reason.is_valid for outcome in attempt.outcomes]
+        if sum(valid_G) < 2:
+            refused.append(f"{ref.task_id}: fewer than two valid rollouts")
+            continue
+        valid = [o for o, is_valid in zip(attempt.outcomes, valid_G, strict=True) if is_valid]
+        groups.append(
+            Group(
+                task_id=ref.task_id,
+                lane=ref.lane,
+                staleness=max(0, manifest.policy_version - ref.min_policy_version),
+                rewards_G=tuple(outcome.reward + outcome.shaping for outcome in valid),
+                rule_rewards_G=tuple(outcome.reward for outcome in valid),
+                successes_G=tuple(outcome.success for outcome in valid),
+                components=_component_means(attempt, valid_G),
+                sequences=_sequences(cargo, valid_G),
+            )
+        )
+    return DecodedBatch(tuple(groups), tuple(refused))

@@ -1,0 +1,171 @@
+"""Model checkpoints: everything that a trainer needs to go on after a kill, one directory a step.
+
+    <trainer_dir>/<run id>/checkpoints/v000007-<lease id>/
+        model.safetensors   weights in publishable form (`weight_files.py`)
+        training.pt         optimizer state and random states
+        parity.json         the probe that is published with the weights
+        state.json          which batch made it, and the ack that is due (`CheckpointState`)
+        acked.json          the receipt; its absence marks a checkpoint whose ack is pending
+
+Written before the ack, pruned after it. docs/adr/0010-trainer-ack.md says why.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Final
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from etude_proto.v1 import AckReceipt
+
+from .durable import new_directory, remove_directory, remove_leftovers, write_file
+from .errors import CheckpointError
+from .model import Policy
+from .parity import Parity
+from .weight_files import WEIGHTS_FILE, load_into, publishable, write_weights
+
+PARITY_FILE: Final = "parity.json"
+_STATE_FILE, _TRAINING_FILE, _RECEIPT_FILE = "state.json", "training.pt", "acked.json"
+_NAME = re.compile(r"v(\d{6,})-(\w+)")
+
+
+class CheckpointState(BaseModel):
+    """What a checkpoint knows of the step that made it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy_version: int
+    """The version that the step produced."""
+    lease_id: str
+    """The training batch that it was trained on."""
+    fence: int
+    weights_uri: str
+    """Where the weights are, or will be, published."""
+    metrics: dict[str, float]
+    """Scalars of the step, sent with the ack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on disk."""
+
+    path: Path
+    state: CheckpointState
+
+    @property
+    def is_acked(self) -> bool:
+        """Whether the sampler is known to have taken the ack."""
+        return (self.path / _RECEIPT_FILE).is_file()
+
+    def mark_acked(self, receipt: AckReceipt | None) -> None:
+        """Remember the receipt; null where only the run shows that the ack was taken."""
+        text = "null" if receipt is None else receipt.model_dump_json()
+        write_file(self.path / _RECEIPT_FILE, text)
+
+    def load(self, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
+        """Put policy, optimizer and random states back, bit for bit.
+
+        Raises:
+            CheckpointError: damaged, or of another model.
+        """
+        path = self.path / _TRAINING_FILE
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            load_into(policy, self.path)
+            optimizer.load_state_dict(saved["optimizer"])
+            torch.set_rng_state(saved["rng"]["cpu"])
+            if saved["rng"]["cuda"] and torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(saved["rng"]["cuda"])
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+            raise CheckpointError(f"{path}: {str(error).splitlines()[0]}") from error
+
+
+def directory_name(policy_version: int, lease_id: str) -> str:
+    """Name of a version's directory, of checkpoints and of weights alike."""
+    return f"v{policy_version:06d}-{lease_id}"
+
+
+def version_of(path: Path) -> int | None:
+    """The policy version in a directory's name, or null if it is none of ours."""
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match and path.is_dir() else None
+
+
+class CheckpointStore:
+    """The checkpoints of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open(self) -> None:
+        """Make the folder and clear what a killed trainer left half written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
+
+    def save(
+        self,
+        state: CheckpointState,
+        *,
+        policy: Policy,
+        optimizer: torch.optim.Optimizer,
+        parity: Parity,
+    ) -> Checkpoint:
+        """Write a checkpoint; it exists only when it is complete and on disk."""
+        path = self.folder / directory_name(state.policy_version, state.lease_id)
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        rng = {"cpu": torch.get_rng_state(), "cuda": cuda}
+        with new_directory(path) as temporary:
+            write_weights(publishable(policy), temporary / WEIGHTS_FILE)
+            training = {"optimizer": optimizer.state_dict(), "rng": rng}
+            torch.save(training, temporary / _TRAINING_FILE)
+            (temporary / PARITY_FILE).write_text(parity.to_json(), encoding="utf-8")
+            (temporary / _STATE_FILE).write_text(state.model_dump_json(), encoding="utf-8")
+        return Checkpoint(path, state)
+
+    def all(self) -> list[Checkpoint]:
+        """Every checkpoint, oldest version first.
+
+        Raises:
+            CheckpointError: one whose state cannot be read.
+        """
+        found = [path for path in self.folder.glob("v*") if version_of(path) is not None]
+        checkpoints: list[Checkpoint] = []
+        for path in found:
+            try:
+                text = (path / _STATE_FILE).read_text(encoding="utf-8")
+                checkpoints.append(Checkpoint(path, CheckpointState.model_validate_json(text)))
+            except (OSError, ValidationError) as error:
+                raise CheckpointError(f"{path}: {error}") from error
+        return sorted(checkpoints, key=lambda c: (c.state.policy_version, c.path.name))
+
+    def pending(self) -> list[Checkpoint]:
+        """Checkpoints without a receipt, oldest first: at most one unless receipts were lost."""
+        return [checkpoint for checkpoint in self.all() if not checkpoint.is_acked]
+
+    def find(self, policy_version: int, weights_uri: str | None) -> Checkpoint | None:
+        """The checkpoint of an announced version."""
+        for checkpoint in self.all():
+            state = checkpoint.state
+            if (state.policy_version, state.weights_uri) == (policy_version, weights_uri):
+                return checkpoint
+        return None
+
+    def discard(self, checkpoint: Checkpoint) -> None:
+        """Remove a checkpoint whose step never counted."""
+        remove_directory(checkpoint.path)
+
+    def prune(self, *, announced: Checkpoint, keep: int) -> None:
+        """Keep the announced checkpoint and the `keep - 1` versions before it.
+
+        Anything newer than the announced one belongs to a future that was discarded.
+        """
+        newest = announced.state.policy_version
+        for checkpoint in self.all():
+            version = checkpoint.state.policy_version
+            if checkpoint.path != announced.path and not newest - keep < version < newest:
+                remove_directory(checkpoint.path)

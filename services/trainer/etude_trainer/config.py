@@ -1,0 +1,224 @@
+"""The training configuration: what a step does, as a typed, frozen value read from TOML.
+
+Read once by `cli.py`; a table a part, and every field explains itself below itself. Named bundles
+of these values are `presets.py`. Where the services run is `settings.py`, what is practised is the
+run's own curriculum: the three never mix.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .algorithms.advantages import AdvantageKind
+from .algorithms.aggregation import Aggregation
+from .algorithms.objective import ObjectiveSettings
+from .algorithms.schedules import Schedule, ScheduleKind
+from .errors import ConfigError
+from .presets import DEFAULT_PRESET, PRESETS
+
+Positive = Annotated[float, Field(gt=0.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class AdvantageConfig(_Table):
+    """`[advantage]`: how rewards of a group become advantages."""
+
+    kind: AdvantageKind = "grpo"
+    """`grpo`: (R - mean) / (sample std + 1e-6); `dr_grpo`: R - mean."""
+    std_floor: float = Field(default=0.0, ge=0.0)
+    """Above 0: divide by max(sample std, std_floor) instead; .1 suits a 0/1 reward, .3 ToolRL's
+    scale."""
+    whiten: bool = False
+    """Shift and scale the advantages of the whole batch to mean 0 and deviation 1 afterwards."""
+
+    @model_validator(mode="after")
+    def _floor_needs_division(self) -> Self:
+        if self.kind == "dr_grpo" and self.std_floor > 0.0:
+            raise ValueError("std_floor does not apply to kind dr_grpo, which divides by nothing")
+        return self
+
+
+class ObjectiveConfig(_Table):
+    """`[objective]`: the loss of a token and how tokens are averaged."""
+
+    clip_low: Share = 0.2
+    """The ratio is clipped at 1 - clip_low from below."""
+    clip_high: Positive = 0.2
+    """The ratio is clipped at 1 + clip_high from above."""
+    importance_cap: float = Field(default=2.0, ge=0.0)
+    """Cap of the importance weight exp(lp_trainer - lp_rollout) of a token; 0 is no weight."""
+    kl_beta: float = Field(default=0.0, ge=0.0)
+    """Weight of the KL penalty (k3) against the model given with `--model`; 0 is none and loads no
+    reference."""
+    entropy_coef: float = Field(default=0.0, ge=0.0)
+    """Weight of the entropy bonus; 0 is none."""
+    aggregation: Aggregation = "token_mean"
+    """`token_mean` over the mini-batch's tokens, `sequence_mean` over sequences of their token
+    means, `dr_grpo`: sum / (sequences x max_completion_tokens)."""
+    max_completion_tokens: int = Field(default=1024, ge=1)
+    """L_max of `dr_grpo`."""
+
+    def settings(self) -> ObjectiveSettings:
+        """The constants as the objective takes them."""
+        return ObjectiveSettings(
+            clip_low=self.clip_low,
+            clip_high=self.clip_high,
+            importance_cap=self.importance_cap or None,
+            kl_beta=self.kl_beta,
+            entropy_coef=self.entropy_coef,
+        )
+
+
+class OptimizerConfig(_Table):
+    """`[optimizer]`: AdamW, its learning rate and the gradient clip."""
+
+    lr: Positive = 1e-6
+    """Base learning rate."""
+    schedule: ScheduleKind = "constant"
+    """`constant`, or `exponential`: max(lr_floor, lr_factor ^ floor(step / lr_period_steps))."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the rate rises linearly."""
+    lr_factor: float = Field(default=0.85, gt=0.0, le=1.0)
+    """Factor of the exponential schedule."""
+    lr_period_steps: int = Field(default=7, ge=1)
+    """Steps between two decays."""
+    lr_floor: Share = 0.1
+    """Smallest share of the base rate."""
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    """Decay rates of AdamW's two moments."""
+    eps: Positive = 1e-8
+    """Added to AdamW's denominator."""
+    weight_decay: float = Field(default=0.01, ge=0.0)
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: Positive = 1.0
+    """The gradient's norm is clipped to this."""
+
+    def rates(self) -> Schedule:
+        """The learning rate's shape as the schedule takes it."""
+        return Schedule(
+            kind=self.schedule,
+            warmup_steps=self.warmup_steps,
+            factor=self.lr_factor,
+            period_steps=self.lr_period_steps,
+            floor=self.lr_floor,
+        )
+
+
+class BatchConfig(_Table):
+    """`[batch]`: how much is leased, and how it is cut into updates and passes."""
+
+    num_groups: int = Field(default=0, ge=0, le=4096)
+    """Groups to lease for a step; 0 is the run's own number."""
+    mini_batch_groups: int = Field(default=0, ge=0)
+    """Groups of one optimizer update; 0 is the whole batch."""
+    inner_epochs: int = Field(default=1, ge=1, le=64)
+    """Passes over a batch."""
+    micro_batch_tokens: int = Field(default=2048, ge=64)
+    """Most tokens, padding included, of one forward and backward pass: memory grows with it. A
+    135M model takes about 2.3 MB of activations a token."""
+    share_prompts: bool = True
+    """Compute a prompt once for several of its rollouts, where the model allows it."""
+    lease_ttl_s: float = Field(default=60.0, ge=1.0, le=7200.0)
+    """Time to live of a batch's lease between heartbeats."""
+    wait_s: float = Field(default=5.0, ge=0.0, le=30.0)
+    """Long poll for a batch; also the longest that a stop waits for one."""
+
+
+class ModelConfig(_Table):
+    """`[model]`: how the model is computed."""
+
+    autocast: Literal["none", "bfloat16"] = "none"
+    """Precision of the passes; the weights that are trained stay float32 either way."""
+    head_float32: bool = True
+    """Compute the output layer in float32 under autocast: bfloat16 logits are off by up to .1."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    logits_elements: int = Field(default=1 << 25, ge=1 << 12)
+    """Most logits (tokens x vocabulary) held at a time."""
+    temperature: Positive = 1.0
+    """Sampling temperature of the rollouts: their log-probabilities are of the tempered
+    distribution, so ours must be too."""
+
+
+class PublishConfig(_Table):
+    """`[publish]`: what is kept on disk."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of published weights. bfloat16 halves them, but swallows small updates."""
+    keep_checkpoints: int = Field(default=2, ge=2, le=1000)
+    """Model checkpoints kept; the one before the last is what a lost lease goes back to."""
+    probe_sequences: int = Field(default=4, ge=1, le=64)
+    """Sequences of the parity probe, the first of different groups."""
+    probe_tokens: int = Field(default=64, ge=2, le=4096)
+    """Tokens of each probe sequence."""
+
+
+class TrainingConfig(_Table):
+    """A training configuration."""
+
+    preset: str = DEFAULT_PRESET
+    """Values that hold where this file says nothing: `toolrl` or `toolexpander`."""
+    advantage: AdvantageConfig = AdvantageConfig()
+    """Rewards to advantages."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """The loss."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW and the learning rate."""
+    batch: BatchConfig = BatchConfig()
+    """Sizes."""
+    model: ModelConfig = ModelConfig()
+    """Precision and memory."""
+    publish: PublishConfig = PublishConfig()
+    """Checkpoints and weights on disk."""
+
+
+def parse_config(text: str, *, preset: str | None = None, origin: str = "config") -> TrainingConfig:
+    """A configuration from TOML text over a preset; `preset` wins over the text's own.
+
+    Raises:
+        ConfigError: not TOML, an unknown preset or field, a wrong type or value.
+    """
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin}: not valid TOML: {error}") from error
+    name = preset or given.get("preset", DEFAULT_PRESET)
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"{origin}: preset: {name!r} is not one of {', '.join(PRESETS)}")
+    values: dict[str, object] = {**given, "preset": name}
+    for table, defaults in PRESETS[name].items():
+        own = given.get(table, {})
+        values[table] = {**defaults, **own} if isinstance(own, dict) else own
+    try:
+        return TrainingConfig.model_validate(values)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, fault['loc'])) or 'config'}: {fault['msg']}"
+            for fault in error.errors()
+        ]
+        raise ConfigError(f"{origin}: " + "; ".join(faults)) from error
+
+
+def load_config(path: Path | None, *, preset: str | None = None) -> TrainingConfig:
+    """The configuration of a file, or a preset's alone.
+
+    Raises:
+        ConfigError: the file cannot be read, or see `parse_config`.
+    """
+    if path is None:
+        return parse_config("", preset=preset)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse_config(text, preset=preset, origin=str(path))

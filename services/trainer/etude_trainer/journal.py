@@ -1,0 +1,46 @@
+"""The journal: one JSON line a step in `<trainer_dir>/<run id>/metrics.jsonl`.
+
+For plots and summaries; the sampler keeps the metrics of an ack too, without the stage times.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from .checkpoint import CheckpointState
+
+
+class Journal:
+    """Appends the steps of a run to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, state: CheckpointState, seconds: dict[str, float]) -> None:
+        """Write one step, unless it is the last one written (an ack repeated after a kill)."""
+        if self._last_batch() == state.lease_id:
+            return
+        record = {
+            "time_unix_s": round(time.time(), 3),
+            "policy_version": state.policy_version,
+            "batch": state.lease_id,
+            "weights_uri": state.weights_uri,
+            "seconds": {name: round(value, 4) for name, value in seconds.items()},
+            "metrics": state.metrics,
+        }
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _last_batch(self) -> str | None:
+        if not self._path.is_file():
+            return None
+        size = self._path.stat().st_size
+        with self._path.open("rb") as file:
+            file.seek(max(0, size - (64 << 10)))
+            lines = file.read().splitlines()
+        try:
+            return str(json.loads(lines[-1])["batch"]) if lines else None
+        except (ValueError, KeyError, TypeError):
+            return None

@@ -1,0 +1,187 @@
+"""The policy: a causal language model from a directory, computed for its trained tokens only.
+
+Weights are float32 ("master weights"); passes may run under bfloat16 autocast. The output layer,
+as wide as the vocabulary, runs only where a token is trained, in chunks. Read by
+`stages/learn.py`; `weight_files.py` reads and writes the weights, `checks.py` proves at load time
+that the shortcuts taken here hold for the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from .batching import MicroBatch
+from .config import ModelConfig
+from .errors import ModelError
+
+
+class Policy:
+    """A model with its output layer split off; not thread-safe."""
+
+    def __init__(self, module: nn.Module, config: ModelConfig, device: torch.device) -> None:
+        """Take over a `transformers` causal language model.
+
+        Raises:
+            ModelError: it has no separate decoder and output layer.
+        """
+        self.module = module
+        self.device = device
+        self.config = config
+        self._decoder = _part(module, "get_decoder")
+        self._head = _part(module, "get_output_embeddings")
+        weight = self._head.weight
+        assert isinstance(weight, Tensor)
+        self.vocab_size = int(weight.shape[0])
+        table = _part(module, "get_input_embeddings")
+        self.is_tied = table.weight is weight
+        """Whether the output layer is the embedding table."""
+        self.table_name = _name_of(module, table) + ".weight"
+        """Name of the embedding table in files."""
+        self.head_name = _name_of(module, self._head) + ".weight"
+        """Name of the output layer's weight in files, also where it is tied."""
+
+    @property
+    def pair_cost(self) -> float:
+        """Cost of an attended pair over the cost of a token elsewhere, in multiply-adds."""
+        shape = self.module.config.get_text_config()  # type: ignore[union-attr, operator]
+        heads = int(shape.num_attention_heads)
+        width = heads * int(getattr(shape, "head_dim", None) or shape.hidden_size // heads)
+        body = sum(p.numel() for p in self._decoder.parameters()) - self.vocab_size * int(
+            shape.hidden_size
+        )
+        return 2.0 * int(shape.num_hidden_layers) * width / max(body, 1)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the optimizer trains; a tied table once."""
+        return self.module.parameters()
+
+    def token_logprobs(
+        self, micro: MicroBatch, *, entropy: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Log-probability of each of the n trained tokens, and the entropy where it was sampled.
+
+        Both float32 [n], in nats, of the distribution at the configured temperature, on the
+        model's device. Gradients flow unless switched off outside.
+        """
+        hidden_nH = self._hidden(micro)
+        chunk = max(1, self.config.logits_elements // self.vocab_size)
+        logprobs: list[Tensor] = []
+        entropies: list[Tensor] = []
+        recompute = torch.is_grad_enabled() and len(hidden_nH) > chunk
+        pieces = zip(hidden_nH.split(chunk), micro.target_n.split(chunk), strict=True)
+        for hidden_cH, target_c in pieces:
+            if recompute:
+                lp_c, entropy_c = checkpoint(
+                    self._score, hidden_cH, target_c, entropy, use_reentrant=False
+                )
+            else:
+                lp_c, entropy_c = self._score(hidden_cH, target_c, entropy)
+            logprobs.append(lp_c)
+            entropies.append(entropy_c)
+        return torch.cat(logprobs), torch.cat(entropies) if entropy else None
+
+    def _hidden(self, micro: MicroBatch) -> Tensor:
+        """Last hidden states [n, H] at the positions that predict a trained token."""
+        with self._autocast(self.config.autocast == "bfloat16"):
+            states_BLH: Tensor = self._decoder(
+                input_ids=micro.ids_BL,
+                position_ids=micro.positions_BL,
+                attention_mask=micro.mask_B1LL,
+                use_cache=False,
+            ).last_hidden_state
+        return states_BLH.flatten(0, 1).index_select(0, micro.source_n)
+
+    def _score(self, hidden_cH: Tensor, target_c: Tensor, entropy: bool) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies [c]; the entropies are empty unless asked for."""
+        in_bfloat16 = self.config.autocast == "bfloat16" and not self.config.head_float32
+        with self._autocast(in_bfloat16):
+            hidden_cH = hidden_cH if in_bfloat16 else hidden_cH.float()
+            logits_cV = self._head(hidden_cH).float()
+        if self.config.temperature != 1.0:
+            logits_cV = logits_cV / self.config.temperature
+        if not entropy:
+            lp_c = -functional.cross_entropy(logits_cV, target_c, reduction="none")
+            return lp_c, lp_c.new_zeros(0)
+        lp_cV = logits_cV.log_softmax(dim=-1)
+        lp_c = lp_cV.gather(1, target_c[:, None])[:, 0]
+        return lp_c, -(lp_cV.exp() * lp_cV).sum(dim=-1)
+
+    def _autocast(self, enabled: bool) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def load_policy(directory: Path, config: ModelConfig, device: torch.device) -> Policy:
+    """The causal language model in `directory` (config and safetensors), in float32.
+
+    Dropout is switched off: the log-probabilities of a step must be those of one model.
+
+    Raises:
+        ModelError: no such directory, no weights in safetensors, or not a causal language model.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+    if not (directory / "config.json").is_file():
+        raise ModelError(f"{directory} is not a model directory: it has no config.json")
+    try:
+        module = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{directory}: {error}") from error
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        if isinstance(getattr(part, "attention_dropout", None), float):
+            part.attention_dropout = 0.0
+    if config.gradient_checkpointing:
+        # Named so from 5.2x on; the older name warns there.
+        enable = getattr(module, "activation_checkpointing_enable", None)
+        (enable or module.gradient_checkpointing_enable)({"use_reentrant": False})
+        module.train()
+    else:
+        module.eval()
+    return Policy(module.to(device), config, device)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; `auto` is CUDA where there is one.
+
+    Raises:
+        ModelError: no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device {name!r} cannot be used: {error}") from error
+    return device
+
+
+def _part(module: nn.Module, getter: str) -> nn.Module:
+    get = getattr(module, getter, None)
+    part = get() if callable(get) else None
+    if not isinstance(part, nn.Module):
+        raise ModelError(f"{type(module).__name__} has no {getter}(): not a causal language model")
+    return part
+
+
+def _name_of(module: nn.Module, part: nn.Module) -> str:
+    for name, found in module.named_modules():
+        if found is part:
+            return str(name)
+    raise ModelError(f"{type(module).__name__} does not hold its own output layer")

@@ -1,0 +1,88 @@
+"""The parity probe: log-probabilities that an engine must reproduce after loading a version.
+
+`parity.json` lies beside the published weights: `{"policy_version": v, "token_ids": [[...]],
+"logprobs": [[...]]}` with `logprobs[i][t] = log p(token_ids[i][t + 1] | token_ids[i][: t + 1])`,
+float32, temperature 1. Made by `checkpoint.py`'s caller, read by the rollout service.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from .batch import Group
+from .model import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """Probe sequences and what this policy says of them."""
+
+    policy_version: int
+    token_ids: list[list[int]]
+    logprobs: list[list[float]]
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(
+            {
+                "policy_version": self.policy_version,
+                "token_ids": self.token_ids,
+                "logprobs": self.logprobs,
+            }
+        )
+
+
+def probe_tokens(
+    groups: Sequence[Group], *, num_sequences: int, num_tokens: int
+) -> list[list[int]]:
+    """The first sequence of each of the first groups, cut to `num_tokens`: real tokens."""
+    found: list[list[int]] = []
+    for group in groups:
+        for sequence in group.sequences:
+            if sequence is not None:
+                found.append([int(token) for token in sequence.tokens_T[:num_tokens]])
+                break
+        if len(found) == num_sequences:
+            break
+    return found
+
+
+class _Published(nn.Module):
+    """The whole model, called as its author wrote it, with weights as they will be on disk."""
+
+    def __init__(self, policy: Policy, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._module = policy.module
+        self._weights = {
+            name: value.to(dtype).to(value.dtype)
+            for name, value in policy.module.named_parameters()
+            if dtype != torch.float32
+        }
+
+    def forward(self, ids_BL: torch.Tensor) -> torch.Tensor:
+        arguments = {"input_ids": ids_BL, "use_cache": False}
+        answer = functional_call(self._module, self._weights, kwargs=arguments, args=())
+        logits: torch.Tensor = answer.logits
+        return logits
+
+
+def measure(
+    policy: Policy, token_ids: list[list[int]], *, policy_version: int, dtype: torch.dtype
+) -> Parity:
+    """Run the probe through the policy with its weights rounded to `dtype`, computed in float32."""
+    published = _Published(policy, dtype)
+    logprobs: list[list[float]] = []
+    with torch.no_grad():
+        for ids in token_ids:
+            ids_BL = torch.tensor([ids], device=policy.device)
+            logits = published(ids_BL)[0, :-1].float()
+            lp_T = -functional.cross_entropy(logits, ids_BL[0, 1:], reduction="none")
+            logprobs.append([float(value) for value in lp_T])
+    return Parity(policy_version, token_ids, logprobs)

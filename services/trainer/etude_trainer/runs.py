@@ -1,0 +1,49 @@
+"""Finding the run to train, by id or name, before or after it exists."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Final
+
+from etude_client import EtudeClient
+from etude_client.errors import RunNotFound
+from etude_proto.v1 import Run
+
+from .errors import Stopped
+from .stages.fetch import insist
+from .status import StatusBoard
+from .stop import StopSignal
+
+logger = logging.getLogger(__name__)
+
+RETRY_S: Final = 2.0
+_ID = re.compile(r"run_[A-Za-z0-9_]+")
+
+
+def find_run(client: EtudeClient, name: str) -> Run | None:
+    """The run of that id, else the newest of that name, else null."""
+    if _ID.fullmatch(name):
+        try:
+            return client.get_run(name)
+        except RunNotFound:
+            pass
+    named = [run for run in client.iter_runs() if run.name == name]
+    return max(named, key=lambda run: run.created_at, default=None)
+
+
+def await_run(client: EtudeClient, name: str, *, board: StatusBoard, stop: StopSignal) -> Run:
+    """The run, as soon as there is one: services may start in any order.
+
+    Raises:
+        Stopped: a stop was asked for while there was none.
+    """
+    while True:
+        run = insist(lambda: find_run(client, name), board=board, stop=stop)
+        if run is not None:
+            board.update(run_id=run.id)
+            return run
+        logger.warning("run.unknown", extra={"run": name})
+        board.update(detail=f"there is no run {name!r} yet")
+        if stop.wait(RETRY_S):
+            raise Stopped("asked to stop while there was no run")

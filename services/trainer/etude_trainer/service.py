@@ -1,0 +1,201 @@
+"""The trainer as a service: builds the loop from settings and runs it in a thread.
+
+Started and stopped by the app's lifespan (`app.py`); the only place where settings, configuration,
+model, client and folders meet.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from etude_client import EtudeClient
+from etude_proto.v1 import Run, TrainingBatchRequest
+
+from .checkpoint import CheckpointStore
+from .checks import can_share_prompts, check_head
+from .config import TrainingConfig
+from .errors import ConfigError, StateInUse, Stopped, TrainerError
+from .journal import Journal
+from .loop import Trainer
+from .model import Policy, load_policy, pick_device
+from .runs import await_run
+from .settings import Settings
+from .stages.fetch import LeaseNote
+from .stages.learn import Learner, make_optimizer
+from .stages.save import DTYPES
+from .stages.settle import Site
+from .status import Stage, StatusBoard
+from .stop import StopSignal
+from .weights.disk import DiskChannel
+
+logger = logging.getLogger(__name__)
+
+SPARE_VERSIONS: Final = 2
+"""Published versions kept beyond the staleness bound: the newest, and one being loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to train, as the command line says it."""
+
+    run: str
+    model_dir: Path
+    max_steps: int | None = None
+
+
+class TrainerService:
+    """A loop in a thread, with its board."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: TrainingConfig,
+        *,
+        job: Job,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Nothing happens before `start`; `on_end` is called from the loop's thread."""
+        self.board = StatusBoard()
+        self.error: TrainerError | Exception | None = None
+        """Why the loop failed."""
+        self._settings = settings
+        self._config = config
+        self._job = job
+        self._on_end = on_end
+        self._stop = StopSignal()
+        self._thread = threading.Thread(target=self._main, name="trainer")
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the loop's thread runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the loop."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the loop to end and wait: it leaves a step between passes and gives its lease back,
+        or finishes the checkpoint and ack that it has begun."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            self._work()
+        except Stopped:
+            self.board.enter(Stage.STOPPED)
+        except Exception as error:
+            self.error = error
+            self.board.enter(Stage.FAILED, detail=str(error))
+            expected = isinstance(error, TrainerError)
+            logger.error("trainer.failed", exc_info=not expected, extra={"error": str(error)})
+        else:
+            self.board.enter(Stage.STOPPED)
+        finally:
+            self._on_end()
+
+    def _work(self) -> None:
+        settings, config, job = self._settings, self._config, self._job
+        if settings.trainer_threads:
+            torch.set_num_threads(settings.trainer_threads)
+        learner = build_learner(job.model_dir, config, device=settings.trainer_device)
+        key = None if settings.api_key is None else settings.api_key.get_secret_value()
+        with EtudeClient(settings.sampler_url, api_key=key) as client:
+            run = await_run(client, job.run, board=self.board, stop=self._stop)
+            folder = settings.trainer_dir / run.id
+            with exclusive(folder):
+                site = self._site(client, run, folder)
+                site.store.open()
+                site.channel.open()
+                trainer = Trainer(
+                    site=site,
+                    learner=learner,
+                    note=LeaseNote(folder / "lease.json"),
+                    journal=Journal(folder / "metrics.jsonl"),
+                    request=self._request(run),
+                    max_steps=job.max_steps,
+                )
+                trainer.run()
+
+    def _site(self, client: EtudeClient, run: Run, folder: Path) -> Site:
+        channel = DiskChannel(
+            self._settings.weights_root / run.id,
+            model_dir=self._job.model_dir,
+            dtype=DTYPES[self._config.publish.dtype],
+            keep_versions=run.limits.max_staleness + SPARE_VERSIONS,
+        )
+        return Site(
+            client=client,
+            run_id=run.id,
+            store=CheckpointStore(folder / "checkpoints"),
+            channel=channel,
+            board=self.board,
+            stop=self._stop,
+            model_dir=self._job.model_dir,
+        )
+
+    def _request(self, run: Run) -> TrainingBatchRequest:
+        batch = self._config.batch
+        return TrainingBatchRequest(
+            trainer=self._settings.name(),
+            num_groups=batch.num_groups or run.limits.training_batch_groups,
+            wait_s=batch.wait_s,
+            ttl_s=batch.lease_ttl_s,
+        )
+
+
+def build_learner(model_dir: Path, config: TrainingConfig, *, device: str) -> Learner:
+    """The model with its optimizer, checked for what the trainer relies on.
+
+    Raises:
+        ModelError: see `load_policy`, `pick_device`, `check_head`.
+    """
+    place = pick_device(device)
+    policy = load_policy(model_dir, config.model, place)
+    check_head(policy, temperature=config.model.temperature)
+    shares = config.batch.share_prompts and can_share_prompts(policy)
+    if config.batch.share_prompts and not shares:
+        logger.warning("prompts.not_shared", extra={"model": type(policy.module).__name__})
+    reference: Policy | None = None
+    if config.objective.kl_beta > 0.0:
+        reference = load_policy(model_dir, config.model, place)
+        reference.module.requires_grad_(False)
+    return Learner(
+        policy=policy,
+        optimizer=make_optimizer(policy, config),
+        reference=reference,
+        config=config,
+        shares_prompts=shares,
+    )
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a run's state directory; the system lets go of it when the process dies.
+
+    Raises:
+        StateInUse: another process holds it.
+        ConfigError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"trainer_dir: {folder} cannot be used: {error}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StateInUse(f"another trainer works in {folder}") from error
+        yield

@@ -1,0 +1,52 @@
+"""Deployment settings of the trainer, from the environment (`ETUDE_*`); read once by `cli.py`.
+
+How a step is computed is `config.py`.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where the trainer runs: addresses, keys, folders, device."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ETUDE_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    sampler_url: str = "http://127.0.0.1:8321"
+    """Base URL of a sampler, or of the address in front of several."""
+    api_key: SecretStr | None = None
+    """Bearer key, where the sampler wants one."""
+    run: str | None = None
+    """Id or name of the run to train."""
+    weights_root: Path = Path(".etude/weights")
+    """Folder shared with the rollout workers; versions are published below it, run by run."""
+    trainer_dir: Path = Path(".etude/trainer")
+    """The trainer's own folder: model checkpoints and metrics, run by run."""
+    trainer_model: Path | None = None
+    """Directory of the model to start from (config, tokenizer, safetensors)."""
+    trainer_config: Path | None = None
+    """Training configuration (TOML); without it the preset alone."""
+    trainer_name: str = Field(default="", max_length=64)
+    """Name in leases and logs; empty for one made from the host's name."""
+    trainer_host: str = "127.0.0.1"
+    """Address of the trainer's own small API."""
+    trainer_port: int = Field(default=8323, ge=0, le=65535)
+    """Port of the trainer's own small API; 0 picks a free one."""
+    trainer_device: str = "auto"
+    """`auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, ..."""
+    trainer_threads: int = Field(default=0, ge=0, le=4096)
+    """Compute threads on a CPU; 0 leaves it to torch."""
+
+    def name(self) -> str:
+        """The trainer's name on the wire."""
+        if self.trainer_name:
+            return self.trainer_name
+        host = "".join(c if c.isalnum() or c in "-." else "-" for c in socket.gethostname())
+        return f"trainer-{host or 'local'}"[:128]

@@ -1,0 +1,218 @@
+"""Learn: one training batch in, a changed policy and the step's metrics out.
+
+Advantages, old log-probabilities, then the updates: per mini-batch as many micro-batches as the
+token budget wants, one clipped gradient, one AdamW step. Torch only; the network is elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from ..algorithms.advantages import group_advantages, whiten
+from ..algorithms.aggregation import token_weights
+from ..algorithms.objective import TokenInputs, token_losses
+from ..algorithms.schedules import learning_rate
+from ..batch import Group, TokenSequence
+from ..batching import MicroBatch, TokenTable, build_micro_batch, token_table
+from ..config import AdvantageConfig, TrainingConfig
+from ..layout import Budget, pack_rows, plan_group
+from ..model import Policy
+from .tally import Tally, batch_metrics
+
+Progress = Callable[[int, int], None]
+"""Called before every pass with passes done and passes in all; may raise to give up the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """What a step works with."""
+
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    reference: Policy | None
+    """The frozen model of the KL penalty; null without one."""
+    config: TrainingConfig
+    shares_prompts: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The sequences of one optimizer step and the passes that cover them."""
+
+    micro_batches: tuple[MicroBatch, ...]
+    weight_N: Tensor
+    """Weight of every token of the step; 0 for tokens of other updates."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """A batch, cut into updates."""
+
+    table: TokenTable
+    updates: tuple[Update, ...]
+    advantages_S: Tensor
+
+
+def make_optimizer(policy: Policy, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW with empty moments; the rate is set at every step."""
+    settings = config.optimizer
+    return torch.optim.AdamW(
+        policy.parameters(),
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def _advantages(groups: Sequence[Group], config: AdvantageConfig) -> Tensor:
+    """Advantage of every trainable sequence [S], float64, group by group."""
+    found: list[float] = []
+    for group in groups:
+        advantages_G = group_advantages(
+            torch.tensor(group.rewards_G, dtype=torch.float64),
+            kind=config.kind,
+            std_floor=config.std_floor or None,
+        )
+        pairs = zip(group.sequences, advantages_G.tolist(), strict=True)
+        found.extend(value for sequence, value in pairs if sequence is not None)
+    advantages_S = torch.tensor(found, dtype=torch.float64)
+    return whiten(advantages_S) if config.whiten else advantages_S
+
+
+def plan_step(groups: Sequence[Group], learner: Learner) -> StepPlan:
+    """Cut a batch into updates and passes; weights are fixed here, before any pass runs."""
+    config = learner.config
+    advantages_S = _advantages(groups, config.advantage)
+    sequences: list[TokenSequence] = []
+    members: list[list[tuple[int, TokenSequence]]] = []
+    for group in groups:
+        own = [sequence for sequence in group.sequences if sequence is not None]
+        members.append(list(enumerate(own, start=len(sequences))))
+        sequences.extend(own)
+    table = token_table(sequences, advantages_S)
+    offsets = table.offsets
+    budget = Budget(
+        max_tokens=config.batch.micro_batch_tokens,
+        share_prompts=learner.shares_prompts,
+        pair_cost=learner.policy.pair_cost,
+    )
+    per_update = config.batch.mini_batch_groups or max(1, len(groups))
+    updates: list[Update] = []
+    for first in range(0, len(groups), per_update):
+        chosen = [group for group in members[first : first + per_update] if group]
+        if not chosen:
+            continue
+        rows = [row for group in chosen for row in plan_group(group, budget)]
+        begin, end = chosen[0][0][0], chosen[-1][-1][0] + 1
+        weight_N = torch.zeros(offsets[-1], dtype=torch.float64)
+        weight_N[offsets[begin] : offsets[end]] = token_weights(
+            table.lengths_S[begin:end],
+            aggregation=config.objective.aggregation,
+            max_tokens=config.objective.max_completion_tokens,
+        )
+        packed = pack_rows(rows, budget)
+        batches = tuple(build_micro_batch(part, sequences, offsets) for part in packed)
+        updates.append(Update(batches, weight_N.float()))
+    return StepPlan(table, tuple(updates), advantages_S)
+
+
+def score(policy: Policy, plan: StepPlan, progress: Callable[[], None]) -> Tensor:
+    """Log-probabilities [N] of the step's tokens under a policy, without gradient."""
+    lp_N = torch.zeros(len(plan.table.sequence_N))
+    with torch.no_grad():
+        for update in plan.updates:
+            for micro in update.micro_batches:
+                progress()
+                lp_n, _ = policy.token_logprobs(micro.to(policy.device))
+                lp_N[micro.token_n] = lp_n.cpu()
+    return lp_N
+
+
+def learn(
+    learner: Learner, groups: Sequence[Group], *, step: int, progress: Progress
+) -> dict[str, float]:
+    """Train on a batch; returns the step's metrics (see `tally.py`).
+
+    Where a batch is a single update, the policy of its forward pass is the old policy, and no
+    second pass is needed for the old log-probabilities: they are the new ones without gradient.
+
+    Args:
+        step: t of the learning-rate schedule: the policy version that the batch was leased at.
+    """
+    config = learner.config
+    plan = plan_step(groups, learner)
+    updates = plan.updates * config.batch.inner_epochs
+    is_single = len(updates) == 1
+    passes = sum(len(update.micro_batches) for update in plan.updates)
+    num_scores = (0 if is_single else passes) + (passes if learner.reference else 0)
+    total = num_scores + passes * config.batch.inner_epochs
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        progress(done, total)
+        done += 1
+
+    rate = learning_rate(step, base=config.optimizer.lr, schedule=config.optimizer.rates())
+    for parameters in learner.optimizer.param_groups:
+        parameters["lr"] = rate
+    lp_old_N = None if is_single else score(learner.policy, plan, advance)
+    lp_ref_N = score(learner.reference, plan, advance) if learner.reference else None
+    tally = Tally()
+    for update in updates:
+        learner.optimizer.zero_grad(set_to_none=True)
+        for micro in update.micro_batches:
+            advance()
+            _pass(learner, plan, update, micro, fixed=(lp_old_N, lp_ref_N), tally=tally)
+        norm = clip_grad_norm_(learner.policy.parameters(), config.optimizer.max_grad_norm)
+        is_finite = math.isfinite(float(norm))
+        tally.add_update(float(norm))
+        if is_finite:
+            learner.optimizer.step()
+    learner.optimizer.zero_grad(set_to_none=True)
+    metrics = batch_metrics(groups, plan.advantages_S)
+    return {**metrics, **tally.metrics(), "lr": rate}
+
+
+def _pass(
+    learner: Learner,
+    plan: StepPlan,
+    update: Update,
+    micro: MicroBatch,
+    *,
+    fixed: tuple[Tensor | None, Tensor | None],
+    tally: Tally,
+) -> None:
+    """Forward and backward of one micro-batch; gradients add up."""
+    objective = learner.config.objective.settings()
+    device = learner.policy.device
+    with_entropy = objective.entropy_coef > 0.0
+    lp_new_n, entropy_n = learner.policy.token_logprobs(micro.to(device), entropy=with_entropy)
+    lp_old_N, lp_ref_N = fixed
+    n = micro.token_n
+
+    def here(values_N: Tensor) -> Tensor:
+        return values_N[n].to(device)
+
+    inputs = TokenInputs(
+        lp_new_N=lp_new_n,
+        lp_old_N=lp_new_n.detach() if lp_old_N is None else here(lp_old_N),
+        lp_rollout_N=here(plan.table.lp_rollout_N),
+        advantage_N=here(plan.table.advantage_N),
+        sequence_N=here(plan.table.sequence_N),
+        lp_ref_N=None if lp_ref_N is None else here(lp_ref_N),
+        entropy_N=entropy_n,
+    )
+    losses = token_losses(inputs, objective)
+    weight_n = here(update.weight_N)
+    loss = (weight_n * losses.loss_N).sum()
+    loss.backward()
+    tally.add(inputs, losses, loss=float(loss.detach()))

@@ -1,0 +1,107 @@
+"""The metrics of a step: what the sampler keeps in its history and the API shows.
+
+Sums over tokens, so that micro-batches of any size give the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..algorithms.objective import TokenInputs, TokenLosses
+from ..batch import Group
+
+MAX_METRICS = 64
+"""Most scalars that an ack carries."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over the passes of a step."""
+
+    num_tokens: int = 0
+    loss: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    importance_max: float = 0.0
+    norms: list[float] = field(default_factory=list)
+
+    def add(self, tokens: TokenInputs, losses: TokenLosses, *, loss: float) -> None:
+        """Count the tokens of one pass."""
+        gap_N = tokens.lp_rollout_N - tokens.lp_old_N
+        parts = {
+            "clip_low_share": losses.clipped_low_N.float(),
+            "clip_high_share": losses.clipped_high_N.float(),
+            "ratio_mean": losses.ratio_N,
+            "importance_mean": losses.importance_N,
+            "importance_capped_share": losses.capped_N.float(),
+            "kl_rollout": torch.expm1(-gap_N) + gap_N,
+            "logprob_gap_mean": gap_N.abs(),
+            "kl_reference": losses.kl_ref_N,
+            "entropy": None if tokens.entropy_N is None else tokens.entropy_N.detach(),
+            "nll_mean": -tokens.lp_new_N.detach(),
+        }
+        for name, values_N in parts.items():
+            if values_N is not None:
+                self.sums[name] = self.sums.get(name, 0.0) + float(values_N.double().sum())
+        self.num_tokens += len(tokens.lp_new_N)
+        self.loss += loss
+        self.importance_max = max(self.importance_max, float(losses.importance_N.max()))
+
+    def add_update(self, norm: float) -> None:
+        """Note the gradient's norm, before clipping, of one update."""
+        self.norms.append(norm)
+
+    def metrics(self) -> dict[str, float]:
+        """Means over all tokens of all updates; nothing where nothing was trained."""
+        if not self.norms:
+            return {"num_updates": 0.0}
+        finite = [norm for norm in self.norms if math.isfinite(norm)]
+        means = {name: total / self.num_tokens for name, total in self.sums.items()}
+        return {
+            **means,
+            "clip_share": means["clip_low_share"] + means["clip_high_share"],
+            "loss": self.loss / len(self.norms),
+            "importance_max": self.importance_max,
+            "grad_norm": sum(finite) / len(finite) if finite else 0.0,
+            "num_updates": float(len(finite)),
+            "num_updates_skipped": float(len(self.norms) - len(finite)),
+        }
+
+
+def batch_metrics(groups: Sequence[Group], advantages_S: Tensor) -> dict[str, float]:
+    """Rewards, components, sizes and staleness of a batch."""
+    metrics = {"num_groups": float(len(groups))}
+    if not groups:
+        return metrics
+    rewards = torch.tensor([r for group in groups for r in group.rule_rewards_G]).double()
+    successes = [float(s) for group in groups for s in group.successes_G]
+    sequences = [s for group in groups for s in group.sequences if s is not None]
+    staleness = [float(group.staleness) for group in groups]
+    metrics |= {
+        "reward_mean": float(rewards.mean()),
+        "reward_std": float(rewards.std(correction=0)),
+        "success_share": sum(successes) / len(successes),
+        "advantage_abs_mean": float(advantages_S.abs().mean()) if len(advantages_S) else 0.0,
+        "num_sequences": float(len(sequences)),
+        "num_tokens": float(sum(len(s.tokens_T) for s in sequences)),
+        "num_tokens_trained": float(sum(s.num_trained for s in sequences)),
+        "staleness_mean": sum(staleness) / len(staleness),
+        "staleness_max": max(staleness),
+    }
+    by_component: dict[str, list[float]] = {}
+    for group in groups:
+        for name, value in group.components.items():
+            by_component.setdefault(name, []).append(value)
+    for name, values in sorted(by_component.items()):
+        metrics[f"component_{name}"] = sum(values) / len(values)
+    return metrics
+
+
+def reportable(metrics: dict[str, float]) -> dict[str, float]:
+    """What fits an ack: finite numbers, at most `MAX_METRICS`, the first ones if there are more."""
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return dict(list(finite.items())[:MAX_METRICS])

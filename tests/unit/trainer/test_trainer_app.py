@@ -1,0 +1,75 @@
+"""The trainer's API over a board that tells a story."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from etude_trainer.api.metrics import STEP_GAUGES
+from etude_trainer.api.routes import make_router
+from etude_trainer.app import create_app
+from etude_trainer.status import Stage, StatusBoard
+
+
+def client_of(board: StatusBoard) -> TestClient:
+    app = FastAPI()
+    app.include_router(make_router(board))
+    return TestClient(app)
+
+
+def test_starting() -> None:
+    client = client_of(StatusBoard())
+    assert client.get("/livez").status_code == 200
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/v1/status").json()["stage"] == "starting"
+
+
+def test_training() -> None:
+    board = StatusBoard()
+    board.update(run_id="run_a", policy_version=6, reaches_sampler=True)
+    with board.during(Stage.TRAIN):
+        board.update(num_micro_batches=4, num_micro_batches_done=1)
+        client = client_of(board)
+        assert client.get("/readyz").status_code == 200
+        status = client.get("/v1/status").json()
+    assert (status["stage"], status["num_micro_batches_done"]) == ("train", 1)
+    metrics = dict.fromkeys(STEP_GAUGES, 0.5)
+    board.finish_step(7, 1, metrics)
+    status = client.get("/v1/status").json()
+    assert status["policy_version"] == 7
+    assert status["num_micro_batches"] == 0
+    assert status["last_step"]["kl_rollout"] == 0.5
+    assert status["last_step"]["seconds"]["train"] >= 0
+    text = client.get("/metrics").text
+    assert "etude_trainer_policy_version 7.0" in text
+    assert "etude_trainer_steps_total 1.0" in text
+    for name, _ in STEP_GAUGES.values():
+        assert f"\n{name} 0.5" in text
+
+
+def test_a_sampler_that_is_away_makes_it_unready_not_dead() -> None:
+    board = StatusBoard()
+    board.update(policy_version=1, reaches_sampler=False, detail="connection refused")
+    board.enter(Stage.FETCH, "connection refused")
+    client = client_of(board)
+    assert client.get("/livez").status_code == 200
+    health = client.get("/readyz")
+    assert health.status_code == 503
+    assert "connection refused" in health.text
+
+
+def test_failed() -> None:
+    board = StatusBoard()
+    board.enter(Stage.FAILED, "no weights")
+    health = client_of(board).get("/livez")
+    assert health.status_code == 503
+    assert health.json()["checks"][0]["detail"] == "no weights"
+
+
+def test_the_app_describes_itself_without_a_service() -> None:
+    operations = {
+        operation["operationId"]
+        for path in create_app().openapi()["paths"].values()
+        for operation in path.values()
+    }
+    assert operations == {"livez", "readyz", "metrics", "get_status"}

@@ -74,7 +74,7 @@ def find_run(client: EtudeClient, name_or_id: str) -> Run:
 
 
 @runs_app.command("create")
-def create(
+def create(  # noqa: PLR0913, PLR0917 - options of a command, by name
     name: Annotated[str, typer.Argument(help="Name of the run.")],
     dataset: Annotated[str, typer.Option(help="Dataset, by name or id.")],
     preset: Annotated[str, typer.Option(help="Curriculum; see `etude strategies`.")] = "dscl",

@@ -52,7 +52,7 @@ async def get_history(
 @router.get(
     "/tasks", operation_id="list_tasks", responses=answer(TaskPage), response_class=Response
 )
-async def list_tasks(
+async def list_tasks(  # noqa: PLR0917 - query parameters, by name
     run_id: str,
     sampler: S,
     limit: Limit = 100,

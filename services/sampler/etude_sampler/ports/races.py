@@ -270,7 +270,7 @@ class Races(Protocol):
         records: Sequence[bytes],
         scores: Sequence[bytes],
     ) -> None:
-        """Add waiting tasks while a run is being rebuilt; `scores` are packed float64, 0 = absent."""
+        """Add waiting tasks during a rebuild; `scores` are packed float64, 0 = absent."""
 
     async def open(
         self,

@@ -1,4 +1,4 @@
-"""Tasks on their way into the lanes: fresh draws, packed records. One place for settle and rebuild."""
+"""Tasks on their way into the lanes: fresh draws, packed records; for settle and rebuild."""
 
 from __future__ import annotations
 

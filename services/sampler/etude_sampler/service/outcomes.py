@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
+import orjson
 
 from etude_proto.v1 import Attempt, Outcome
-from etude_sampler.statistics import OutcomeArrays
+from etude_sampler.statistics import Floats, OutcomeArrays
 
 
 def outcome_arrays(attempts: Sequence[Attempt], subtasks: Sequence[str]) -> OutcomeArrays:
@@ -39,17 +39,21 @@ def oldest_version(outcomes: Sequence[Outcome], *, otherwise: int) -> int:
 def compact_outcomes(outcomes: Sequence[Outcome]) -> str:
     """A group's outcomes as JSON arrays, one value a rollout."""
     names = sorted({name for outcome in outcomes for name in outcome.components})
-    return json.dumps(
-        {
-            "reward": [o.reward for o in outcomes],
-            "shaping": [o.shaping for o in outcomes],
-            "success": [o.success for o in outcomes],
-            "components": {name: [o.components.get(name) for o in outcomes] for name in names},
-            "finish_reason": [o.finish_reason for o in outcomes],
-            "num_turns": [o.num_turns for o in outcomes],
-            "num_tokens": [o.num_tokens for o in outcomes],
-            "min_policy_version": [o.min_policy_version for o in outcomes],
-            "max_policy_version": [o.max_policy_version for o in outcomes],
-        },
-        separators=(",", ":"),
-    )
+    columns = {
+        "reward": [o.reward for o in outcomes],
+        "shaping": [o.shaping for o in outcomes],
+        "success": [o.success for o in outcomes],
+        "components": {name: [o.components.get(name) for o in outcomes] for name in names},
+        "finish_reason": [o.finish_reason for o in outcomes],
+        "num_turns": [o.num_turns for o in outcomes],
+        "num_tokens": [o.num_tokens for o in outcomes],
+        "min_policy_version": [o.min_policy_version for o in outcomes],
+        "max_policy_version": [o.max_policy_version for o in outcomes],
+    }
+    return orjson.dumps(columns).decode()
+
+
+def pack_rows(values: Floats) -> list[bytes]:
+    """Each row of an array [N, K] as little-endian float64."""
+    width, whole = values.shape[1] * 8, np.ascontiguousarray(values, dtype="<f8").tobytes()
+    return [whole[i * width : (i + 1) * width] for i in range(len(values))]

@@ -15,7 +15,7 @@ from etude_sampler.statistics import Ints, TaskStatistics, empty
 from ..ports.races import RunKey
 from .context import RunContext, announced, make_context
 from .entering import draws, lane_weights, pack_records
-from .reporting import put
+from .folding import put
 from .steps import Ground
 
 _CHUNK = 20_000

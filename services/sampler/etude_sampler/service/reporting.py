@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,23 +19,19 @@ from etude_proto.v1 import (
 from etude_sampler.statistics import (
     Floats,
     GroupSummary,
-    TaskStatistics,
-    empty,
-    fold,
     summarise,
 )
 
 from ..ports.ledger import (
-    BARE,
     CommitPlan,
     CommitView,
     LedgerRow,
     StatisticsKey,
-    StatisticsRows,
 )
 from ..ports.races import Drawn
 from .context import RunContext
-from .outcomes import compact_outcomes, oldest_version, outcome_arrays
+from .folding import Folder, pick, select_summary
+from .outcomes import compact_outcomes, oldest_version, outcome_arrays, pack_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,176 +53,155 @@ class Reported:
     """And the byte budget had room for them."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """What becomes of one attempt."""
+
+    verdict: Verdict
+    gate: GateVerdict = GateVerdict.NOT_APPLIED
+    apply_seq: int = 0
+
+
 def late_rows(reported: Reported, subtasks: Sequence[str]) -> list[LedgerRow]:
     """Rows of a report whose lease has ended."""
-    blank = np.full((1, len(subtasks)), np.nan).astype("<f8").tobytes()
+    flat = [(g, a) for g, group in enumerate(reported.report.groups) for a in group.attempts]
+    summary = summarise(outcome_arrays([a for _, a in flat], subtasks))
+    blank = np.full((len(flat), len(subtasks)), np.nan)
+    emas = _Emas(blank, blank, blank)
+    fates = [_Fate(Verdict.LATE)] * len(flat)
+    return _rows(reported, flat, summary=summary, emas=emas, fates=fates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Emas:
+    """Component means of the groups, and the tasks' stored EMAs before and after; [N, K]."""
+
+    mean: Floats
+    prev: Floats
+    new: Floats
+
+
+def _rows(
+    reported: Reported,
+    flat: Sequence[tuple[int, Attempt]],
+    *,
+    summary: GroupSummary,
+    emas: _Emas,
+    fates: Sequence[_Fate],
+) -> list[LedgerRow]:
+    """The ledger's rows of a report's attempts."""
+    means, prevs, news = pack_rows(emas.mean), pack_rows(emas.prev), pack_rows(emas.new)
+    reward_mean = np.nan_to_num(summary.reward_mean_N, nan=0.0).tolist()
+    reward_var = np.nan_to_num(summary.reward_var_N, nan=0.0).tolist()
+    num_valid, num_success = summary.num_valid_N.tolist(), summary.num_success_N.tolist()
     rows = []
-    for g, group in enumerate(reported.report.groups):
-        for attempt in group.attempts:
-            summary = summarise(outcome_arrays([attempt], subtasks))
-            row = _row(reported, g, attempt, summary=summary, i=0)
-            rows.append(replace(row, verdict=Verdict.LATE, mean=blank, prev=blank, new=blank))
-    return rows
-
-
-def _row(
-    reported: Reported, g: int, attempt: Attempt, *, summary: GroupSummary, i: int
-) -> LedgerRow:
-    drawn = reported.drawn[g]
-    mean, var = float(summary.reward_mean_N[i]), float(summary.reward_var_N[i])
-    return LedgerRow(
-        apply_seq=0,
-        lease_id=reported.lease_id,
-        ordinal=reported.ordinals[g],
-        kind=attempt.scaffold_kind,
-        level=attempt.scaffold_level,
-        number=attempt.number,
-        fence=reported.report.fence,
-        verdict=Verdict.APPLIED,
-        gate=GateVerdict.NOT_APPLIED,
-        policy_version=reported.lease_version,
-        min_version=oldest_version(attempt.outcomes, otherwise=reported.lease_version),
-        lane=drawn.lane,
-        slot_probability=drawn.slot_probability,
-        num_waiting=reported.num_waiting,
-        num_valid=int(summary.num_valid_N[i]),
-        num_success=int(summary.num_success_N[i]),
-        reward_mean=mean if mean == mean else 0.0,
-        reward_var=var if var == var else 0.0,
-        num_tokens=sum(o.num_tokens for o in attempt.outcomes),
-        mean=summary.mean_NK[i].astype("<f8").tobytes(),
-        prev=b"",
-        new=b"",
-        outcomes=compact_outcomes(attempt.outcomes),
-    )
-
-
-class _Folder:
-    """Statistics of the report's keys while its attempts are folded, in order."""
-
-    def __init__(self, context: RunContext, view: CommitView, ordinals: Sequence[int]) -> None:
-        self._context = context
-        found = {key: i for i, key in enumerate(view.statistics.keys)}
-        wanted = [StatisticsKey(ordinal, *BARE) for ordinal in ordinals]
-        self.keys = list(found) + [key for key in wanted if key not in found]
-        self.rows = {key: i for i, key in enumerate(self.keys)}
-        missing = len(self.keys) - len(found)
-        self.values = join(view.statistics.values, empty(missing, context.num_subtasks))
-        self.fences = np.concatenate([view.statistics.fences, np.zeros(missing, np.int64)])
-        self.touched: set[int] = set()
-
-    def add(self, key: StatisticsKey) -> int:
-        """Row of a key, new if need be."""
-        if key not in self.rows:
-            self.rows[key] = len(self.keys)
-            self.keys.append(key)
-            self.values = join(self.values, empty(1, self._context.num_subtasks))
-            self.fences = np.append(self.fences, 0)
-        return self.rows[key]
-
-    def fold(
-        self, rows: Sequence[int], summary: GroupSummary, version: int
-    ) -> tuple[Floats, Floats]:
-        """Fold one group into each row; component EMAs before and after."""
-        at = np.array(rows, dtype=np.int64)
-        before = self.values.select(at)
-        after = fold(
-            before,
-            summary,
-            version_N=np.full(len(at), version, dtype=np.int64),
-            constants=self._context.curriculum.estimator,
+    for i, ((g, attempt), fate) in enumerate(zip(flat, fates, strict=True)):
+        drawn = reported.drawn[g]
+        rows.append(
+            LedgerRow(
+                apply_seq=fate.apply_seq,
+                lease_id=reported.lease_id,
+                ordinal=reported.ordinals[g],
+                kind=attempt.scaffold_kind,
+                level=attempt.scaffold_level,
+                number=attempt.number,
+                fence=reported.report.fence,
+                verdict=fate.verdict,
+                gate=fate.gate,
+                policy_version=reported.lease_version,
+                min_version=oldest_version(attempt.outcomes, otherwise=reported.lease_version),
+                lane=drawn.lane,
+                slot_probability=drawn.slot_probability,
+                num_waiting=reported.num_waiting,
+                num_valid=num_valid[i],
+                num_success=num_success[i],
+                reward_mean=reward_mean[i],
+                reward_var=reward_var[i],
+                num_tokens=sum(o.num_tokens for o in attempt.outcomes),
+                mean=means[i],
+                prev=prevs[i],
+                new=news[i],
+                outcomes=compact_outcomes(attempt.outcomes),
+            )
         )
-        self.values = put(self.values, at, after)
-        self.touched.update(int(row) for row in at)
-        return before.m_NK, after.m_NK
-
-
-def join(first: TaskStatistics, second: TaskStatistics) -> TaskStatistics:
-    """Rows of `first`, then rows of `second`."""
-    names = TaskStatistics.__slots__
-    return TaskStatistics(
-        **{n: np.concatenate([getattr(first, n), getattr(second, n)]) for n in names}
-    )
-
-
-def put(stats: TaskStatistics, rows: np.ndarray, new: TaskStatistics) -> TaskStatistics:
-    """`stats` with `rows` replaced."""
-    columns = {}
-    for name in TaskStatistics.__slots__:
-        column = getattr(stats, name).copy()
-        column[rows] = getattr(new, name)
-        columns[name] = column
-    return TaskStatistics(**columns)
-
-
-def select_summary(summary: GroupSummary, rows: Sequence[int]) -> GroupSummary:
-    """Some rows of a summary."""
-    at = np.array(rows, dtype=np.int64)
-    return GroupSummary(**{n: getattr(summary, n)[at] for n in GroupSummary.__slots__})
+    return rows
 
 
 def plan_report(context: RunContext, reported: Reported, view: CommitView) -> CommitPlan:
     """What the report's transaction writes."""
     flat = [(g, a) for g, group in enumerate(reported.report.groups) for a in group.attempts]
     summary = summarise(outcome_arrays([a for _, a in flat], context.curriculum.subtasks))
-    admitted = context.curriculum.gate.admit(summary)
-    lag = context.curriculum.estimator.max_lag_versions
-    rows = [_row(reported, g, a, summary=summary, i=i) for i, (g, a) in enumerate(flat)]
-    folder = _Folder(context, view, reported.ordinals)
-    by_round: dict[int, list[int]] = {}
-    seen: dict[StatisticsKey, int] = {}
-    for i, row in enumerate(rows):
-        if row.num_valid < 2:
-            rows[i] = replace(row, verdict=Verdict.INVALID)
-        elif view.policy_version - row.min_version > lag:
-            rows[i] = replace(row, verdict=Verdict.STALE)
-        else:
-            key = StatisticsKey(row.ordinal, row.kind, row.level)
-            by_round.setdefault(seen.setdefault(key, 0), []).append(i)
-            seen[key] += 1
-    blank = np.full(context.num_subtasks, np.nan).astype("<f8").tobytes()
-    packed = dict.fromkeys(range(len(rows)), (blank, blank))
-    for _, members in sorted(by_round.items()):
-        at = [
-            folder.add(StatisticsKey(rows[i].ordinal, rows[i].kind, rows[i].level)) for i in members
-        ]
-        before, after = folder.fold(at, select_summary(summary, members), view.policy_version)
-        for j, i in enumerate(members):
-            packed[i] = before[j].astype("<f8").tobytes(), after[j].astype("<f8").tobytes()
+    oldest = [oldest_version(a.outcomes, otherwise=reported.lease_version) for _, a in flat]
+    verdicts = _verdicts(context, view, num_valid=summary.num_valid_N.tolist(), oldest=oldest)
+    folder = Folder(context, view, reported.ordinals)
+    blank = np.full((len(flat), context.num_subtasks), np.nan)
+    emas = _Emas(summary.mean_NK, blank.copy(), blank.copy())
+    for members in _rounds(reported, flat, verdicts):
+        keys = [_key(reported, flat[i]) for i in members]
+        emas.prev[members], emas.new[members] = folder.fold(
+            keys, select_summary(summary, members), view.policy_version
+        )
+    admitted = context.curriculum.gate.admit(summary).tolist()
     last = {g: i for i, (g, _) in enumerate(flat)}
-    for i, row in enumerate(rows):
+    fates = []
+    for i, (g, _) in enumerate(flat):
         gate = GateVerdict.NOT_APPLIED
-        if row.verdict == Verdict.APPLIED and last[flat[i][0]] == i:
-            gate = _gate(context, reported, view, row=row, admitted=bool(admitted[i]))
-        prev, new = packed[i]
-        rows[i] = replace(row, apply_seq=view.apply_seqs[i], gate=gate, prev=prev, new=new)
-    touched = sorted(folder.touched)
-    fences = folder.fences.copy()
-    fences[touched] = reported.report.fence
-    everything = StatisticsRows(tuple(folder.keys), fences, folder.values)
+        if verdicts[i] is Verdict.APPLIED and last[g] == i:
+            gate = _gate(context, reported, view, oldest=oldest[i], admitted=admitted[i])
+        fates.append(_Fate(verdicts[i], gate, view.apply_seqs[i]))
+    after = folder.rows(reported.report.fence)
     return CommitPlan(
-        ledger=rows,
-        statistics=_pick(everything, touched),
-        after=everything,
-        receipt=_receipt(reported, view, rows=rows, flat=flat),
+        ledger=_rows(reported, flat, summary=summary, emas=emas, fates=fates),
+        statistics=pick(after, sorted(folder.touched)),
+        after=after,
+        receipt=_receipt(reported, view, flat=flat, fates=fates),
     )
 
 
-def _pick(rows: StatisticsRows, at: Sequence[int]) -> StatisticsRows:
-    index = np.array(at, dtype=np.int64)
-    return StatisticsRows(
-        tuple(rows.keys[i] for i in at), rows.fences[index], rows.values.select(index)
-    )
+def _verdicts(
+    context: RunContext, view: CommitView, *, num_valid: Sequence[int], oldest: Sequence[int]
+) -> list[Verdict]:
+    lag = context.curriculum.estimator.max_lag_versions
+    return [
+        Verdict.INVALID
+        if valid < 2
+        else Verdict.STALE
+        if view.policy_version - version > lag
+        else Verdict.APPLIED
+        for valid, version in zip(num_valid, oldest, strict=True)
+    ]
+
+
+def _key(reported: Reported, one: tuple[int, Attempt]) -> StatisticsKey:
+    g, attempt = one
+    return StatisticsKey(reported.ordinals[g], attempt.scaffold_kind, attempt.scaffold_level)
+
+
+def _rounds(
+    reported: Reported, flat: Sequence[tuple[int, Attempt]], verdicts: Sequence[Verdict]
+) -> list[list[int]]:
+    """Applied attempts, so that no round holds a statistics key twice; order is kept per key."""
+    rounds: list[list[int]] = []
+    seen: dict[StatisticsKey, int] = {}
+    for i, one in enumerate(flat):
+        if verdicts[i] is Verdict.APPLIED:
+            key = _key(reported, one)
+            turn = seen.get(key, 0)
+            seen[key] = turn + 1
+            if turn == len(rounds):
+                rounds.append([])
+            rounds[turn].append(i)
+    return rounds
 
 
 def _gate(
-    context: RunContext, reported: Reported, view: CommitView, *, row: LedgerRow, admitted: bool
+    context: RunContext, reported: Reported, view: CommitView, *, oldest: int, admitted: bool
 ) -> GateVerdict:
     if not admitted:
         return GateVerdict.ZERO_VARIANCE
     if not reported.has_cargo:
         return GateVerdict.NO_TOKENS
-    if view.policy_version - row.min_version > context.row.spec.limits.max_staleness:
+    if view.policy_version - oldest > context.row.spec.limits.max_staleness:
         return GateVerdict.TOO_STALE
     return GateVerdict.ADMITTED if reported.cargo_kept else GateVerdict.EVICTED
 
@@ -235,34 +210,31 @@ def _receipt(
     reported: Reported,
     view: CommitView,
     *,
-    rows: Sequence[LedgerRow],
     flat: Sequence[tuple[int, Attempt]],
+    fates: Sequence[_Fate],
 ) -> bytes:
-    attempts: Mapping[int, list[AttemptReceipt]] = {g: [] for g in range(len(reported.ordinals))}
-    gates: dict[int, str] = {}
-    for row, (g, attempt) in zip(rows, flat, strict=True):
+    attempts: list[list[AttemptReceipt]] = [[] for _ in reported.ordinals]
+    gates = [GateVerdict.NOT_APPLIED] * len(reported.ordinals)
+    for fate, (g, attempt) in zip(fates, flat, strict=True):
         attempts[g].append(
             AttemptReceipt(
                 scaffold_kind=attempt.scaffold_kind,
                 scaffold_level=attempt.scaffold_level,
                 number=attempt.number,
-                verdict=Verdict(row.verdict),
-                apply_seq=row.apply_seq if row.verdict == Verdict.APPLIED else None,
+                verdict=fate.verdict,
+                apply_seq=fate.apply_seq if fate.verdict is Verdict.APPLIED else None,
             )
         )
-        gates[g] = row.gate
+        gates[g] = fate.gate
     groups = [
-        GroupReceipt(task_id=group.task_id, attempts=attempts[g], gate=GateVerdict(gates[g]))
+        GroupReceipt(task_id=group.task_id, attempts=attempts[g], gate=gates[g])
         for g, group in enumerate(reported.report.groups)
     ]
-    return (
-        Receipt(
-            id=reported.receipt_id,
-            lease_id=reported.lease_id,
-            groups=groups,
-            num_remaining=reported.num_remaining,
-            policy_version=view.policy_version,
-        )
-        .model_dump_json()
-        .encode()
+    receipt = Receipt(
+        id=reported.receipt_id,
+        lease_id=reported.lease_id,
+        groups=groups,
+        num_remaining=reported.num_remaining,
+        policy_version=view.policy_version,
     )
+    return receipt.model_dump_json().encode()

@@ -23,9 +23,10 @@ from ..ports.ledger import BARE, Committed, ReportKey, StatisticsKey
 from ..ports.races import READY_SCALE, Drawn, Entering, Pinned
 from .context import RunContext
 from .entering import enter, lane_weights
+from .folding import join
 from .identifiers import new_receipt_id
 from .outcomes import oldest_version
-from .reporting import Reported, join, late_rows, plan_report
+from .reporting import Reported, late_rows, plan_report
 from .steps import Ground
 
 _UNKNOWN = Drawn(ordinal=-1, entry=0, lane=0, weight_micro=0, slot_probability=0.0)

@@ -19,7 +19,7 @@ from ..errors import LeaseSuperseded, VersionConflict
 from ..ports.ledger import BARE, FoldPlan, FoldView, LedgerRow, ReportKey, StatisticsKey
 from .context import RunContext, announced
 from .entering import lane_weights, pack_records, unpack_records
-from .reporting import join
+from .folding import join
 from .steps import Ground
 
 _KEEP_VARIANCE = 1e-8

@@ -6,24 +6,22 @@ import json
 from collections.abc import AsyncIterator, Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from etude_proto.v1 import Split, TaskCreate, task_id
 
 from ...errors import DatasetNotFound
 from ...ports.catalog import DatasetRow, TaskRow
-from .engine import outages, transaction
+from .engine import outages, raw, transaction
 from .runs import PostgresRuns
 from .tables import datasets, task_statistics, tasks
 
-
-def _task_row(row: sa.Row[tuple[int, str, str, list[str], bytes]]) -> TaskRow:
-    return TaskRow(row.ordinal, row.id, row.source, tuple(row.subtasks), row.body)
+_READ_TASKS = "SELECT ordinal, id, source, subtasks, body FROM tasks WHERE dataset_id = $1 AND"
 
 
 def encode_task(task: TaskCreate, *, ordinal: int, identifier: str) -> bytes:
-    """The wire form of a stored task (`etude_proto.v1.Task`), as bytes that are sent as they are."""
+    """The wire form of a stored task (`etude_proto.v1.Task`), sent as it is ever after."""
     content = {"id": identifier, "ordinal": ordinal, **task.model_dump(mode="json")}
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -204,22 +202,22 @@ class PostgresCatalog(PostgresRuns):
             return list(await connection.scalars(statement))
 
     async def tasks_by_ordinal(self, dataset_id: str, ordinals: Sequence[int]) -> list[TaskRow]:
-        """Tasks, in any order."""
-        wanted = sa.bindparam("wanted", list(ordinals), type_=ARRAY(sa.Integer))
-        return await self._tasks(dataset_id, tasks.c.ordinal == sa.any_(wanted))
+        """Tasks, in any order; part of every draw, hence on the driver itself."""
+        return await self._tasks(f"{_READ_TASKS} ordinal = ANY($2::int[])", dataset_id, ordinals)
 
     async def tasks_by_id(self, dataset_id: str, ids: Sequence[str]) -> list[TaskRow]:
         """Tasks, in any order; unknown ids are absent."""
-        wanted = sa.bindparam("wanted", list(ids), type_=ARRAY(sa.Text))
-        return await self._tasks(dataset_id, tasks.c.id == sa.any_(wanted))
+        return await self._tasks(f"{_READ_TASKS} id = ANY($2::text[])", dataset_id, ids)
 
-    async def _tasks(self, dataset_id: str, where: sa.ColumnElement[bool]) -> list[TaskRow]:
-        columns = (tasks.c.ordinal, tasks.c.id, tasks.c.source, tasks.c.subtasks, tasks.c.body)
-        async with transaction(self._engine) as connection:
-            found = await connection.execute(
-                sa.select(*columns).where(tasks.c.dataset_id == dataset_id, where)
-            )
-            return [_task_row(row) for row in found]
+    async def _tasks(
+        self, statement: str, dataset_id: str, wanted: Sequence[int] | Sequence[str]
+    ) -> list[TaskRow]:
+        async with raw(self._engine) as connection:
+            found = await connection.fetch(statement, dataset_id, list(wanted))
+        return [
+            TaskRow(r["ordinal"], r["id"], r["source"], tuple(r["subtasks"]), r["body"])
+            for r in found
+        ]
 
     async def drawable(
         self, dataset_id: str, sources: list[str] | None, *, chunk: int

@@ -83,12 +83,13 @@ class PostgresLedger(LedgerViews):
         plan: Callable[[CommitView], CommitPlan],
     ) -> Committed:
         async with connection.transaction():
-            await connection.execute(sql.REPORT_LOCK, run_id)
-            head = await connection.fetchrow(sql.HEAD, run_id, key.idempotency_key, num_attempts)
-            if head is None:
+            records = await connection.fetch(
+                sql.READ, run_id, key.idempotency_key, list(ordinals), num_attempts
+            )
+            if not records:
                 raise RunNotFound(f"no run {run_id!r}")
-            records = await connection.fetch(sql.READ_STATISTICS, run_id, list(ordinals))
-            found = read_rows(records, num_subtasks)
+            head = records[0]
+            found = read_rows([r for r in records if r["ordinal"] is not None], num_subtasks)
             if head["response"] is not None:
                 if head["body_hash"] != key.body_hash:
                     raise IdempotencyKeyReused
@@ -96,20 +97,20 @@ class PostgresLedger(LedgerViews):
             todo = plan(
                 CommitView(head["epoch"], head["policy_version"], tuple(head["seqs"]), found)
             )
-            status = await connection.execute(
-                sql.INSERT_LEDGER, run_id, *sql.ledger_arguments(todo.ledger)
+            counts = await connection.fetchrow(
+                sql.WRITE,
+                run_id,
+                *sql.ledger_arguments(todo.ledger),
+                *write_columns(todo.statistics),
+                key.idempotency_key,
+                key.body_hash,
+                todo.receipt,
             )
-            if status != f"INSERT 0 {len(todo.ledger)}":
+            if (counts["written"], counts["folded"]) != (
+                len(todo.ledger),
+                len(todo.statistics.keys),
+            ):
                 raise _Raced
-            if todo.statistics.keys:
-                status = await connection.execute(
-                    sql.UPSERT_STATISTICS, run_id, *write_columns(todo.statistics)
-                )
-                if status != f"INSERT 0 {len(todo.statistics.keys)}":
-                    raise _Raced
-            await connection.execute(
-                sql.INSERT_RECEIPT, run_id, key.idempotency_key, key.body_hash, todo.receipt
-            )
         return Committed(todo.receipt, todo.after, replayed=False)
 
     async def commit_late(self, run_id: str, rows: Sequence[LedgerRow]) -> None:

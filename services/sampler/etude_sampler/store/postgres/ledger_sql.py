@@ -9,17 +9,23 @@ import asyncpg
 from ...ports.ledger import LedgerRow
 from .statistics_rows import COLUMNS
 
-REPORT_LOCK = "SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))"
-"""Reports of a run commit side by side; a fold (exclusive) sees all of them or none."""
-
 FOLD_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 
-HEAD = """
-SELECT r.epoch, r.policy_version, k.body_hash, k.response,
-       ARRAY(SELECT nextval('apply_seq') FROM generate_series(1, $3)) AS seqs
-FROM runs r LEFT JOIN receipts k ON k.run_id = r.id AND k.key = $2
+READ = f"""
+WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0)) AS lock),
+seqs AS MATERIALIZED (
+    SELECT array_agg(nextval('apply_seq')) AS seqs FROM held, generate_series(1, $4)
+)
+SELECT r.epoch, r.policy_version, k.body_hash, k.response, seqs.seqs, {COLUMNS}
+FROM seqs, runs r
+LEFT JOIN receipts k ON k.run_id = r.id AND k.key = $2
+LEFT JOIN task_statistics t ON t.run_id = r.id AND t.ordinal = ANY($3::int[])
 WHERE r.id = $1
+ORDER BY ordinal, kind, level
 """
+"""All that a report's transaction reads, in one statement. The shared lock is taken before the
+sequence numbers are: reports of a run commit side by side, and a fold (exclusive) sees every
+number below its last one or waits for it."""
 
 READ_STATISTICS = f"""
 SELECT {COLUMNS} FROM task_statistics WHERE run_id = $1 AND ordinal = ANY($2::int[])
@@ -108,13 +114,26 @@ FROM unnest({_unnest(_LEDGER_TYPES, first=2)}) AS t({", ".join(LEDGER_COLUMNS)})
 ON CONFLICT DO NOTHING
 """
 
-UPSERT_STATISTICS = f"""
-INSERT INTO task_statistics (run_id, {COLUMNS})
-SELECT $1, * FROM unnest({_unnest(_STATISTICS_TYPES, first=2)})
-ON CONFLICT (run_id, ordinal, kind, level) DO UPDATE SET
-{", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[3:])}
-WHERE task_statistics.fence < excluded.fence
+_STATISTICS_FIRST = 2 + len(_LEDGER_TYPES)
+_RECEIPT_FIRST = _STATISTICS_FIRST + len(_STATISTICS_TYPES)
+
+WRITE = f"""
+WITH written AS ({INSERT_LEDGER} RETURNING 1),
+folded AS (
+    INSERT INTO task_statistics (run_id, {COLUMNS})
+    SELECT $1, * FROM unnest({_unnest(_STATISTICS_TYPES, first=_STATISTICS_FIRST)})
+    ON CONFLICT (run_id, ordinal, kind, level) DO UPDATE SET
+    {", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[3:])}
+    WHERE task_statistics.fence < excluded.fence
+    RETURNING 1
+),
+kept AS (
+    INSERT INTO receipts (run_id, key, body_hash, response)
+    VALUES ($1, ${_RECEIPT_FIRST}, ${_RECEIPT_FIRST + 1}, ${_RECEIPT_FIRST + 2})
+)
+SELECT (SELECT count(*) FROM written) AS written, (SELECT count(*) FROM folded) AS folded
 """
+"""All that a report's transaction writes, in one statement; the caller compares both counts."""
 
 INSERT_RECEIPT = """
 INSERT INTO receipts (run_id, key, body_hash, response) VALUES ($1, $2, $3, $4)
@@ -138,7 +157,8 @@ WHERE id = $1
 """
 
 INSERT_VERSION = """
-INSERT INTO policy_versions (run_id, version, weights_uri, summary) VALUES ($1, $2, $3, $4::text::jsonb)
+INSERT INTO policy_versions (run_id, version, weights_uri, summary)
+VALUES ($1, $2, $3, $4::text::jsonb)
 """
 
 

@@ -157,8 +157,8 @@ class LedgerViews:
         """Policy versions above `after`, ascending."""
         async with raw(self._engine) as connection:
             found = await connection.fetch(
-                "SELECT version, weights_uri, summary::text AS summary, created_at FROM policy_versions "
-                "WHERE run_id = $1 AND version > $2 ORDER BY version LIMIT $3",
+                "SELECT version, weights_uri, summary::text AS summary, created_at "
+                "FROM policy_versions WHERE run_id = $1 AND version > $2 ORDER BY version LIMIT $3",
                 run_id,
                 after,
                 limit,

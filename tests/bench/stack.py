@@ -67,7 +67,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def serving(workers: int) -> Iterator[Stack]:
-    """Servers with durable flags (PostgreSQL fsync on, Valkey AOF everysec) and `workers` replicas."""
+    """Durable servers (PostgreSQL fsync on, Valkey AOF everysec) and `workers` replicas."""
     root = Path(tempfile.mkdtemp(prefix="etude-bench-"))
     servers = start_embedded(root)
     upgrade(servers.database_url)
@@ -102,7 +102,14 @@ def _wait(url: str, sampler: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("the sampler did not become ready")
 
 
-def fill(stack: Stack, num_tasks: int, *, task_bytes: int) -> Run:
+def fill(
+    stack: Stack,
+    num_tasks: int,
+    *,
+    task_bytes: int,
+    mode: RunMode = RunMode.CURRICULUM_ONLY,
+    limits: RunLimits | None = None,
+) -> Run:
     """A dataset of `num_tasks` call tasks (by COPY: imports are not what is measured) and a run."""
     with EtudeClient(stack.url, timeout_s=600) as client:
         dataset = client.create_dataset(DatasetCreate(name=f"bench-{num_tasks}-{time.time_ns()}"))
@@ -131,9 +138,9 @@ def fill(stack: Stack, num_tasks: int, *, task_bytes: int) -> Run:
                 name=f"bench-{num_tasks}",
                 dataset_id=dataset.id,
                 curriculum=CurriculumConfig(preset="dscl"),
-                mode=RunMode.CURRICULUM_ONLY,
+                mode=mode,
                 group_size=8,
-                limits=RunLimits(cap_groups=65536, leases_per_worker=1024),
+                limits=limits or RunLimits(cap_groups=65536, leases_per_worker=1024),
             )
         )
 

@@ -1,4 +1,5 @@
 -- wrk script: a closed loop of lease and report, one connection a thread.
+-- Over 80 lines: wrk loads one file, which holds the workload and its statistics.
 -- Environment: BENCH_NONCE (fresh), BENCH_RUN, BENCH_BATCH, BENCH_GROUP, BENCH_MODE (pairs or lease).
 local run, batch = os.getenv("BENCH_RUN"), tonumber(os.getenv("BENCH_BATCH"))
 local group, mode = tonumber(os.getenv("BENCH_GROUP")), os.getenv("BENCH_MODE")

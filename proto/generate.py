@@ -232,12 +232,21 @@ def _compose_lines(seen: set[str]) -> list[str]:
     compose = ROOT / "docker-compose.yml"
     text = compose.read_text("utf-8") if compose.exists() else ""
     text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
-    found: dict[str, str] = {}
+    defaults: dict[str, list[str]] = {}
+    demanded: dict[str, str] = {}
     for name, operator, word in re.findall(r"\$\{(\w+)(?::?([-?])([^}]*))?\}", text):
-        if name not in seen and name not in found:
-            demanded = operator == "?"
-            found[name] = f"# {word}\n{name}=change-me" if demanded else f"#{name}={word}"
-    return ["# === docker-compose.yml only", "", *found.values(), ""] if found else []
+        if name in seen:
+            continue
+        if operator == "?":
+            demanded[name] = word
+        elif word not in defaults.setdefault(name, []):
+            defaults[name].append(word)
+    lines = [f"# {reason}\n{name}=change-me" for name, reason in demanded.items()]
+    for name, words in defaults.items():
+        if name not in demanded:
+            several = f"# Default by profile: {', '.join(words)}.\n" if len(words) > 1 else ""
+            lines.append(f"{several}#{name}={words[0]}")
+    return ["# === docker-compose.yml only", "", *lines, ""] if lines else []
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import pytest
@@ -60,11 +61,11 @@ class Bad:
 
 
 def edited(*path: str | int, value: object) -> Callable[[World], bytes]:
-    """The good report with one value replaced (or, for `None`-less paths, added)."""
+    """The good report with one value replaced."""
 
     def body(world: World) -> bytes:
         document = world.report().model_dump(mode="json")
-        node = document
+        node: Any = document
         for part in path[:-1]:
             node = node[part]
         node[path[-1]] = value

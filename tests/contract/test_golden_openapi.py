@@ -66,3 +66,18 @@ def test_mutating_calls_of_the_sampler_require_a_key(documents: dict[str, JsonOb
                 if parameter["in"] == "header" and parameter["required"]
             }
             assert ("Idempotency-Key" in required) == (method != "get"), f"{method} {path}"
+
+
+def test_changing_a_run_needs_its_revision(documents: dict[str, JsonObject]) -> None:
+    paths = documents["sampler"]["paths"]
+    assert isinstance(paths, dict)
+    parameters = paths["/v1/runs/{run_id}"]["patch"]["parameters"]
+    assert "if-match" in {parameter["name"].lower() for parameter in parameters}
+
+
+def test_fields_explain_themselves_in_openapi(documents: dict[str, JsonObject]) -> None:
+    """What stands below a field of a model is its description in the document."""
+    components = documents["sampler"]["components"]
+    assert isinstance(components, dict)
+    run = components["schemas"]["RunCreate"]["properties"]
+    assert run["group_size"]["description"] == "G: rollouts per task."

@@ -1,4 +1,4 @@
-"""The small APIs of rollout and trainer keep the conventions too: problems, health, no surprises."""
+"""The small APIs of rollout and trainer keep the conventions too: problems, health, fields."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Base classes and scalar types shared by every wire model.
 
 Requests refuse unknown fields (a typo must not be silently ignored); responses ignore them (a
-newer server may say more than an older client knows).
+newer server may say more than an older client knows). What a field's own string says below it is
+its description in OpenAPI.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 class Request(BaseModel):
     """A body that a client sends: unknown fields, NaN and infinities are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Response(BaseModel):
     """A body that a server sends: unknown fields are ignored by older clients."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 def _finite(value: JsonValue) -> JsonValue:

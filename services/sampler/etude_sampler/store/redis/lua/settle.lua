@@ -34,6 +34,7 @@ local doubles, record = '<' .. string.rep('d', num_lanes), '<' .. string.rep('I4
 local total, clock = {struct.unpack(doubles, m[2])}, {struct.unpack(doubles, m[3])}
 local settled, written, entering, admitted, freed = {}, {}, {}, 0, 0
 for i = 1, num_lanes do entering[i] = {} end
+local has_cargo = redis.call('HLEN', cargo) > 0
 for at = 6, #ARGV, 5 do
   local ordinal, group_id = ARGV[at], lease_id .. ':' .. ARGV[at]
   if redis.call('HEXISTS', ltasks, ordinal) == 1 then
@@ -46,7 +47,7 @@ for at = 6, #ARGV, 5 do
         total[i] = total[i] + r[i + 1]
       end
     end
-    local bytes = redis.call('HSTRLEN', cargo, group_id)
+    local bytes = has_cargo and redis.call('HSTRLEN', cargo, group_id) or 0
     if ARGV[at + 3] ~= '' and bytes > 0 then
       admitted = admitted + redis.call('ZADD', ready, ARGV[at + 3], group_id)
       redis.call('HSET', groups, group_id, ARGV[at + 4])

@@ -154,7 +154,8 @@ class Ledger(Protocol):
     ) -> Committed:
         """One transaction: replay the receipt, or plan and write.
 
-        Raises `IdempotencyKeyReused`, `DependencyUnavailable`.
+        Raises `IdempotencyKeyReused`, `TaskNotLeased`, `LeaseSuperseded`,
+        `DependencyUnavailable`.
         """
 
     async def receipt(self, run_id: str, key: ReportKey) -> bytes | None:
@@ -185,14 +186,12 @@ class Ledger(Protocol):
         """Tasks whose last applied group was drawn at one of these versions."""
 
     async def raise_epoch(self, run_id: str) -> int:
-        """A new epoch for a run whose hot state is rebuilt."""
+        """A new epoch for a run whose hot state is rebuilt; waits for reports in flight."""
 
     def rebuild_lock(self, run_id: str) -> AbstractAsyncContextManager[bool]:
         """Exactly one holder per run; False if another replica holds it."""
 
-    async def store_decisions(
-        self, run_id: str, epoch: int, decisions: Sequence[LoggedDecision]
-    ) -> None:
+    async def store_decisions(self, run_id: str, decisions: Sequence[LoggedDecision]) -> None:
         """Keep drained decisions; repeatable."""
 
     async def store_predictions(

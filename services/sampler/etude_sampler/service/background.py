@@ -142,5 +142,5 @@ class Background:
             context = await self._ground.contexts.get(run_id)
             decisions = await self._ground.races.read_log(context.key, _DRAIN_ROWS)
             if decisions:
-                await self._ground.ledger.store_decisions(run_id, context.row.epoch, decisions)
+                await self._ground.ledger.store_decisions(run_id, decisions)
                 await self._ground.races.trim_log(context.key, decisions[-1].stream_id)

@@ -22,6 +22,8 @@ from etude_sampler.statistics import (
     summarise,
 )
 
+from ..errors import LeaseSuperseded
+from ..ports.fence import epoch_of
 from ..ports.ledger import (
     CommitPlan,
     CommitView,
@@ -128,7 +130,13 @@ def _rows(
 
 
 def plan_report(context: RunContext, reported: Reported, view: CommitView) -> CommitPlan:
-    """What the report's transaction writes."""
+    """What the report's transaction writes.
+
+    Raises:
+        LeaseSuperseded: the epoch was raised since the lease was proved.
+    """
+    if epoch_of(reported.report.fence) != view.epoch:
+        raise LeaseSuperseded("Redis was rebuilt since the lease was given out")
     flat = [(g, a) for g, group in enumerate(reported.report.groups) for a in group.attempts]
     summary = summarise(outcome_arrays([a for _, a in flat], context.curriculum.subtasks))
     oldest = [oldest_version(a.outcomes, otherwise=reported.lease_version) for _, a in flat]

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,20 +75,25 @@ class Reports:
         if not isinstance(pinned, Pinned):
             return await self._late(context, incoming, ordinals, why=pinned)
         reported = await self._match(context, incoming, ordinals, pinned=pinned)
-        if incoming.cargo is not None:
+        if incoming.cargo is not None and reported.drawn[0] is not _UNKNOWN:
             group_id, body = f"{lease_id}:{ordinals[0]}", incoming.cargo
             kept = await ground.on_run(
                 context.row.id, lambda c: ground.races.stage(c.key, group_id, body)
             )
             reported = replace(reported, cargo_kept=kept)
-        committed = await ground.ledger.commit_report(
-            context.row.id,
-            incoming.key,
-            ordinals=ordinals,
-            num_attempts=sum(len(group.attempts) for group in report.groups),
-            num_subtasks=context.num_subtasks,
-            plan=lambda view: plan_report(context, reported, view),
-        )
+        try:
+            committed = await ground.ledger.commit_report(
+                context.row.id,
+                incoming.key,
+                ordinals=ordinals,
+                num_attempts=sum(len(group.attempts) for group in report.groups),
+                num_subtasks=context.num_subtasks,
+                plan=lambda view: plan_report(context, reported, view),
+            )
+        except LeaseSuperseded:
+            return await self._late(context, incoming, ordinals, why="superseded")
+        except TaskNotLeased as error:
+            raise await self._outside(context, incoming, ordinals) from error
         await self._settle(context, incoming, tasks, reported=reported, committed=committed)
         return committed.receipt
 
@@ -124,17 +130,7 @@ class Reports:
         if outside:
             stored = await self._ground.ledger.receipt(context.row.id, incoming.key)
             if stored is None:
-                before = await self._ground.ledger.reported(context.row.id, incoming.lease_id)
-                faults = [
-                    ProblemItem(
-                        pointer=f"/groups/{i}/task_id",
-                        detail="already reported under this lease"
-                        if ordinals[i] in before
-                        else "not in this lease",
-                    )
-                    for i in outside
-                ]
-                raise TaskNotLeased(errors=faults)
+                raise await self._outside(context, incoming, ordinals, outside=outside)
         inside = len(ordinals) - len(outside)
         return Reported(
             report=incoming.report,
@@ -147,6 +143,29 @@ class Reports:
             num_remaining=pinned.num_remaining - inside,
             has_cargo=incoming.cargo is not None,
             cargo_kept=incoming.cargo is not None,
+        )
+
+    async def _outside(
+        self,
+        context: RunContext,
+        incoming: Incoming,
+        ordinals: list[int],
+        *,
+        outside: Sequence[int] = (),
+    ) -> TaskNotLeased:
+        """The refusal that names every group reported before, or (`outside`) never leased."""
+        before = await self._ground.ledger.reported(context.row.id, incoming.lease_id)
+        return TaskNotLeased(
+            errors=[
+                ProblemItem(
+                    pointer=f"/groups/{i}/task_id",
+                    detail="already reported under this lease"
+                    if ordinal in before
+                    else "not in this lease",
+                )
+                for i, ordinal in enumerate(ordinals)
+                if i in outside or ordinal in before
+            ]
         )
 
     async def _late(

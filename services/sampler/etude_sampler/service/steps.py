@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..errors import Rebuilding
+from ..errors import LeaseNotFound, Rebuilding, RunNotFound
 from ..ports.catalog import Catalog
 from ..ports.ledger import Ledger
 from ..ports.races import EpochMismatch, Races
@@ -61,8 +61,10 @@ class Ground:
 
         Raises:
             LeaseNotFound: this service never issued the id.
-            RunNotFound: the run is gone.
         """
-        context = await self.contexts.get(run_of_lease(kind, lease_id))
+        try:
+            context = await self.contexts.get(run_of_lease(kind, lease_id))
+        except RunNotFound as error:
+            raise LeaseNotFound(f"no lease {lease_id!r}") from error
         check_lease_id(kind, lease_id, context.row.secret)
         return context

@@ -16,6 +16,7 @@ from etude_sampler.curriculum import AllocatorState, FoldInput, importance
 from etude_sampler.statistics import Floats, empty
 
 from ..errors import LeaseSuperseded, VersionConflict
+from ..ports.fence import epoch_of
 from ..ports.ledger import BARE, FoldPlan, FoldView, LedgerRow, ReportKey, StatisticsKey
 from .context import RunContext, announced
 from .entering import lane_weights, pack_records, unpack_records
@@ -124,7 +125,7 @@ class Versions:
         """
 
         def plan(view: FoldView) -> FoldPlan:
-            if fence is not None and (fence <= view.trainer_fence or fence >> 36 != view.epoch):
+            if fence is not None and (fence <= view.trainer_fence or epoch_of(fence) != view.epoch):
                 raise LeaseSuperseded("a later training batch was acked, or the epoch was raised")
             if version != view.policy_version + 1:
                 raise VersionConflict(

@@ -9,10 +9,11 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ...errors import (
-    DependencyUnavailable,
     IdempotencyKeyReused,
+    LeaseSuperseded,
     RunNotFound,
     SamplerError,
+    TaskNotLeased,
 )
 from ...ports.ledger import (
     CommitPlan,
@@ -30,7 +31,7 @@ from .statistics_rows import read_rows, write_columns
 
 
 class _Raced(SamplerError):
-    """Another transaction with the same key or the same attempts committed first."""
+    """Another transaction committed first: the same key, the same attempts, or a new epoch."""
 
 
 class PostgresLedger(LedgerViews):
@@ -53,9 +54,11 @@ class PostgresLedger(LedgerViews):
 
         Raises:
             IdempotencyKeyReused: the key stands for another body.
+            TaskNotLeased: the same attempts were reported under another key.
+            LeaseSuperseded: the epoch was raised, or a later lease has reported a task.
             DependencyUnavailable: PostgreSQL does not answer; nothing is known to be written.
         """
-        for _ in range(5):
+        for _ in range(3):
             try:
                 async with raw(self._engine) as connection:
                     return await self._commit_report(
@@ -69,7 +72,7 @@ class PostgresLedger(LedgerViews):
                     )
             except (_Raced, asyncpg.UniqueViolationError):
                 continue
-        raise DependencyUnavailable("the same report is being committed elsewhere")
+        raise TaskNotLeased("these attempts were reported under another Idempotency-Key")
 
     async def _commit_report(
         self,
@@ -106,11 +109,11 @@ class PostgresLedger(LedgerViews):
                 key.body_hash,
                 todo.receipt,
             )
-            if (counts["written"], counts["folded"]) != (
-                len(todo.ledger),
-                len(todo.statistics.keys),
-            ):
+            assert counts is not None
+            if (counts["epoch"], counts["written"]) != (head["epoch"], len(todo.ledger)):
                 raise _Raced
+            if counts["folded"] != len(todo.statistics.keys):
+                raise LeaseSuperseded("a later lease has reported one of the tasks")
         return Committed(todo.receipt, todo.after, replayed=False)
 
     async def commit_late(self, run_id: str, rows: Sequence[LedgerRow]) -> None:

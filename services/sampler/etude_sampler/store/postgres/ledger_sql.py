@@ -131,9 +131,11 @@ kept AS (
     INSERT INTO receipts (run_id, key, body_hash, response)
     VALUES ($1, ${_RECEIPT_FIRST}, ${_RECEIPT_FIRST + 1}, ${_RECEIPT_FIRST + 2})
 )
-SELECT (SELECT count(*) FROM written) AS written, (SELECT count(*) FROM folded) AS folded
+SELECT (SELECT count(*) FROM written) AS written, (SELECT count(*) FROM folded) AS folded,
+       (SELECT epoch FROM runs WHERE id = $1) AS epoch
 """
-"""All that a report's transaction writes, in one statement; the caller compares both counts."""
+"""All that a report's transaction writes, in one statement; the caller compares the counts, and
+the epoch, which `READ` may have seen from before it got the lock."""
 
 INSERT_RECEIPT = """
 INSERT INTO receipts (run_id, key, body_hash, response) VALUES ($1, $2, $3, $4)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from etude_sampler.statistics import Floats
 
 from ...errors import IdempotencyKeyReused
+from ...ports.fence import epoch_of
 from ...ports.ledger import LedgerRow, ReportKey, StatisticsRows, VersionRow
 from ...ports.races import LoggedDecision
 from . import ledger_sql as sql
@@ -43,7 +44,8 @@ class LedgerViews:
         """Ordinals already reported under a lease."""
         async with raw(self._engine) as connection:
             found = await connection.fetch(
-                "SELECT DISTINCT ordinal FROM ledger WHERE run_id = $1 AND lease_id = $2",
+                "SELECT DISTINCT ordinal FROM ledger WHERE run_id = $1 AND lease_id = $2 "
+                "AND verdict <> 'late'",
                 run_id,
                 lease_id,
             )
@@ -83,8 +85,9 @@ class LedgerViews:
         return [record["ordinal"] for record in found]
 
     async def raise_epoch(self, run_id: str) -> int:
-        """A new epoch for a run whose hot state is rebuilt."""
-        async with raw(self._engine) as connection:
+        """A new epoch for a run whose hot state is rebuilt; waits for reports in flight."""
+        async with raw(self._engine) as connection, connection.transaction():
+            await connection.execute(sql.FOLD_LOCK, run_id)
             epoch: int = await connection.fetchval(
                 "UPDATE runs SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch", run_id
             )
@@ -106,18 +109,16 @@ class LedgerViews:
                         "SELECT pg_advisory_unlock(hashtextextended($1, 0))", name
                     )
 
-    async def store_decisions(
-        self, run_id: str, epoch: int, decisions: Sequence[LoggedDecision]
-    ) -> None:
+    async def store_decisions(self, run_id: str, decisions: Sequence[LoggedDecision]) -> None:
         """Keep drained decisions; repeatable."""
         async with raw(self._engine) as connection:
             await connection.execute(
                 "INSERT INTO decisions (run_id, epoch, number, kind, lease_id, fence, "
-                "policy_version, num_waiting, tasks, at_ms) SELECT $1, $2, * FROM unnest("
-                "$3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::int[], $8::int[], "
-                "$9::text[], $10::bigint[]) ON CONFLICT DO NOTHING",
+                "policy_version, num_waiting, tasks, at_ms) SELECT $1, * FROM unnest("
+                "$2::int[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::int[], "
+                "$8::int[], $9::text[], $10::bigint[]) ON CONFLICT DO NOTHING",
                 run_id,
-                epoch,
+                [epoch_of(d.fence) for d in decisions],
                 [d.number for d in decisions],
                 [d.kind for d in decisions],
                 [d.lease_id for d in decisions],

@@ -99,7 +99,7 @@ ledger = sa.Table(
     sa.Column("new", sa.LargeBinary, nullable=False),
     sa.Column("outcomes", JSONB, nullable=False),
     _created(),
-    sa.UniqueConstraint("run_id", "lease_id", "ordinal", "kind", "level", "number"),
+    sa.UniqueConstraint("run_id", "lease_id", "ordinal", "kind", "level", "number", "fence"),
     sa.Index(None, "run_id", "ordinal", "apply_seq"),
     sa.Index("ledger_late_idx", "run_id", postgresql_where=sa.text("verdict = 'late'")),
 )

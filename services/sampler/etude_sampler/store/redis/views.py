@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from ...ports.fence import first_fence
 from ...ports.races import (
     Announced,
     EpochMismatch,
@@ -177,7 +178,7 @@ class RedisRaces(TrainingSteps):
         fields: dict[str, bytes | str | int] = dict.fromkeys((*COUNTERS, "log_number"), 0)
         fields |= {
             "epoch": run.epoch,
-            "fence": run.epoch << 36,
+            "fence": first_fence(run.epoch),
             "paused": int(limits.paused),
             "cap": limits.cap,
             "worker_cap": limits.worker_cap,

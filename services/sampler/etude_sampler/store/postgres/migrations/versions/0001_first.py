@@ -101,7 +101,8 @@ def _ledger() -> None:
             "kind",
             "level",
             "number",
-            name="ledger_run_id_lease_id_ordinal_kind_level_number_key",
+            "fence",
+            name="ledger_run_id_lease_id_ordinal_kind_level_number_fence_key",
         ),
     )
     op.create_index(

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
 
 from etude_proto import v1
 
@@ -27,7 +28,7 @@ from .store.redis.connection import connect
 from .store.redis.views import RedisRaces
 
 _HEARTBEAT_POOL = 8
-_REQUESTS = [
+_REQUESTS: list[type[BaseModel]] = [
     v1.DatasetCreate,
     v1.RunCreate,
     v1.RunUpdate,
@@ -39,7 +40,7 @@ _REQUESTS = [
     v1.PolicyVersionRequest,
     v1.PredictionsRequest,
 ]
-_ANSWERS = [
+_ANSWERS: list[type[BaseModel]] = [
     v1.Dataset,
     v1.DatasetPage,
     v1.ImportReceipt,

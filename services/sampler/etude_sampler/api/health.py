@@ -19,7 +19,7 @@ from .schema import answer
 router = APIRouter(tags=["health"])
 S = Annotated[Sampler, Depends(sampler_of)]
 _TIMEOUT_S = 2.0
-_UNAVAILABLE = {503: {**answer(Health)[200], "description": "Not ready; see `checks`."}}
+_UNAVAILABLE = answer(Health, 503, description="Not ready; see `checks`.")
 
 
 def _health(checks: list[Check]) -> Health:

@@ -67,10 +67,13 @@ def lines_body() -> dict[str, Any]:
     }
 
 
-def answer(model: type[BaseModel], status: int = 200) -> dict[int | str, dict[str, Any]]:
+def answer(
+    model: type[BaseModel], status: int = 200, *, description: str | None = None
+) -> dict[int | str, dict[str, Any]]:
     """`responses` of a call that answers with encoded JSON."""
+    content = {"application/json": _body(model)}
     return {
-        status: {"description": model.__name__, "content": {"application/json": _body(model)}},
+        status: {"description": description or model.__name__, "content": content},
         **PROBLEMS,
     }
 
@@ -93,7 +96,7 @@ def install(app: FastAPI, models: list[type[BaseModel]]) -> None:
                 description=app.description,
                 routes=app.routes,
             )
-            wanted = [*models, Problem, Report, TaskCreate, TrainingBatch]
+            wanted: list[type[BaseModel]] = [*models, Problem, Report, TaskCreate, TrainingBatch]
             _, extra = models_json_schema(
                 [(model, "validation") for model in dict.fromkeys(wanted)], ref_template=_REF
             )

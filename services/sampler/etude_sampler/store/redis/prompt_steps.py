@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 from redis.asyncio import Redis
 
@@ -141,9 +141,10 @@ class PromptSteps:
         )
         if reply[0] != b"ok":
             return _ENDS[reply[0]]
+        found = cast("list[bytes | None]", reply[7:])
         drawn = tuple(
             None if how is None else parse_drawn(str(word).encode(), how)
-            for word, how in zip(words, reply[7:], strict=True)
+            for word, how in zip(words, found, strict=True)
         )
         return Pinned(
             int(reply[1]),
@@ -204,5 +205,6 @@ class PromptSteps:
     async def lease_tasks(self, run: RunKey, lease_id: str) -> tuple[Drawn, ...]:
         """Tasks still in a prompt lease."""
         async with outages():
-            tasks = await self._redis.hgetall(RunKeys(run.run_id).lease_tasks(lease_id))
+            reply = await self._redis.hgetall(RunKeys(run.run_id).lease_tasks(lease_id))
+        tasks = cast("dict[bytes, bytes]", reply)
         return tuple(parse_drawn(ordinal, how) for ordinal, how in tasks.items())

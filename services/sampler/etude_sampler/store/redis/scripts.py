@@ -63,6 +63,7 @@ class Scripts:
             DependencyUnavailable: Redis does not answer.
         """
         script = self._scripts[name]
+        reply: list[bytes]
         async with outages():
             try:
                 reply = await self._redis.evalsha(script.digest, len(keys), *keys, *args)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 from redis.asyncio import Redis
 
@@ -29,6 +29,13 @@ from .scripts import Scripts, Word
 def pack_doubles(values: Sequence[float]) -> bytes:
     """Little-endian float64, as the scripts unpack them."""
     return struct.pack(f"<{len(values)}d", *values)
+
+
+def _all_of(values: Sequence[bytes | None]) -> list[bytes]:
+    found = [value for value in values if value is not None]
+    if len(found) != len(values):
+        raise EpochMismatch("groups vanished: Redis lost state")
+    return found
 
 
 class TrainingSteps(PromptSteps):
@@ -100,7 +107,8 @@ class TrainingSteps(PromptSteps):
             if held[0] is None or deadline is None:
                 raise EpochMismatch("a training lease ended while it was read")
             group_ids = sorted(scores, key=lambda group_id: (float(scores[group_id]), group_id))
-            manifests = await self._redis.hmget(keys.groups, group_ids)
+            reply = await self._redis.hmget(keys.groups, group_ids)
+        manifests = _all_of(cast("list[bytes | None]", reply))
         return TrainingLease(
             lease_id,
             int(held[0]),
@@ -141,10 +149,8 @@ class TrainingSteps(PromptSteps):
     async def bodies(self, run: RunKey, group_ids: Sequence[str]) -> list[bytes]:
         """Trajectories of groups, in order."""
         async with outages():
-            bodies = await self._redis.hmget(RunKeys(run.run_id).cargo, list(group_ids))
-        if any(body is None for body in bodies):
-            raise EpochMismatch("trajectories vanished: Redis lost state")
-        return bodies
+            reply = await self._redis.hmget(RunKeys(run.run_id).cargo, list(group_ids))
+        return _all_of(cast("list[bytes | None]", reply))
 
     async def announce(self, run: RunKey, announced: Announced, *, shares: Sequence[float]) -> int:
         """Push a policy version; 0 purged if it was announced before."""

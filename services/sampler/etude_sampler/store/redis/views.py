@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Sequence
+from typing import cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from redis.typing import EncodableT, FieldT
 
 from ...ports.fence import first_fence
 from ...ports.races import (
@@ -78,7 +80,8 @@ class RedisRaces(TrainingSteps):
         if not ordinals:
             return []
         async with outages():
-            return await self._redis.hmget(RunKeys(run.run_id).tasks, [str(o) for o in ordinals])
+            reply = await self._redis.hmget(RunKeys(run.run_id).tasks, [str(o) for o in ordinals])
+        return cast("list[bytes | None]", reply)
 
     async def is_waiting(self, run: RunKey, ordinal: int) -> bool:
         """Whether a task stands in lane `uniform`, as every waiting task does."""
@@ -175,7 +178,7 @@ class RedisRaces(TrainingSteps):
     ) -> None:
         """Declare a loaded run ready: the epoch appears last, with everything else, at once."""
         zeros = pack_doubles([0.0] * run.num_lanes)
-        fields: dict[str, bytes | str | int] = dict.fromkeys((*COUNTERS, "log_number"), 0)
+        fields: dict[FieldT, EncodableT] = dict.fromkeys((*COUNTERS, "log_number"), 0)
         fields |= {
             "epoch": run.epoch,
             "fence": first_fence(run.epoch),
@@ -201,7 +204,8 @@ class RedisRaces(TrainingSteps):
     async def read_log(self, run: RunKey, count: int) -> list[LoggedDecision]:
         """Oldest decisions in the stream."""
         async with outages():
-            rows = await self._redis.xrange(RunKeys(run.run_id).log, count=count)
+            reply = await self._redis.xrange(RunKeys(run.run_id).log, count=count)
+        rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply)
         return [_decision(stream_id, fields) for stream_id, fields in rows]
 
     async def trim_log(self, run: RunKey, last: str) -> None:

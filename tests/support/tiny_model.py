@@ -11,10 +11,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 VOCAB_SIZE = 512
 
 
-def save_tiny_model(directory: Path, *, seed: int = 0, tied: bool = True) -> Path:
+def save_tiny_model(
+    directory: Path, *, seed: int = 0, tied: bool = True, vocab_size: int = VOCAB_SIZE
+) -> Path:
     """Write a Llama of about 100,000 parameters, as `transformers` saves it; returns the folder."""
     config = LlamaConfig(
-        vocab_size=VOCAB_SIZE,
+        vocab_size=vocab_size,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,

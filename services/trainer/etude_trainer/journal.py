@@ -6,10 +6,15 @@ For plots and summaries; the sampler keeps the metrics of an ack too, without th
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
+from typing import Final
 
 from .checkpoint import CheckpointState
+
+_TAIL_BYTES: Final = 64 << 10
+"""Longer than any line."""
 
 
 class Journal:
@@ -34,12 +39,17 @@ class Journal:
             file.write(json.dumps(record) + "\n")
 
     def _last_batch(self) -> str | None:
+        """Batch of the last line; a line that a kill cut short is removed."""
         if not self._path.is_file():
             return None
-        size = self._path.stat().st_size
-        with self._path.open("rb") as file:
-            file.seek(max(0, size - (64 << 10)))
-            lines = file.read().splitlines()
+        with self._path.open("r+b") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
+            file.seek(start)
+            tail = file.read()
+            whole = tail[: tail.rfind(b"\n") + 1]
+            if len(whole) < len(tail):
+                file.truncate(start + len(whole))
+        lines = whole.splitlines()
         try:
             return str(json.loads(lines[-1])["batch"]) if lines else None
         except (ValueError, KeyError, TypeError):

@@ -67,7 +67,7 @@ class Trainer:
         self.note.write(lease)
         checkpoint: Checkpoint | None = None
         try:
-            self.check_standing()
+            self.check_standing(frame.manifest.policy_version)
             with site.client.heartbeat(lease, kind="training") as beat:
                 checkpoint = self.train(frame, lease, beat)
                 with board.during(Stage.PUBLISH):
@@ -85,10 +85,10 @@ class Trainer:
             raise
         self.conclude(checkpoint)
 
-    def check_standing(self) -> None:
+    def check_standing(self, batch_version: int) -> None:
         """Refuse to train on from a version that is not the announced one."""
         announced = Standing.of_run(self.site.announced())
-        if announced != self.standing:
+        if announced != self.standing or batch_version != announced.policy_version:
             raise LeaseLost(f"the run went on to {announced} while we stood at {self.standing}")
 
     def train(self, frame: TrainingFrame, lease: Lease, beat: Heartbeat) -> Checkpoint:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
-from ..errors import SamplerError
+from ..errors import DependencyUnavailable, SamplerError
 from ..ports.races import EpochMismatch
 from .prompts import PromptBatches
 from .rebuild import Rebuilder
@@ -44,7 +44,8 @@ class Background:
         self._training = training
         self._versions = versions
         self._rebuilder = rebuilder
-        self._runs: dict[str, tuple[int, int]] = {}
+        self._runs: dict[str, int] = {}
+        """Policy version of each run at the last look."""
         self._wanted: set[str] = set()
         self._wake = asyncio.Event()
 
@@ -97,28 +98,49 @@ class Background:
         async for run_id in self._ground.races.bells():
             self._ground.bells.ring(run_id)
 
+    async def _each(
+        self, name: str, run_ids: Iterable[str], job: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """A job on every run; one run's failure is logged and keeps no other run waiting."""
+        for run_id in run_ids:
+            try:
+                await job(run_id)
+            except DependencyUnavailable:
+                raise
+            except (SamplerError, EpochMismatch) as error:
+                _LOG.warning(
+                    "background.failed", extra={"job": name, "run": run_id, "error": str(error)}
+                )
+            except Exception:
+                _LOG.exception("background.crashed", extra={"job": name, "run": run_id})
+
     async def _guard(self) -> None:
         """Compare every run's epoch and version in Redis with PostgreSQL; mend differences."""
         rows = await self._ground.catalog.run_markers()
         wanted, self._wanted = self._wanted, set()
         markers = await self._ground.races.markers([run_id for run_id, _, _ in rows])
-        for (run_id, epoch, version), marker in zip(rows, markers, strict=True):
+        found = {row[0]: (row, marker) for row, marker in zip(rows, markers, strict=True)}
+        for run_id in wanted:
+            self._ground.contexts.forget(run_id)
+
+        async def mend(run_id: str) -> None:
+            (_, epoch, version), marker = found[run_id]
             if marker is None or marker[0] != epoch:
                 if await self._rebuilder.ensure(run_id):
                     _LOG.warning("run.rebuilt", extra={"run": run_id})
             elif marker[1] != version:
                 await self._versions.announce(run_id)
             before = self._runs.get(run_id)
-            if before is not None and version > before[1]:
-                await self._age(run_id, before[1], version)
-            self._runs[run_id] = (epoch, version)
-        for run_id in wanted:
-            self._ground.contexts.forget(run_id)
+            self._runs.setdefault(run_id, version)
+            if before is None or version > before:
+                await self._age(run_id, before)
+            self._runs[run_id] = version
 
-    async def _age(self, run_id: str, before: int, version: int) -> None:
-        """Weights that change with age, for every version since the last look; clocks."""
-        for passed in range(max(before, version - 16) + 1, version + 1):
-            await self._versions.refresh(run_id, passed)
+        await self._each("guard", found, mend)
+
+    async def _age(self, run_id: str, before: int | None) -> None:
+        """Weights that a replica died over, since the last look; clocks."""
+        await self._versions.refresh(run_id, since=before)
         context = await self._ground.contexts.get(run_id)
         state = await self._ground.races.state(context.key)
         for lane, found in enumerate(state.lanes):
@@ -126,21 +148,26 @@ class Background:
                 await self._ground.races.rebase(context.key, lane)
 
     async def _reap(self) -> None:
-        for run_id in list(self._runs):
-            context = await self._ground.contexts.get(run_id)
-            prompt, training = await self._ground.races.expired(context.key)
-            for lease_id in prompt:
-                num = await self._prompts.end(run_id, lease_id, None, kind="expire")
-                _LOG.info("lease.expired", extra={"run": run_id, "lease": lease_id, "tasks": num})
-            for lease_id in training:
-                num = await self._training.end(run_id, lease_id, None, kind="expire")
-                _LOG.info("batch.expired", extra={"run": run_id, "lease": lease_id, "groups": num})
+        """End leases whose deadline has passed."""
+        await self._each("reap", list(self._runs), self._reap_run)
+
+    async def _reap_run(self, run_id: str) -> None:
+        context = await self._ground.contexts.get(run_id)
+        prompt, training = await self._ground.races.expired(context.key)
+        for lease_id in prompt:
+            num = await self._prompts.end(run_id, lease_id, None, kind="expire")
+            _LOG.info("lease.expired", extra={"run": run_id, "lease": lease_id, "tasks": num})
+        for lease_id in training:
+            num = await self._training.end(run_id, lease_id, None, kind="expire")
+            _LOG.info("batch.expired", extra={"run": run_id, "lease": lease_id, "groups": num})
 
     async def _drain(self) -> None:
         """Move decisions from the streams to PostgreSQL."""
-        for run_id in list(self._runs):
-            context = await self._ground.contexts.get(run_id)
-            decisions = await self._ground.races.read_log(context.key, _DRAIN_ROWS)
-            if decisions:
-                await self._ground.ledger.store_decisions(run_id, decisions)
-                await self._ground.races.trim_log(context.key, decisions[-1].stream_id)
+        await self._each("drain", list(self._runs), self._drain_run)
+
+    async def _drain_run(self, run_id: str) -> None:
+        context = await self._ground.contexts.get(run_id)
+        decisions = await self._ground.races.read_log(context.key, _DRAIN_ROWS)
+        if decisions:
+            await self._ground.ledger.store_decisions(run_id, decisions)
+            await self._ground.races.trim_log(context.key, decisions[-1].stream_id)

@@ -22,6 +22,7 @@ from .context import RunContext
 from .entering import enter, unpack_records
 from .identifiers import new_lease_id
 from .steps import Ground
+from .weighing import announced_version, weights_now
 
 _REASONS = {
     "paused": DegradedReason.RUN_PAUSED,
@@ -161,7 +162,7 @@ class PromptBatches:
         return Released(lease_id=lease_id, num_released=num)
 
     async def end(self, run_id: str, lease_id: str, fence: int | None, *, kind: str) -> int:
-        """Put a lease's remaining tasks back into their lanes with fresh draws.
+        """Put a lease's remaining tasks back into their lanes: fresh draws, weights of today.
 
         Used by releases (with the fence) and by expiry (without; a live lease stays).
         """
@@ -174,7 +175,9 @@ class PromptBatches:
             known = [record for record in records if record is not None]
             items = []
             if len(known) == len(ordinals) and known:
-                entries_N, weights_NL = unpack_records(known)
+                version = await announced_version(ground, context)
+                weights_NL = await weights_now(ground, context, ordinals, version=version)
+                entries_N, _ = unpack_records(known)
                 items = enter(context, ordinals, [int(e) + 1 for e in entries_N], weights_NL)
             settled = await ground.races.settle(
                 context.key, lease_id, fence, kind=kind, items=items

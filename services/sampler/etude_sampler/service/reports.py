@@ -29,6 +29,7 @@ from .identifiers import new_receipt_id
 from .outcomes import oldest_version
 from .reporting import Reported, late_rows, plan_report
 from .steps import Ground
+from .weighing import announced_version
 
 _UNKNOWN = Drawn(ordinal=-1, entry=0, lane=0, weight_micro=0, slot_probability=0.0)
 
@@ -205,6 +206,9 @@ class Reports:
         held = [i for i, drawn in enumerate(reported.drawn) if drawn is not _UNKNOWN]
         if not held:
             return
+        version = receipt.policy_version
+        if committed.replayed:
+            version = await ground.on_run(context.row.id, lambda c: announced_version(ground, c))
         rows = {key: i for i, key in enumerate(after.keys)}
         values = join(after.values, empty(1, context.num_subtasks))
         never_seen = len(after.keys)
@@ -213,7 +217,7 @@ class Reports:
             context,
             values.select(np.array([rows.get(key, never_seen) for key in keys], dtype=np.int64)),
             context.active([tasks[i].subtasks for i in held]),
-            version=receipt.policy_version,
+            version=version,
         )
         items = enter(
             context,

@@ -128,7 +128,7 @@ class TaskViews:
             TaskNotFound: not in the run's dataset.
         """
         ground = self._ground
-        context = await ground.contexts.get(run_id)
+        context = await ground.contexts.refresh(run_id)
         rows = await ground.tasks.by_ids(context.row.spec.dataset_id, [task_id])
         if task_id not in rows:
             raise TaskNotFound(f"no task {task_id!r} in this run")

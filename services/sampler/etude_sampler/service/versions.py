@@ -13,18 +13,19 @@ import numpy as np
 
 from etude_proto.v1 import AckReceipt, Arm
 from etude_sampler.curriculum import AllocatorState, FoldInput, importance
-from etude_sampler.statistics import Floats, empty
+from etude_sampler.statistics import Floats
 
 from ..errors import LeaseSuperseded, VersionConflict
 from ..ports.fence import epoch_of
-from ..ports.ledger import BARE, FoldPlan, FoldView, LedgerRow, ReportKey, StatisticsKey
+from ..ports.ledger import BARE, FoldPlan, FoldView, LedgerRow, ReportKey
 from .context import RunContext, announced
-from .entering import lane_weights, pack_records, unpack_records
-from .folding import join
+from .entering import pack_records, unpack_records
 from .steps import Ground
+from .weighing import announced_version, weights_now
 
 _KEEP_VARIANCE = 1e-8
 _REFRESH_CHUNK = 1000
+_MISSED_VERSIONS = 16
 
 
 def fold_input(context: RunContext, groups: Sequence[LedgerRow], num_acked: int) -> FoldInput:
@@ -157,7 +158,11 @@ class Versions:
         return await self._ground.ledger.commit_version(context.row.id, key, plan)
 
     async def announce(self, run_id: str) -> None:
-        """Push the newest version to Redis; a version pushed before changes nothing."""
+        """Push the newest version to Redis, with the weights that age with it.
+
+        A version pushed before changes nothing. The weights are moved before this returns, so
+        that the same calls draw the same batches, whatever the background does meanwhile.
+        """
         ground = self._ground
         ground.contexts.forget(run_id)
 
@@ -170,40 +175,39 @@ class Versions:
             )
 
         await ground.on_run(run_id, step)
+        await self.refresh(run_id)
 
-    async def refresh(self, run_id: str, version: int) -> int:
-        """Re-weigh (L4) the tasks whose weight changes with age at this version."""
+    async def refresh(self, run_id: str, *, since: int | None = None) -> int:
+        """Re-weigh (L4) the tasks whose weight changes with age at the version of today.
+
+        Args:
+            run_id: the run.
+            since: also those of the versions after this one, if some were missed.
+
+        Returns:
+            The number of tasks that waited and were re-weighed.
+        """
         ground = self._ground
         context = await ground.contexts.get(run_id)
+        version = await announced_version(ground, context)
+        first = version if since is None else max(since + 1, version - _MISSED_VERSIONS)
         ages = context.curriculum.weigher.refresh_ages
-        versions = [version - age for age in ages if version >= age]
-        ordinals = await ground.ledger.last_seen_at(run_id, versions) if versions else []
+        seen = {at - age for at in range(first, version + 1) for age in ages if at >= age}
+        ordinals = await ground.ledger.last_seen_at(run_id, sorted(seen)) if seen else []
         applied = 0
-        for first in range(0, len(ordinals), _REFRESH_CHUNK):
-            chunk = ordinals[first : first + _REFRESH_CHUNK]
-            applied += await self._refresh_chunk(run_id, chunk, version)
+        for begin in range(0, len(ordinals), _REFRESH_CHUNK):
+            chunk = ordinals[begin : begin + _REFRESH_CHUNK]
+            applied += await self._refresh_chunk(context, chunk, version)
         return applied
 
-    async def _refresh_chunk(self, run_id: str, ordinals: list[int], version: int) -> int:
+    async def _refresh_chunk(self, context: RunContext, ordinals: list[int], version: int) -> int:
         ground = self._ground
-        context = await ground.contexts.get(run_id)
         records = await ground.races.entries(context.key, ordinals)
         pairs = [(o, r) for o, r in zip(ordinals, records, strict=True) if r is not None]
         if not pairs:
             return 0
         known = [ordinal for ordinal, _ in pairs]
-        found = await ground.ledger.statistics(run_id, known, context.num_subtasks)
-        rows = {key: i for i, key in enumerate(found.keys)}
-        values = join(found.values, empty(1, context.num_subtasks))
-        tasks = await ground.tasks.by_ordinals(context.row.spec.dataset_id, known)
-        at = [rows.get(StatisticsKey(ordinal, *BARE), len(found.keys)) for ordinal in known]
-        weights_NL = lane_weights(
-            context,
-            values.select(np.array(at, dtype=np.int64)),
-            context.active([task.subtasks for task in tasks]),
-            version=version,
-        )
+        weights_NL = await weights_now(ground, context, known, version=version)
         entries_N, _ = unpack_records([record for _, record in pairs])
-        packed = pack_records(entries_N, weights_NL)
-        items = list(zip(known, packed, strict=True))
-        return await ground.on_run(run_id, lambda c: ground.races.reweigh(c.key, items))
+        items = list(zip(known, pack_records(entries_N, weights_NL), strict=True))
+        return await ground.races.reweigh(context.key, items)

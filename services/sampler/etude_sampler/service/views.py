@@ -37,6 +37,7 @@ class CurriculumViews:
         async def step(context: RunContext) -> tuple[RunContext, RaceState]:
             return context, await ground.races.state(context.key)
 
+        await ground.contexts.refresh(run_id)
         context, state = await ground.on_run(run_id, step)
         pending = await ground.ledger.since_fold(run_id, context.row.folded_seq)
         totals = arm_totals(context.row.totals, pending)

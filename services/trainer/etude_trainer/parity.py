@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import nn
@@ -18,6 +19,9 @@ from torch.nn import functional
 
 from .batch import Group
 from .model import Policy
+
+FALLBACK: Final = tuple(range(2, 10))
+"""Tokens that every vocabulary has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,10 @@ class Parity:
 def probe_tokens(
     groups: Sequence[Group], *, num_sequences: int, num_tokens: int
 ) -> list[list[int]]:
-    """The first sequence of each of the first groups, cut to `num_tokens`: real tokens."""
+    """The first sequence of each of the first groups, cut to `num_tokens`: real tokens.
+
+    A batch without a sequence gets `FALLBACK`: a version is never published without a probe.
+    """
     found: list[list[int]] = []
     for group in groups:
         for sequence in group.sequences:
@@ -51,7 +58,7 @@ def probe_tokens(
                 break
         if len(found) == num_sequences:
             break
-    return found
+    return found or [list(FALLBACK)]
 
 
 class _Published(nn.Module):

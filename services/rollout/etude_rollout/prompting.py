@@ -1,11 +1,13 @@
 """Prompts: a task's messages and tools as the token ids that the policy continues.
 
-Two ways to show tools. A model whose chat template knows tools gets them through the template; any
-other finds them in the system text, numbered as ToolRL shows them (2504.13958; algorithms.md 2.1;
-the wording is ours). Either way the output format is explained in the system text, unless that is
-switched off or the task brings ToolRL's own system text, which is used as it is. Demonstrations
-and an assistant prefill are options. Used by `episode.py`; the demonstrations are in
-`demonstrations.py`.
+Three ways to show tools. A model whose chat template knows tools gets them through the template;
+any other finds them in the system text, numbered as ToolRL shows them (2504.13958; algorithms.md
+2.1; the wording is ours). On request they stand in the user's turn instead, one line each and
+beside the question, in the demonstrations too: short, and near enough for very small models (our
+choice; SmolLM2-135M names the right tool in none of its calls by the second way, in a third of
+them by the third). The output format is explained in the system text, unless that is switched off
+or the task brings ToolRL's own system text, which is used as it is. Demonstrations and an assistant
+prefill are options. Used by `episode.py`; the demonstrations are in `demonstrations.py`.
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
+from pydantic import JsonValue
+
 from etude_proto.v1 import Message, Tool
 
-from .demonstrations import DEMONSTRATIONS
+from .demonstrations import DEMONSTRATIONS, Demonstration
 
-ToolsIn = Literal["auto", "template", "system"]
+ToolsIn = Literal["auto", "template", "system", "user"]
 
 OUTPUT_FORMAT = """\
 Answer in exactly this form, starting with the thought:
@@ -116,7 +120,7 @@ class Prompter:
         shows_tools = _template_shows_tools(tokenizer)
         if options.tools_in == "template" and not shows_tools:
             raise PromptError("the chat template does not show tools: use tools_in 'system'")
-        self.tools_in_template = shows_tools and options.tools_in != "system"
+        self.tools_in_template = shows_tools and options.tools_in in ("auto", "template")
 
     def render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Prompt:
         """A prompt that ends where the policy speaks.
@@ -150,7 +154,8 @@ class Prompter:
         rest = list(messages)
         if rest and rest[0].role == "system":
             parts.append(rest.pop(0).content)
-        if tools and not self.tools_in_template:
+        in_user = self._options.tools_in == "user"
+        if tools and not self.tools_in_template and not in_user:
             parts.append(tools_text(tools))
         if self._options.explain_format:
             parts.append(OUTPUT_FORMAT)
@@ -159,12 +164,15 @@ class Prompter:
             turn
             for demonstration in DEMONSTRATIONS[: self._options.num_shots]
             for turn in (
-                {"role": "user", "content": demonstration.request},
+                {"role": "user", "content": _asked(demonstration, in_user=in_user)},
                 {"role": "assistant", "content": demonstration.answer},
             )
         ]
         as_turn = _plain if self.tools_in_template else _without_tool_role
         turns = [as_turn(message) for message in rest]
+        if tools and in_user:
+            turn = turns[_last_request(rest)]
+            turn["content"] = _beside(signatures_text(tools), turn["content"])
         return system + shots + turns
 
 
@@ -185,6 +193,52 @@ def tools_text(tools: Sequence[Tool]) -> str:
             lines.append(f"Required: {json.dumps(required, ensure_ascii=False)}")
         blocks.append("\n".join(lines))
     return "\n".join(blocks)
+
+
+def signatures_text(tools: Sequence[Tool]) -> str:
+    """The tools one line each: `- name(parameter: type, optional: type?): description`."""
+    lines = ["Tools:"]
+    for tool in tools:
+        properties = tool.parameters.get("properties", {})
+        required = tool.parameters.get("required", [])
+        names = required if isinstance(required, list) else []
+        shown = [
+            f"{name}: {_type_of(schema)}{'' if name in names else '?'}"
+            for name, schema in (properties.items() if isinstance(properties, dict) else ())
+        ]
+        about = f": {tool.description}" if tool.description else ""
+        lines.append(f"- {tool.name}({', '.join(shown)}){about}")
+    return "\n".join(lines)
+
+
+def _type_of(schema: JsonValue) -> str:
+    kind = schema.get("type", "any") if isinstance(schema, dict) else "any"
+    return kind if isinstance(kind, str) else json.dumps(kind)
+
+
+def _asked(demonstration: Demonstration, *, in_user: bool) -> str:
+    """A demonstration's request with its tool: as the task shows its own, or in half a sentence."""
+    tool, request = demonstration.tool, demonstration.request
+    if in_user:
+        return _beside(signatures_text([tool]), request[:1].upper() + request[1:])
+    properties = tool.parameters["properties"]
+    names = ", ".join(properties) if isinstance(properties, dict) else ""
+    return f"With the tool {tool.name}({names}): {request}"
+
+
+def _beside(tools: str, request: str) -> str:
+    return f"{tools}\n\nRequest: {request}"
+
+
+def _last_request(messages: Sequence[Message]) -> int:
+    """
+    Raises:
+        PromptError: the user says nothing.
+    """
+    for index in reversed(range(len(messages))):
+        if messages[index].role == "user":
+            return index
+    raise PromptError("there is no user turn to show the tools in")
 
 
 def carries_toolrl_text(messages: Sequence[Message]) -> bool:

@@ -83,8 +83,8 @@ class RolloutSettings(BaseSettings):
     """Mixed with the run's seed, task and draw into the seed of every rollout."""
 
     tools_in: ToolsIn = "auto"
-    """Where tools are shown: by the chat `template`, in the `system` text, or `auto`: by the
-    template if it shows tools."""
+    """Where tools are shown: by the chat `template`, in the `system` text, in short in the `user`
+    turn (for very small models), or `auto`: by the template if it shows tools."""
     explain_format: bool = True
     """Whether the system text explains the output format; off for models trained on it."""
     num_shots: int = Field(default=0, ge=0, le=3)

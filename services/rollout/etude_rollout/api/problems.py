@@ -57,7 +57,7 @@ def problem_response(
     code = _CODES.get(status, fallback)
     request_id = uuid.uuid4().hex
     problem = Problem(
-        type=f"urn:etude:problem:{code}",
+        type=f"https://etude.dev/problems/{code}",
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,

@@ -87,7 +87,9 @@ def make_model(out: Path, *, seed: int = 0, hidden_size: int = 64, num_layers: i
     """
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     out.mkdir(parents=True, exist_ok=True)
     make_tokenizer(out, seed=seed)
     tokenizer = AutoTokenizer.from_pretrained(out)

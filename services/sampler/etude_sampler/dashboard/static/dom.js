@@ -52,8 +52,8 @@ export function whenChanged(draw) {
 
 /**
  * A table that scrolls sideways, by keyboard, too. `heads` are texts, or `[text, kind]` with kind
- * `n` (numbers), `text` (may be narrow) or `wrap` (may be wide); a cell is a text, a node or null. The first cell of a row
- * is its header. The caption is for screen readers only, unless `seen`.
+ * `n` (numbers), `text` (may be narrow) or `wrap` (may be wide); a cell is a text, a node or null.
+ * The first cell of a row is its header. The caption is for screen readers only, unless `seen`.
  */
 export function table(caption, heads, rows, { seen = false } = {}) {
   const columns = heads.map((head) => (Array.isArray(head) ? head : [head, null]));

@@ -4,8 +4,8 @@ Three ways to show tools. A model whose chat template knows tools gets them thro
 any other finds them in the system text, numbered as ToolRL shows them (2504.13958; algorithms.md
 2.1; the wording is ours). On request they stand in the user's turn instead, one line each and
 beside the question, in the demonstrations too: short, and near enough for very small models (our
-choice; SmolLM2-135M names the right tool in none of its calls by the second way, in a third of
-them by the third). The output format is explained in the system text, unless that is switched off
+choice; on BFCL simple_python with one demonstration SmolLM2-135M named the right tool in 32 % of
+its rollouts that way, in 10 % by the second). The output format is explained in the system text, unless that is switched off
 or the task brings ToolRL's own system text, which is used as it is. Demonstrations and an assistant
 prefill are options. Used by `episode.py`; the demonstrations are in `demonstrations.py`.
 """

@@ -154,6 +154,15 @@ def test_a_model_that_rescales_its_logits_is_refused() -> None:
         check_head(policy, temperature=1.0)
 
 
+def test_rounding_under_autocast_is_no_reason_to_refuse(tiny_dir: Path) -> None:
+    policy = load_policy(tiny_dir, ModelConfig(autocast="bfloat16"), CPU)
+    with torch.no_grad():
+        for weight in policy.parameters():
+            weight.mul_(4.0 if weight.ndim > 1 else 1.0)
+    check_head(policy, temperature=1.0)
+    assert can_share_prompts(policy)
+
+
 def test_prompts_are_not_shared_under_a_sliding_window() -> None:
     policy = Policy(
         MistralForCausalLM(MistralConfig(**SMALL, sliding_window=16)).eval(), ModelConfig(), CPU

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -68,6 +68,9 @@ class RolloutStatus(Response):
     last_components: dict[str, float]
     """Mean reward components of the last group."""
     last_error: str | None
+    seconds: dict[str, float]
+    """Time spent so far: `generate` is wall time with a group in the making, scored or not, for
+    groups are made side by side; `score`, `report` and `load` add up group by group."""
     uptime_s: float
 
 
@@ -98,6 +101,28 @@ class WorkerStatus:
     last_error: str | None = None
     started_at_s: float = field(default_factory=time.monotonic)
     recent_tokens: deque[tuple[float, int]] = field(default_factory=deque)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Without the groups that are being made now."""
+    generating_since_s: float = 0.0
+    """When the first of the groups that are being made now was begun."""
+
+    def begin_group(self) -> None:
+        """A group is being made."""
+        if not self.groups_generating:
+            self.generating_since_s = time.monotonic()
+        self.groups_generating += 1
+
+    def end_group(self) -> None:
+        """A group is made, or given up."""
+        self.groups_generating -= 1
+        if not self.groups_generating:
+            self.seconds["generate"] += time.monotonic() - self.generating_since_s
+
+    def seconds_so_far(self) -> dict[str, float]:
+        """`seconds` with the running time of what is being made."""
+        running = time.monotonic() - self.generating_since_s if self.groups_generating else 0.0
+        names = ("generate", "score", "report", "load")
+        return {name: self.seconds[name] + running * (name == "generate") for name in names}
 
     def count_group(self, outcomes: list[Outcome]) -> None:
         """Take in the outcomes of one generated group."""
@@ -161,6 +186,7 @@ class WorkerStatus:
             last_success=self.last_success,
             last_components=self.last_components,
             last_error=self.last_error,
+            seconds=self.seconds_so_far(),
             uptime_s=time.monotonic() - self.started_at_s,
         )
 

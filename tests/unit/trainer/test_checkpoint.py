@@ -229,6 +229,25 @@ def test_the_published_file_survives_its_checkpoint(
     assert load_file(path_of(saved.state.weights_uri) / "model.safetensors")
 
 
+def test_another_volume_gets_a_copy(
+    tmp_path: Path,
+    tiny_dir: Path,
+    store: CheckpointStore,
+    learner: Learner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_source: Path, _target: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", refuse)
+    channel = channel_of(tmp_path, tiny_dir)
+    saved = save(store, learner, version=1, channel=channel)
+    channel.publish(saved)
+    copied = path_of(saved.state.weights_uri) / "model.safetensors"
+    assert copied.read_bytes() == (saved.path / "model.safetensors").read_bytes()
+    assert copied.stat().st_nlink == 1
+
+
 def test_the_probe_is_made_of_real_tokens(tiny_dir: Path) -> None:
     groups = groups_of(tiny_dir, step=0)
     probe = probe_tokens(groups, num_sequences=3, num_tokens=6)

@@ -43,6 +43,7 @@ def save_step(
         **metrics,
         "num_groups_refused": float(len(batch.refused)),
         "num_groups_drawn": float(manifest.num_groups_drawn),
+        "degraded": float(manifest.degraded),
         "seconds_fetch": seconds.get(Stage.FETCH, 0.0),
         "seconds_train": train_s,
         "tokens_per_s": metrics.get("num_tokens", 0.0) / train_s if train_s > 0 else 0.0,

@@ -78,7 +78,8 @@ test-vllm: setup setup-vllm  ## The end-to-end test and weight updates on real v
 	$(PY) -m pytest -m vllm --junitxml=.reports/test-vllm.xml $(ARGS)
 
 bench: setup  ## The figures of docs/benchmarks.md
-	$(PY) -m pytest -m bench -s tests/bench $(ARGS)
+	$(PY) tests/bench/loop.py $(ARGS)
+	$(PY) tests/bench/training_batch.py
 
 demo: setup  ## The whole loop on real tasks, at most MINUTES; POLICY=tiny, ENGINE=vllm
 	$(if $(filter vllm,$(ENGINE)),@$(MAKE) --no-print-directory setup-vllm)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from demo_plan import Plan
 from scipy import stats
 
+from demo_plan import Plan
 from etude_client import EtudeClient
 from etude_sampler.embedded import RunningServer
 from support.loop import (

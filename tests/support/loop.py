@@ -114,13 +114,18 @@ def create_run(url: str, plan: Plan, **limits: int) -> Run:
 
 
 def start_services(
-    loop: Loop, folder: Path, *, rollout_url: str, engine: Mapping[str, str] | None = None
+    loop: Loop,
+    folder: Path,
+    *,
+    rollout_url: str,
+    engine: Mapping[str, str] | None = None,
+    rollout_port: int = 0,
 ) -> None:
     """Rollout and trainer of a loop, with one compute thread each."""
     config = folder / "trainer.toml"
     config.write_text(loop.plan.trainer_toml, "utf-8")
     weights = folder / "weights"
-    weights.mkdir()
+    weights.mkdir(exist_ok=True)
     shared = {"ETUDE_RUN": loop.run.id, "ETUDE_WEIGHTS_ROOT": str(weights)}
     rollout = {
         **shared,
@@ -128,7 +133,7 @@ def start_services(
         **(engine or {"ETUDE_ENGINE": "transformers", "ETUDE_ENGINE_THREADS": "1"}),
         "ETUDE_SAMPLER_URL": rollout_url,
         "ETUDE_MODEL_PATH": str(loop.plan.model),
-        "ETUDE_ROLLOUT_PORT": "0",
+        "ETUDE_ROLLOUT_PORT": str(rollout_port),
         "ETUDE_SEED": "1",
     }
     trainer = {

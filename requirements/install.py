@@ -100,7 +100,17 @@ def installer(python: Path) -> Callable[..., None]:
         python, "-m", "pip", "install", "--quiet", UV
     ):
         return lambda *args: run(
-            python, "-m", "uv", "pip", "install", "--quiet", "--python", python, "--no-deps", *args
+            python,
+            "-m",
+            "uv",
+            "pip",
+            "install",
+            "--quiet",
+            "--compile-bytecode",
+            "--python",
+            python,
+            "--no-deps",
+            *args,
         )
     print("setup: uv is not to be had here, going on with pip (slower)", flush=True)
     return lambda *args: run(python, "-m", "pip", "install", "--quiet", "--no-deps", *args)

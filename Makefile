@@ -11,7 +11,7 @@ POLICY ?= small
 ENGINE ?= transformers
 MINUTES ?= 10
 
-SOURCES := proto services requirements tests $(patsubst %/,%,$(dir $(wildcard deploy/*/*.py)))
+SOURCES := proto services requirements tests $(sort $(patsubst %/,%,$(dir $(wildcard deploy/*/*.py))))
 DOCKERFILES := $(wildcard deploy/images/*Dockerfile* deploy/images/*/Dockerfile*)
 STAGES := setup check contract-check test test-vllm
 

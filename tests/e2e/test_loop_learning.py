@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from demo_plan import Plan
 from etude_client import EtudeClient
 from etude_sampler.embedded import RunningServer
 from support.loop import (
@@ -25,6 +24,7 @@ from support.loop import (
     start_sampler,
     start_services,
 )
+from support.loop_plan import Plan
 
 STEPS = 40
 EDGE = 6

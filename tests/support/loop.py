@@ -1,6 +1,6 @@
 """The whole loop as processes: sampler replica, rollout, trainer, on the test's own servers.
 
-Uses the demo's own supervisor and plan: what the tests run is what `make demo` runs.
+Everything goes through the public commands and the sampler's API, as in `make demo`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
-from demo_children import Child
-from demo_plan import BIN, Plan, tiny
 
 from etude_client import EtudeClient, EtudeError
 from etude_proto.v1 import CurriculumConfig, Run, RunCreate, RunLimits
+from support.children import Child
+from support.loop_plan import BIN, Plan, tiny
 from support.waiting import wait_for
 
 

@@ -1,4 +1,4 @@
-"""Child processes of the demo: started, watched, restarted, and never left behind.
+"""Child processes of a test: started, watched, restarted, and never left behind.
 
 A child dies with this process even if it is killed (`PR_SET_PDEATHSIG`); start children from the
 main thread only, for the kernel ties them to the thread that made them.

@@ -1,8 +1,4 @@
-"""What the demo runs: model, tasks, sizes. Two policies; everything else is the services' own.
-
-`small` is SmolLM2-135M on BFCL's simple Python tasks; `tiny` is a transformer of a hundred thousand
-parameters, warmed up on the spot, on small tool-call tasks of its own.
-"""
+"""What the end-to-end tests run: the tiny policy, warmed up on the spot, on tasks of its own."""
 
 from __future__ import annotations
 
@@ -12,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
-PREFILL = '<think> One tool fits the request. </think>\n<tool_call>\n{"name": "'
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One policy's demo."""
+    """A policy, its tasks and the services' settings."""
 
     policy: str
     model: Path
@@ -79,32 +74,3 @@ def tiny(home: Path) -> Plan:
         },
         trainer_toml=_TOML.format(lr="1e-3", std_floor=0.3, epochs=1, micro=65536, temperature=1.0),
     )
-
-
-def small(home: Path) -> Plan:
-    """SmolLM2-135M-Instruct on BFCL simple_python."""
-    model = home / "models" / "smollm2-135m-instruct"
-    return Plan(
-        policy="small",
-        model=model,
-        make_model=[str(BIN / "etude-rollout"), "models", "fetch-smollm2", "--out", str(model)],
-        import_tasks=["bfcl", "--category", "simple_python", "--dataset", "bfcl-simple"],
-        dataset="bfcl-simple",
-        group_size=6,
-        batch_groups=4,
-        rollout={
-            "ETUDE_TOOLS_IN": "user",
-            "ETUDE_EXPLAIN_FORMAT": "false",
-            "ETUDE_NUM_SHOTS": "2",
-            "ETUDE_ASSISTANT_PREFILL": PREFILL,
-            "ETUDE_TEMPERATURE": "0.8",
-            "ETUDE_TASKS_PER_BATCH": "4",
-            "ETUDE_BATCHES_IN_FLIGHT": "1",
-            "ETUDE_MAX_NEW_TOKENS": "64",
-            "ETUDE_ENGINE_MAX_ROWS": "24",
-        },
-        trainer_toml=_TOML.format(lr="2e-5", std_floor=0.3, epochs=1, micro=4096, temperature=0.8),
-    )
-
-
-PLANS = {"tiny": tiny, "small": small}

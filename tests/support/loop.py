@@ -60,7 +60,7 @@ class Loop:
     def query(self, statement: str) -> list[tuple[object, ...]]:
         """Rows of the database; `%s` is the run's id."""
         with psycopg.connect(self.dsn) as connection:
-            return connection.execute(statement, (self.run.id,)).fetchall()  # type: ignore[arg-type]
+            return connection.execute(statement, (self.run.id,)).fetchall()
 
 
 def make_tiny(home: Path) -> Plan:

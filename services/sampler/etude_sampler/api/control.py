@@ -112,7 +112,8 @@ async def create_run(request: Request, call: _CreateRun, sampler: S) -> Response
     """Create a run: check its curriculum, load its lanes."""
 
     async def work() -> tuple[int, bytes]:
-        return 201, (await sampler.runs.create(call.body)).model_dump_json().encode()
+        run = await sampler.runs.create(call.body, call=f"{call.key} {call.body_hash}")
+        return 201, run.model_dump_json().encode()
 
     return await once(
         sampler.ground.catalog,

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from etude_proto.v1 import ResolvedCurriculum, RunCreate, RunStatus, TaskCreate
 
+from .marker import Marker
+
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
@@ -105,7 +107,7 @@ class Catalog(Protocol):
         """Chunks of (ordinal, sub-tasks) of drawable tasks by ordinal."""
 
     async def create_run(self, run: RunRow) -> RunRow:
-        """Store a new run."""
+        """Store a run; the stored one if the id exists."""
 
     async def get_run(self, run_id: str) -> RunRow:
         """Raises `RunNotFound`."""
@@ -114,12 +116,12 @@ class Catalog(Protocol):
         """Runs by id."""
 
     async def update_run(
-        self, run_id: str, *, spec: RunCreate, name: str, status: RunStatus, revision: int | None
+        self, run_id: str, *, spec: RunCreate, name: str, status: RunStatus, revision: int
     ) -> RunRow:
         """Raises `RevisionMismatch` if `revision` is not the stored one."""
 
-    async def run_markers(self) -> list[tuple[str, int, int]]:
-        """(run id, epoch, policy version) of every run."""
+    async def run_markers(self) -> list[tuple[str, Marker]]:
+        """What Redis should hold of every run."""
 
     async def begin_call(self, scope: str, key: str, body_hash: str) -> StoredAnswer | None:
         """Claim a key; the stored answer if there is one.

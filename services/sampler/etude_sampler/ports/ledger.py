@@ -188,8 +188,8 @@ class Ledger(Protocol):
     async def raise_epoch(self, run_id: str) -> int:
         """A new epoch for a run whose hot state is rebuilt; waits for reports in flight."""
 
-    def rebuild_lock(self, run_id: str) -> AbstractAsyncContextManager[bool]:
-        """Exactly one holder per run; False if another replica holds it."""
+    def rebuild_lock(self, run_id: str, *, wait: bool = False) -> AbstractAsyncContextManager[bool]:
+        """Exactly one holder per run; False, unless told to wait, if another replica holds it."""
 
     async def store_decisions(self, run_id: str, decisions: Sequence[LoggedDecision]) -> None:
         """Keep drained decisions; repeatable."""

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from .marker import Marker
+
 READY_SCALE = 2**31
 """A ready score is `oldest version * READY_SCALE + apply sequence mod READY_SCALE`."""
 
@@ -141,6 +143,7 @@ class TakeRequest:
 class RaceLimits:
     """The part of a run's limits that Redis enforces."""
 
+    revision: int
     paused: bool
     cap: int
     worker_cap: int
@@ -237,7 +240,7 @@ class Races(Protocol):
         """Push a policy version; number of groups purged."""
 
     async def configure(self, run: RunKey, limits: RaceLimits) -> int:
-        """Push limits and pause state; number of groups evicted."""
+        """Push limits and pause state, unless older; number of groups evicted."""
 
     async def reweigh(self, run: RunKey, items: Sequence[tuple[int, bytes]]) -> int:
         """Re-weigh waiting tasks whose entry number is unchanged."""
@@ -257,8 +260,8 @@ class Races(Protocol):
     async def state(self, run: RunKey) -> RaceState:
         """Counters and lanes."""
 
-    async def markers(self, run_ids: Sequence[str]) -> list[tuple[int, int] | None]:
-        """(epoch, announced version) of each run as Redis holds it; None if it holds none."""
+    async def markers(self, run_ids: Sequence[str]) -> list[Marker | None]:
+        """What Redis holds of each run; None if nothing."""
 
     async def wipe(self, run_id: str) -> None:
         """Forget everything of a run."""

@@ -38,12 +38,14 @@ class Background:
         training: TrainingBatches,
         versions: Versions,
         rebuilder: Rebuilder,
+        push: Callable[[str], Awaitable[None]],
     ) -> None:
         self._ground = ground
         self._prompts = prompts
         self._training = training
         self._versions = versions
         self._rebuilder = rebuilder
+        self._push = push
         self._runs: dict[str, int] = {}
         """Policy version of each run at the last look."""
         self._wanted: set[str] = set()
@@ -115,26 +117,29 @@ class Background:
                 _LOG.exception("background.crashed", extra={"job": name, "run": run_id})
 
     async def _guard(self) -> None:
-        """Compare every run's epoch and version in Redis with PostgreSQL; mend differences."""
+        """Compare every run's marker in Redis with PostgreSQL's; mend differences."""
         rows = await self._ground.catalog.run_markers()
         wanted, self._wanted = self._wanted, set()
-        markers = await self._ground.races.markers([run_id for run_id, _, _ in rows])
+        markers = await self._ground.races.markers([run_id for run_id, _ in rows])
         found = {row[0]: (row, marker) for row, marker in zip(rows, markers, strict=True)}
         for run_id in wanted:
             self._ground.contexts.forget(run_id)
 
         async def mend(run_id: str) -> None:
-            (_, epoch, version), marker = found[run_id]
-            if marker is None or marker[0] != epoch:
+            (_, want), marker = found[run_id]
+            if marker is None or marker.epoch != want.epoch:
                 if await self._rebuilder.ensure(run_id):
                     _LOG.warning("run.rebuilt", extra={"run": run_id})
-            elif marker[1] != version:
-                await self._versions.announce(run_id)
+            else:
+                if marker.revision != want.revision:
+                    await self._push(run_id)
+                if marker.version != want.version:
+                    await self._versions.announce(run_id)
             before = self._runs.get(run_id)
-            self._runs.setdefault(run_id, version)
-            if before is None or version > before:
+            self._runs.setdefault(run_id, want.version)
+            if before is None or want.version > before:
                 await self._age(run_id, before)
-            self._runs[run_id] = version
+            self._runs[run_id] = want.version
 
         await self._each("guard", found, mend)
 

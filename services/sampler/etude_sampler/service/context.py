@@ -48,6 +48,7 @@ class RunContext:
         """What Redis enforces."""
         limits = self.row.spec.limits
         return RaceLimits(
+            revision=self.row.revision,
             paused=self.row.status is RunStatus.PAUSED,
             cap=limits.cap,
             worker_cap=limits.leases_per_worker,

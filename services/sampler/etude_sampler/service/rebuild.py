@@ -36,14 +36,17 @@ class Rebuilder:
             await self._rebuild(run_id)
         return True
 
-    async def ensure(self, run_id: str) -> bool:
-        """Rebuild a run if Redis does not hold it at PostgreSQL's epoch; whether it was done."""
-        async with self._ground.ledger.rebuild_lock(run_id) as held:
+    async def ensure(self, run_id: str, *, wait: bool = False) -> bool:
+        """Rebuild a run if Redis does not hold it at PostgreSQL's epoch; whether it was done.
+
+        With `wait`, another replica's rebuild is waited for.
+        """
+        async with self._ground.ledger.rebuild_lock(run_id, wait=wait) as held:
             if not held:
                 return False
             row = await self._ground.catalog.get_run(run_id)
             (marker,) = await self._ground.races.markers([run_id])
-            if marker is not None and marker[0] == row.epoch:
+            if marker is not None and marker.epoch == row.epoch:
                 return False
             await self._rebuild(run_id)
         return True

@@ -25,9 +25,9 @@ from etude_proto.v1 import (
 )
 from etude_sampler.curriculum import ConfigFault, build, resolve
 
-from ..errors import PayloadInvalid
+from ..errors import PayloadInvalid, RevisionMismatch
 from ..ports.catalog import DatasetRow, RunRow
-from .identifiers import new_dataset_id, new_run_id
+from .identifiers import new_dataset_id, run_id_of
 from .rebuild import Rebuilder
 from .steps import Ground
 
@@ -152,8 +152,12 @@ class Runs:
         self._ground = ground
         self._rebuilder = rebuilder
 
-    async def create(self, spec: RunCreate) -> Run:
+    async def create(self, spec: RunCreate, *, call: str) -> Run:
         """Resolve the curriculum, store the run, load its lanes.
+
+        Args:
+            spec: the run as asked for.
+            call: what makes this call the same as an earlier one; a retry finds its run.
 
         Raises:
             DatasetNotFound: no such dataset.
@@ -174,7 +178,7 @@ class Runs:
         curriculum = build(resolved)
         state = curriculum.allocator.initial(len(curriculum.subtasks))
         row = RunRow(
-            id=new_run_id(),
+            id=run_id_of(call),
             name=spec.name,
             status=RunStatus.ACTIVE,
             spec=spec,
@@ -191,7 +195,7 @@ class Runs:
             created_at=datetime.now(UTC),
         )
         stored = await catalog.create_run(row)
-        await self._rebuilder.ensure(stored.id)
+        await self._rebuilder.ensure(stored.id, wait=True)
         return run_view(await catalog.get_run(stored.id))
 
     async def get(self, run_id: str) -> Run:
@@ -205,27 +209,40 @@ class Runs:
         return RunPage(items=[run_view(row) for row in rows[:limit]], next_cursor=None), last
 
     async def update(self, run_id: str, body: RunUpdate, *, revision: int) -> Run:
-        """Change name or limits. Raises `RevisionMismatch`."""
+        """Change name or limits; a retry whose first try got as far as PostgreSQL ends well.
+
+        Raises:
+            RevisionMismatch: the run is at another revision.
+        """
         row = await self._ground.catalog.get_run(run_id)
-        spec = row.spec.model_copy(update={"limits": body.limits or row.spec.limits})
-        return await self._store(
-            row, spec=spec, name=body.name or row.name, status=row.status, revision=revision
-        )
+        limits, name = body.limits or row.spec.limits, body.name or row.name
+        if row.revision != revision + 1 or (limits, name) != (row.spec.limits, row.name):
+            spec = row.spec.model_copy(update={"limits": limits})
+            row = await self._ground.catalog.update_run(
+                run_id, spec=spec, name=name, status=row.status, revision=revision
+            )
+        return await self._pushed(row)
 
     async def set_status(self, run_id: str, status: RunStatus) -> Run:
         """Pause or resume; live leases go on."""
-        row = await self._ground.catalog.get_run(run_id)
-        if row.status is status:
-            return run_view(row)
-        return await self._store(row, spec=row.spec, name=row.name, status=status, revision=None)
+        while True:
+            row = await self._ground.catalog.get_run(run_id)
+            if row.status is status:
+                return await self._pushed(row)
+            try:
+                row = await self._ground.catalog.update_run(
+                    run_id, spec=row.spec, name=row.name, status=status, revision=row.revision
+                )
+            except RevisionMismatch:
+                continue
+            return await self._pushed(row)
 
-    async def _store(
-        self, row: RunRow, *, spec: RunCreate, name: str, status: RunStatus, revision: int | None
-    ) -> Run:
+    async def _pushed(self, row: RunRow) -> Run:
+        await self.push(row.id)
+        return run_view(row)
+
+    async def push(self, run_id: str) -> None:
+        """Bring limits and pause state to Redis; an older revision never replaces a newer one."""
         ground = self._ground
-        stored = await ground.catalog.update_run(
-            row.id, spec=spec, name=name, status=status, revision=revision
-        )
-        ground.contexts.forget(row.id)
-        await ground.on_run(row.id, lambda c: ground.races.configure(c.key, c.limits))
-        return run_view(stored)
+        ground.contexts.forget(run_id)
+        await ground.on_run(run_id, lambda c: ground.races.configure(c.key, c.limits))

@@ -74,14 +74,20 @@ def make_sampler(
     versions = Versions(ground)
     prompts = PromptBatches(ground)
     training = TrainingBatches(ground, versions)
+    runs = Runs(ground, rebuilder)
     background = Background(
-        ground, prompts=prompts, training=training, versions=versions, rebuilder=rebuilder
+        ground,
+        prompts=prompts,
+        training=training,
+        versions=versions,
+        rebuilder=rebuilder,
+        push=runs.push,
     )
     late.append(background)
     return Sampler(
         ground=ground,
         datasets=Datasets(ground),
-        runs=Runs(ground, rebuilder),
+        runs=runs,
         prompts=prompts,
         reports=Reports(ground),
         training=training,

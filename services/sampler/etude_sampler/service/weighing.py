@@ -26,9 +26,9 @@ async def announced_version(ground: Ground, context: RunContext) -> int:
         EpochMismatch: Redis does not hold the run at this epoch.
     """
     (marker,) = await ground.races.markers([context.row.id])
-    if marker is None or marker[0] != context.row.epoch:
+    if marker is None or marker.epoch != context.row.epoch:
         raise EpochMismatch("version")
-    return marker[1]
+    return marker.version
 
 
 async def weights_now(

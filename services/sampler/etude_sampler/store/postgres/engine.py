@@ -58,7 +58,8 @@ async def outages() -> AsyncIterator[None]:
     except _OUTAGES as error:
         raise DependencyUnavailable(f"PostgreSQL does not answer: {error}") from error
     except sa.exc.DBAPIError as error:
-        if error.connection_invalidated:
+        driver_error = None if error.orig is None else error.orig.__cause__
+        if error.connection_invalidated or isinstance(driver_error, _OUTAGES):
             raise DependencyUnavailable(f"PostgreSQL does not answer: {error.orig}") from error
         raise
 

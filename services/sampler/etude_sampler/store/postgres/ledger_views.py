@@ -94,13 +94,13 @@ class LedgerViews:
         return epoch
 
     @asynccontextmanager
-    async def rebuild_lock(self, run_id: str) -> AsyncIterator[bool]:
+    async def rebuild_lock(self, run_id: str, *, wait: bool = False) -> AsyncIterator[bool]:
         """Exactly one holder per run, for the life of one database connection."""
+        lock = "pg_advisory_lock" if wait else "pg_try_advisory_lock"
         async with raw(self._engine) as connection:
             name = f"rebuild:{run_id}"
-            held: bool = await connection.fetchval(
-                "SELECT pg_try_advisory_lock(hashtextextended($1, 0))", name
-            )
+            taken = await connection.fetchval(f"SELECT {lock}(hashtextextended($1, 0))", name)
+            held = wait or bool(taken)
             try:
                 yield held
             finally:

@@ -15,6 +15,7 @@ from ...errors import (
     RunNotFound,
 )
 from ...ports.catalog import RunRow, StoredAnswer
+from ...ports.marker import Marker
 from .engine import transaction
 from .tables import idempotency, runs
 
@@ -52,7 +53,8 @@ class PostgresRuns:
         """Store a new run."""
         async with transaction(self._engine) as connection:
             await connection.execute(
-                sa.insert(runs).values(
+                insert(runs)
+                .values(
                     id=run.id,
                     name=run.name,
                     dataset_id=run.spec.dataset_id,
@@ -65,6 +67,7 @@ class PostgresRuns:
                     allocator_state=run.allocator_state,
                     totals=run.totals,
                 )
+                .on_conflict_do_nothing(index_elements=["id"])
             )
         return await self.get_run(run.id)
 
@@ -85,12 +88,12 @@ class PostgresRuns:
             return [_run(row) for row in found.mappings()]
 
     async def update_run(
-        self, run_id: str, *, spec: RunCreate, name: str, status: RunStatus, revision: int | None
+        self, run_id: str, *, spec: RunCreate, name: str, status: RunStatus, revision: int
     ) -> RunRow:
-        """Change a run; `revision` None means whatever it is now."""
+        """Change a run that is at `revision`. Raises `RevisionMismatch`."""
         statement = (
             sa.update(runs)
-            .where(runs.c.id == run_id)
+            .where(runs.c.id == run_id, runs.c.revision == revision)
             .values(
                 name=name,
                 spec=spec.model_dump(mode="json"),
@@ -99,8 +102,6 @@ class PostgresRuns:
             )
             .returning(runs)
         )
-        if revision is not None:
-            statement = statement.where(runs.c.revision == revision)
         async with transaction(self._engine) as connection:
             row = (await connection.execute(statement)).mappings().one_or_none()
         if row is None:
@@ -108,13 +109,15 @@ class PostgresRuns:
             raise RevisionMismatch(f"the run is at revision {current.revision}, not {revision}")
         return _run(row)
 
-    async def run_markers(self) -> list[tuple[str, int, int]]:
-        """(run id, epoch, policy version) of every run."""
+    async def run_markers(self) -> list[tuple[str, Marker]]:
+        """What Redis should hold of every run."""
         async with transaction(self._engine) as connection:
             found = await connection.execute(
-                sa.select(runs.c.id, runs.c.epoch, runs.c.policy_version).order_by(runs.c.id)
+                sa.select(runs.c.id, runs.c.epoch, runs.c.policy_version, runs.c.revision).order_by(
+                    runs.c.id
+                )
             )
-            return [(row.id, row.epoch, row.policy_version) for row in found]
+            return [(row.id, Marker(row.epoch, row.policy_version, row.revision)) for row in found]
 
     async def begin_call(self, scope: str, key: str, body_hash: str) -> StoredAnswer | None:
         """Claim a key, or return the answer that it has."""

@@ -170,10 +170,11 @@ class TrainingSteps(PromptSteps):
         return int(reply[1]) if reply[0] == b"ok" else 0
 
     async def configure(self, run: RunKey, limits: RaceLimits) -> int:
-        """Push limits and pause state."""
+        """Push limits and pause state; 0 evicted if a newer revision is there already."""
         keys = RunKeys(run.run_id)
         words: list[Word] = [
             run.epoch,
+            limits.revision,
             int(limits.paused),
             limits.cap,
             limits.worker_cap,
@@ -184,4 +185,4 @@ class TrainingSteps(PromptSteps):
         reply = await self._scripts.call(
             "configure", [keys.meta, keys.ready, keys.groups, keys.cargo], words
         )
-        return int(reply[1])
+        return int(reply[1]) if reply[0] == b"ok" else 0

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from redis.typing import EncodableT, FieldT
 
 from ...ports.fence import first_fence
+from ...ports.marker import Marker
 from ...ports.races import (
     Announced,
     EpochMismatch,
@@ -121,15 +122,15 @@ class RedisRaces(TrainingSteps):
         counts = dict(zip(COUNTERS, map(int, meta[1 + len(_PACKED) :]), strict=True))
         return RaceState(lanes, counts, num_prompt, num_training)
 
-    async def markers(self, run_ids: Sequence[str]) -> list[tuple[int, int] | None]:
-        """(epoch, announced version) of each run; None if Redis does not hold it."""
+    async def markers(self, run_ids: Sequence[str]) -> list[Marker | None]:
+        """What Redis holds of each run."""
         if not run_ids:
             return []
         async with outages(), self._redis.pipeline(transaction=False) as pipe:
             for run_id in run_ids:
-                pipe.hmget(RunKeys(run_id).meta, ["epoch", "version"])
+                pipe.hmget(RunKeys(run_id).meta, ["epoch", "version", "revision"])
             found = await pipe.execute()
-        return [None if epoch is None else (int(epoch), int(version)) for epoch, version in found]
+        return [None if row[0] is None else Marker(*map(int, row)) for row in found]
 
     async def wipe(self, run_id: str) -> None:
         """Forget everything of a run."""
@@ -182,6 +183,7 @@ class RedisRaces(TrainingSteps):
         fields |= {
             "epoch": run.epoch,
             "fence": first_fence(run.epoch),
+            "revision": limits.revision,
             "paused": int(limits.paused),
             "cap": limits.cap,
             "worker_cap": limits.worker_cap,

@@ -4,21 +4,24 @@
 -- KEYS[3] groups hash group id -> manifest entry
 -- KEYS[4] cargo hash group id -> trajectories
 -- ARGV[1] epoch
--- ARGV[2] paused 1 or 0
--- ARGV[3] cap leased tasks plus ready groups
--- ARGV[4] worker_cap live leases per worker
--- ARGV[5] max_staleness
--- ARGV[6] cargo_cap bytes
--- ARGV[7] bell channel to ring
--- Returns {ok, evicted} or {epoch}
+-- ARGV[2] revision of the limits
+-- ARGV[3] paused 1 or 0
+-- ARGV[4] cap leased tasks plus ready groups
+-- ARGV[5] worker_cap live leases per worker
+-- ARGV[6] max_staleness
+-- ARGV[7] cargo_cap bytes
+-- ARGV[8] bell channel to ring
+-- Returns {ok, evicted}, {old} (Redis has a newer revision) or {epoch}
 local meta, ready, groups, cargo = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local epoch, paused, cap, worker_cap, bell = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[7]
-local m = redis.call('HMGET', meta, 'epoch', 'cargo_bytes')
+local epoch, revision, paused, cap, worker_cap = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local max_staleness, cargo_cap, bell = ARGV[6], tonumber(ARGV[7]), ARGV[8]
+local m = redis.call('HMGET', meta, 'epoch', 'cargo_bytes', 'revision')
 if m[1] ~= epoch then return {'epoch'} end
-redis.call('HSET', meta, 'paused', paused, 'cap', cap, 'worker_cap', worker_cap,
-  'max_staleness', ARGV[5], 'cargo_cap', ARGV[6])
+if revision < tonumber(m[3]) then return {'old'} end
+redis.call('HSET', meta, 'revision', revision, 'paused', paused, 'cap', cap, 'worker_cap', worker_cap,
+  'max_staleness', max_staleness, 'cargo_cap', ARGV[7])
 local bytes, evicted = tonumber(m[2]), 0
-while redis.call('ZCARD', ready) > cap or (bytes > tonumber(ARGV[6]) and redis.call('ZCARD', ready) > 0) do
+while redis.call('ZCARD', ready) > cap or (bytes > cargo_cap and redis.call('ZCARD', ready) > 0) do
   local group_id = redis.call('ZPOPMIN', ready)[1]
   bytes, evicted = bytes - redis.call('HSTRLEN', cargo, group_id), evicted + 1
   redis.call('HDEL', cargo, group_id)

@@ -31,7 +31,7 @@ from etude_sampler.store.redis.views import RedisRaces
 from .sampler_app_redis import read_hot
 
 LIMITS = RaceLimits(
-    paused=False, cap=1 << 16, worker_cap=1 << 16, max_staleness=4, cargo_bytes=1 << 30
+    revision=1, paused=False, cap=1 << 16, worker_cap=1 << 16, max_staleness=4, cargo_bytes=1 << 30
 )
 
 

@@ -103,14 +103,14 @@ class BatchWork:
             # A beat that overtakes the last report finds the lease settled: not a loss.
             if self._outbox.num_settled == len(self._batch.items):
                 return BatchEnd.DONE
-            _log.warning("lease.lost lease=%s detail=%s", lease.id, error)
+            _log.warning("lease.lost", extra={"lease": lease.id, "detail": error})
             return BatchEnd.LOST
         except (WeightsMissing, WeightsRefused) as error:
             self._weights_failed(error)
             return BatchEnd.NO_WEIGHTS
         except EngineError as error:
             shop.status.last_error = str(error)
-            _log.warning("engine.failed lease=%s detail=%s", lease.id, error)
+            _log.warning("engine.failed", extra={"lease": lease.id, "detail": error})
             return BatchEnd.NO_ENGINE
         return BatchEnd.DONE
 
@@ -143,20 +143,21 @@ class BatchWork:
 
     async def _episode(self, item: PromptItem, terms: Terms) -> None:
         shop = self._shop
-        shop.status.groups_generating += 1
+        shop.status.begin_group()
         try:
             group = await shop.episodes.run(item, terms)
         finally:
-            shop.status.groups_generating -= 1
+            shop.status.end_group()
+        shop.status.seconds["score"] += group.score_s
         shop.metrics.generate_seconds.observe(group.generate_s)
         shop.metrics.score_seconds.observe(group.score_s)
         shop.metrics.count_outcomes(group.outcomes)
         shop.status.count_group(list(group.outcomes))
-        shop.status.groups_reporting += 1
+        shop.status.begin_report()
         self._outbox.post(group)
 
     def _on_delivered(self, delivered: Delivered) -> None:
-        self._shop.status.groups_reporting -= 1
+        self._shop.status.end_report()
         self._shop.status.deliveries[delivered.delivery.value] += 1
         self._shop.metrics.count_delivery(delivered)
 
@@ -164,7 +165,7 @@ class BatchWork:
         reason = "missing" if isinstance(error, WeightsMissing) else "refused"
         self._shop.metrics.load_failures.labels(reason).inc()
         self._shop.status.last_error = str(error)
-        _log.error("weights.%s lease=%s detail=%s", reason, self._lease.id, error)
+        _log.error(f"weights.{reason}", extra={"lease": self._lease.id, "detail": error})
 
     async def _release(self) -> None:
         request = ReleaseRequest(fence=self._lease.fence)
@@ -172,6 +173,9 @@ class BatchWork:
             async with asyncio.timeout(FLUSH_S):
                 released = await self._shop.client.release_lease(self._lease.id, request)
         except (EtudeError, TimeoutError) as error:
-            _log.warning("lease.not_released lease=%s detail=%s", self._lease.id, error)
+            _log.warning("lease.not_released", extra={"lease": self._lease.id, "detail": error})
         else:
-            _log.info("lease.released lease=%s num_tasks=%d", self._lease.id, released.num_released)
+            _log.info(
+                "lease.released",
+                extra={"lease": self._lease.id, "num_tasks": released.num_released},
+            )

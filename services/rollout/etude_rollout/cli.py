@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
+from . import logs
 from .engines.base import EngineError
 from .models.cli import models
 from .score import score
@@ -59,16 +60,6 @@ def _refuse(message: str) -> NoReturn:
     raise typer.Exit(EXIT_CONFIG)
 
 
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-
-
 @main.command()
 def worker(
     run: Annotated[str | None, typer.Option(help="Id or name of the run (ETUDE_RUN).")] = None,
@@ -93,7 +84,7 @@ def worker(
             f"no model in {settings.model_path}: give --model or set ETUDE_MODEL_PATH "
             "(etude-rollout models fetch-smollm2 --out DIR makes one)"
         )
-    _log_to_stderr(settings.log_level)
+    logs.configure(settings.log_level)
     from .serving import serve
 
     try:
@@ -129,7 +120,7 @@ def serve_vllm(
     """
     settings = read_settings(model_path=model, vllm_port=port, vllm_python=python)
     options = replace(settings.vllm_options(), host=host, extra=tuple(extra or ()))
-    _log_to_stderr(settings.log_level)
+    logs.configure(settings.log_level)
     from .serving import serve_child
 
     try:

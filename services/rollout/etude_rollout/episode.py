@@ -119,10 +119,8 @@ class Episodes:
             scores = await self._score(completions, prompt, gold, config=config, terms=terms)
         except EpisodeFailed as failure:
             _log.warning(
-                "episode.failed task=%s reason=%s detail=%s",
-                item.task.id,
-                failure.reason,
-                failure.detail,
+                "episode.failed",
+                extra={"task": item.task.id, "reason": failure.reason, "detail": failure.detail},
             )
             return _failed_group(item, failure.reason, time.monotonic() - started)
         outcomes = [
@@ -235,6 +233,8 @@ def _reward(task: Task, terms: Terms) -> tuple[Gold, RewardConfig]:
 
 
 def _outcome(completion: Completion, scored: Scored, task: Task) -> Outcome:
+    if not completion.finish_reason.is_valid:
+        return _failure(completion.finish_reason)
     # A sub-task that is no reward component is a category: its component is success
     # (algorithms.md 3.1).
     categories = {name: float(scored.success) for name in task.subtasks}
@@ -250,9 +250,13 @@ def _outcome(completion: Completion, scored: Scored, task: Task) -> Outcome:
 
 
 def _failed_group(item: PromptItem, reason: FinishReason, seconds: float) -> FinishedGroup:
-    outcome = Outcome(components={}, reward=0.0, success=False, finish_reason=reason, num_turns=0)
-    report = _report(item, [outcome] * item.num_rollouts)
+    report = _report(item, [_failure(reason)] * item.num_rollouts)
     return FinishedGroup(report, None, (), seconds, 0.0)
+
+
+def _failure(reason: FinishReason) -> Outcome:
+    """An outcome that says nothing about the policy: no components, and no reward to fold."""
+    return Outcome(components={}, reward=0.0, success=False, finish_reason=reason, num_turns=0)
 
 
 def _report(item: PromptItem, outcomes: list[Outcome]) -> GroupReport:

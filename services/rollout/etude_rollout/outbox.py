@@ -134,9 +134,9 @@ class Outbox:
         except BodyTooLarge as error:
             if not isinstance(body, bytes):
                 return self._refused(group, error), None
-            _log.error("report.too_large task=%s detail=%s", group.report.task_id, error)
+            _log.error("report.too_large", extra={"task": group.report.task_id, "detail": error})
         except (LeaseSuperseded, LeaseNotFound) as error:
-            _log.warning("report.lost task=%s detail=%s", group.report.task_id, error)
+            _log.warning("report.lost", extra={"task": group.report.task_id, "detail": error})
             return Delivery.LOST, None
         except EtudeError as error:
             return self._refused(group, error), None
@@ -158,7 +158,7 @@ class Outbox:
             try:
                 return await self._client.report_groups(self._lease.id, body, idempotency_key=key)
             except (Unreachable, Busy, InternalError, IdempotencyInProgress) as error:
-                _log.warning("report.retried lease=%s detail=%s", self._lease.id, error)
+                _log.warning("report.retried", extra={"lease": self._lease.id, "detail": error})
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
@@ -169,7 +169,7 @@ class Outbox:
         try:
             return await asyncio.to_thread(encode_group, group.trajectories, report)
         except CargoError as error:
-            _log.error("report.not_encoded task=%s detail=%s", group.report.task_id, error)
+            _log.error("report.not_encoded", extra={"task": group.report.task_id, "detail": error})
             return report
 
     def _report(self, group: FinishedGroup) -> Report:
@@ -183,6 +183,7 @@ class Outbox:
     def _refused(self, group: FinishedGroup, error: EtudeError) -> Delivery:
         request = error.problem.request_id if isinstance(error, ApiError) else "-"
         _log.error(
-            "report.refused task=%s request=%s detail=%s", group.report.task_id, request, error
+            "report.refused",
+            extra={"task": group.report.task_id, "request": request, "detail": error},
         )
         return Delivery.REFUSED

@@ -5,9 +5,10 @@ any other finds them in the system text, numbered as ToolRL shows them (2504.139
 2.1; the wording is ours). On request they stand in the user's turn instead, one line each and
 beside the question, in the demonstrations too: short, and near enough for very small models (our
 choice; on BFCL simple_python with one demonstration SmolLM2-135M named the right tool in 32 % of
-its rollouts that way, in 10 % by the second). The output format is explained in the system text, unless that is switched off
-or the task brings ToolRL's own system text, which is used as it is. Demonstrations and an assistant
-prefill are options. Used by `episode.py`; the demonstrations are in `demonstrations.py`.
+its rollouts that way, in 10 % by the second). The output format is explained in the system text,
+unless that is switched off or the task brings ToolRL's own system text, which is used as it is.
+Demonstrations and an assistant prefill are options. Used by `episode.py`; the demonstrations are in
+`demonstrations.py`.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class ChatTokenizer(Protocol):
     ) -> str:
         """Render messages as text."""
 
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        """Token ids of a text."""
+    def encode(self, text: str, *, add_special_tokens: bool, verbose: bool) -> list[int]:
+        """Token ids of a text; `verbose` warns of long ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ class Prompter:
         except (TemplateError, TypeError, ValueError) as error:
             raise PromptError(f"the chat template refuses the task: {error}") from error
         text += options.prefill
-        token_ids = self._tokenizer.encode(text, add_special_tokens=False)
+        token_ids = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return Prompt(tuple(token_ids), text, options.prefill)
 
     def _conversation(

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import socket
+import sys
 from dataclasses import dataclass
 
 from etude_client import AsyncEtudeClient
@@ -118,7 +119,7 @@ class RolloutService:
         except (WorkerFailed, EngineError, PromptError) as error:
             self.exit_code = EXIT_FAILED
             status.phase, status.last_error = Phase.FAILED, str(error)
-            _log.error("service.failed detail=%s", error)
+            _log.error("service.failed", extra={"detail": error})
         except Exception as error:  # the last line of defence: say it, and exit non-zero
             self.exit_code = EXIT_BUG
             status.phase, status.last_error = Phase.FAILED, f"{type(error).__name__}: {error}"
@@ -129,7 +130,9 @@ class RolloutService:
         engine = await open_engine(settings)
         try:
             self.status.engine, self.status.model = engine.info.name, engine.info.model
-            _log.info("engine.ready name=%s model=%s", engine.info.name, engine.info.model)
+            _log.info(
+                "engine.ready", extra={"engine": engine.info.name, "model": engine.info.model}
+            )
             tokenizer = await asyncio.to_thread(load_tokenizer, settings.model_path)
             prompter = Prompter(tokenizer, settings.prompt_options)
             self.generator = Generator(engine, prompter)
@@ -145,7 +148,7 @@ class RolloutService:
     async def _work_for_run(self, client: AsyncEtudeClient, generator: Generator) -> None:
         settings, status = self.settings, self.status
         run = await wait_for_run(client, settings.run, status)
-        _log.info("run.found id=%s name=%s mode=%s", run.id, run.name, run.mode)
+        _log.info("run.found", extra={"run": run.id, "run_name": run.name, "mode": run.mode})
         engine = generator.engine
         shop = Workshop(
             client=client,
@@ -189,7 +192,9 @@ class RolloutService:
     def _on_load(self, facts: LoadFacts) -> None:
         self.status.policy_version = facts.policy_version
         self.status.weights_load_s = facts.seconds
-        self.status.parity_gap = facts.parity_gap
+        self.status.seconds["load"] += facts.seconds
+        gap = facts.parity_gap
+        self.status.parity_gap = None if gap is None else min(gap, sys.float_info.max)
         self.metrics.count_load(facts)
 
 

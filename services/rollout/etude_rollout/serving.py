@@ -46,7 +46,8 @@ async def serve(settings: RolloutSettings) -> int:
     for number in SIGNALS:
         loop.add_signal_handler(number, _on_signal, service, number)
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="api")
-    _log.info("api.listening url=http://%s:%d", *listener.getsockname()[:2])
+    host, port = listener.getsockname()[:2]
+    _log.info("api.listening", extra={"url": f"http://{host}:{port}"})
     try:
         # The lifespan starts the service; until then there is nothing to wait for.
         while not server.started and not serving.done():
@@ -62,7 +63,7 @@ async def serve(settings: RolloutSettings) -> int:
 
 
 def _on_signal(service: RolloutService, number: int) -> None:
-    _log.info("signal.received name=%s", signal.Signals(number).name)
+    _log.info("signal.received", extra={"signal": signal.Signals(number).name})
     if service.is_stopping:
         service.cut_short()
     else:

@@ -69,8 +69,8 @@ class RolloutStatus(Response):
     """Mean reward components of the last group."""
     last_error: str | None
     seconds: dict[str, float]
-    """Time spent so far: `generate` is wall time with a group in the making, scored or not, for
-    groups are made side by side; `score`, `report` and `load` add up group by group."""
+    """Time spent so far: `generate` and `report` are wall time with a group in the making (scoring
+    included) or on its way, for groups are worked on side by side; `score` and `load` add up."""
     uptime_s: float
 
 
@@ -102,9 +102,11 @@ class WorkerStatus:
     started_at_s: float = field(default_factory=time.monotonic)
     recent_tokens: deque[tuple[float, int]] = field(default_factory=deque)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Without the groups that are being made now."""
+    """Without the groups that are worked on now."""
     generating_since_s: float = 0.0
     """When the first of the groups that are being made now was begun."""
+    reporting_since_s: float = 0.0
+    """The same for the groups on their way."""
 
     def begin_group(self) -> None:
         """A group is being made."""
@@ -118,11 +120,27 @@ class WorkerStatus:
         if not self.groups_generating:
             self.seconds["generate"] += time.monotonic() - self.generating_since_s
 
+    def begin_report(self) -> None:
+        """A group is on its way to the sampler."""
+        if not self.groups_reporting:
+            self.reporting_since_s = time.monotonic()
+        self.groups_reporting += 1
+
+    def end_report(self) -> None:
+        """A group was delivered, or given up."""
+        self.groups_reporting -= 1
+        if not self.groups_reporting:
+            self.seconds["report"] += time.monotonic() - self.reporting_since_s
+
     def seconds_so_far(self) -> dict[str, float]:
-        """`seconds` with the running time of what is being made."""
-        running = time.monotonic() - self.generating_since_s if self.groups_generating else 0.0
-        names = ("generate", "score", "report", "load")
-        return {name: self.seconds[name] + running * (name == "generate") for name in names}
+        """`seconds` with the running time of what is worked on now."""
+        now = time.monotonic()
+        found = {name: self.seconds[name] for name in ("generate", "score", "report", "load")}
+        if self.groups_generating:
+            found["generate"] += now - self.generating_since_s
+        if self.groups_reporting:
+            found["report"] += now - self.reporting_since_s
+        return found
 
     def count_group(self, outcomes: list[Outcome]) -> None:
         """Take in the outcomes of one generated group."""

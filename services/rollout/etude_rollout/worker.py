@@ -80,7 +80,7 @@ async def wait_for_run(client: AsyncEtudeClient, name_or_id: str, status: Worker
                 status.run_id = run.id
                 return run
             status.last_error = f"the sampler knows no run {name_or_id!r}"
-        _log.info("run.awaited run=%s detail=%s", name_or_id, status.last_error)
+        _log.info("run.awaited", extra={"run": name_or_id, "detail": status.last_error})
         await asyncio.sleep(RETRY_S)
 
 
@@ -152,7 +152,7 @@ class Worker:
             except EngineUnavailable as error:
                 self._shop.status.phase = Phase.WAITING_FOR_ENGINE
                 self._shop.status.last_error = str(error)
-                _log.warning("engine.awaited detail=%s", error)
+                _log.warning("engine.awaited", extra={"detail": error})
                 await self._pause(RETRY_S)
             else:
                 return True
@@ -193,7 +193,7 @@ class Worker:
         except (Unreachable, Busy, InternalError, IdempotencyInProgress) as error:
             status.phase = Phase.WAITING_FOR_RUN
             status.last_error = str(error)
-            _log.warning("lease.failed detail=%s", error)
+            _log.warning("lease.failed", extra={"detail": error})
             await self._pause(RETRY_S)
             return None
         except EtudeError as error:
@@ -221,7 +221,7 @@ class Worker:
         """Stop at once: what is being generated must not be reported."""
         if self._failure is None:
             self._failure = error
-            _log.error("worker.failed detail=%s", error, exc_info=error)
+            _log.error("worker.failed", extra={"detail": error}, exc_info=error)
         self.cut_short()
 
     async def _finish_batches(self) -> None:

@@ -1,10 +1,10 @@
-"""Bounds of the small API: the size of a body, counted while it arrives."""
+"""Bounds of the small API: the size of a body, taken before it is read."""
 
 from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problems import ApiFault, problem_response
+from .problems import problem_response
 
 MAX_BODY_BYTES = 1 << 20
 
@@ -20,19 +20,26 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > MAX_BODY_BYTES:
+        is_over = not declared.isdigit() or int(declared) > MAX_BODY_BYTES
+        messages: list[Message] = []
+        num_bytes = 0
+        # The whole body is taken first: it is small, and the app turns what is raised while it
+        # reads one into a refusal of its own.
+        while not is_over:
+            message = await receive()
+            messages.append(message)
+            num_bytes += len(message.get("body", b""))
+            is_over = num_bytes > MAX_BODY_BYTES
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                break
+        if is_over:
             detail = f"the body is larger than {MAX_BODY_BYTES} bytes"
             response = problem_response(413, detail, instance=scope["path"])
             await response(scope, receive, send)
             return
-        num_bytes = 0
+        taken = iter(messages)
 
-        async def counted() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            if num_bytes > MAX_BODY_BYTES:
-                raise ApiFault(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
-            return message
+        async def replay() -> Message:
+            return next(taken, None) or await receive()
 
-        await self._app(scope, counted, send)
+        await self._app(scope, replay, send)

@@ -103,7 +103,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _internal(request: Request, error: Exception) -> Response:
-        _log.error("api.failed path=%s", request.url.path, exc_info=error)
+        _log.error("api.failed", extra={"path": request.url.path}, exc_info=error)
         return problem_response(500, "an internal error", instance=request.url.path)
 
     described = app.openapi

@@ -68,6 +68,8 @@ class TransformersEngine:
         self._loop = asyncio.get_running_loop()
         self._pump = asyncio.create_task(self._run(), name="engine")
         self._is_closed = False
+        self.is_decoding = False
+        """Whether a batch is in the thread."""
 
     @classmethod
     async def open(
@@ -223,6 +225,7 @@ class TransformersEngine:
                 on_done=on_done,
             )
 
+        self.is_decoding = True
         try:
             num_tokens = await self._loop.run_in_executor(self._executor, work)
         except (RuntimeError, ValueError, IndexError) as error:  # what torch raises
@@ -230,12 +233,12 @@ class TransformersEngine:
                 if not pending.future.done():
                     pending.future.set_exception(EngineError(f"decoding failed: {error}"))
             return
+        finally:
+            self.is_decoding = False
         seconds = time.monotonic() - started
         _log.debug(
-            "engine.batch num_requests=%d num_tokens=%d seconds=%.3f",
-            len(batch),
-            num_tokens,
-            seconds,
+            "engine.batch",
+            extra={"num_requests": len(batch), "num_tokens": num_tokens, "seconds": seconds},
         )
 
     def _completion(self, row: Row) -> Completion:

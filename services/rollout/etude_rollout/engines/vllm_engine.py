@@ -206,7 +206,7 @@ class VllmEngine:
             try:
                 await self._api.update(".")
             except EngineError as error:
-                _log.warning("vllm.update_closed detail=%s", error)
+                _log.warning("vllm.update_closed", extra={"detail": error})
             await self._api.start_update()
 
     async def _finish_update(self, version: int) -> None:

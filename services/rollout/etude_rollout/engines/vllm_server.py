@@ -134,7 +134,7 @@ class VllmServer:
             )
         except OSError as error:
             raise EngineError(f"cannot run {options.python}: {error}") from error
-        _log.info("vllm.started pid=%d url=%s", process.pid, options.url)
+        _log.info("vllm.started", extra={"child_pid": process.pid, "url": options.url})
         return cls(options, process)
 
     @property
@@ -174,4 +174,6 @@ class VllmServer:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
-        _log.info("vllm.stopped pid=%d exit_code=%s", self._process.pid, self.exit_code)
+        _log.info(
+            "vllm.stopped", extra={"child_pid": self._process.pid, "exit_code": self.exit_code}
+        )

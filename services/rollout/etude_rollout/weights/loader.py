@@ -116,11 +116,13 @@ class WeightLoader:
             gap = largest_gap(ours, parity.logprobs)
         self._on_load(LoadFacts(version, seconds, gap))
         _log.info(
-            "weights.loaded version=%d seconds=%.2f parity_gap=%s directory=%s",
-            version,
-            seconds,
-            "none" if gap is None else f"{gap:.2e}",
-            directory,
+            "weights.loaded",
+            extra={
+                "version": version,
+                "seconds": seconds,
+                "parity_gap": gap,
+                "directory": directory,
+            },
         )
         if gap is not None and gap > self._parity_threshold:
             raise ParityError(

@@ -7,6 +7,7 @@ The part of vLLM's weight transfer that needs no vLLM. `vllm_plugin.py` drives i
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 BACKEND = "etude_disk"
 """Name of the `disk` channel in vLLM's `--weight-transfer-config`."""
 
-Shapes = dict[str, tuple[int, ...]]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def tied_name(model_dir: Path) -> str | None:

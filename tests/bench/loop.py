@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 
 from stack import fill, machine, serving, wrk
 
@@ -37,14 +38,21 @@ def main() -> None:
             wrk(stack, run, mode="pairs", seconds=3, **load)
             pairs = wrk(stack, run, mode="pairs", seconds=options.seconds, **load)
             burst = wrk(stack, run, mode="lease", seconds=2, **load)
-            rows.append({"tasks": num_tasks, "fill_s": filled, "pairs": pairs, "burst": burst})
-            report, lease = pairs["report"], pairs["lease"]
+            rows.append(
+                {
+                    "tasks": num_tasks,
+                    "fill_s": filled,
+                    "pairs": asdict(pairs),
+                    "burst": asdict(burst),
+                }
+            )
+            report, lease = pairs.report, pairs.lease
             print(
-                f"{num_tasks:>9} tasks: {report['n'] / pairs['seconds']:.0f} pairs/s; "
-                f"lease p50 {lease['p50_ms']} p99 {lease['p99_ms']} ms; "
-                f"report p50 {report['p50_ms']} p99 {report['p99_ms']} ms; "
-                f"failed {pairs['failed']}; burst {burst['lease']['n'] / burst['seconds']:.0f} "
-                f"leases/s p99 {burst['lease']['p99_ms']} ms",
+                f"{num_tasks:>9} tasks: {report.n / pairs.seconds:.0f} pairs/s; "
+                f"lease p50 {lease.p50_ms} p99 {lease.p99_ms} ms; "
+                f"report p50 {report.p50_ms} p99 {report.p99_ms} ms; "
+                f"failed {pairs.failed}; burst {burst.lease.n / burst.seconds:.0f} "
+                f"leases/s p99 {burst.lease.p99_ms} ms",
                 flush=True,
             )
     json.dump({"machine": machine(), "options": vars(options), "rows": rows}, sys.stdout)

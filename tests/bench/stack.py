@@ -45,6 +45,25 @@ class Stack:
     dsn: str
 
 
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Calls of one kind, in milliseconds."""
+
+    n: int
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one load run measured."""
+
+    seconds: float
+    failed: int
+    lease: Latency
+    report: Latency
+
+
 def machine() -> str:
     """The machine, in words, for tables."""
     model = next(
@@ -163,10 +182,8 @@ def _encode(template: dict[str, object], ordinal: int) -> tuple[str, bytes]:
     return identifier, json.dumps(content, separators=(",", ":")).encode()
 
 
-def wrk(
-    stack: Stack, run: Run, *, mode: str, clients: int, seconds: int, batch: int
-) -> dict[str, object]:
-    """One load run; wrk's own result line as a dictionary."""
+def wrk(stack: Stack, run: Run, *, mode: str, clients: int, seconds: int, batch: int) -> Load:
+    """One load run, as wrk measured it."""
     program = shutil.which("wrk")
     if program is None:
         raise SystemExit("wrk is needed (Debian: apt-get install wrk)")
@@ -187,5 +204,10 @@ def wrk(
         stdout=subprocess.PIPE,
     )
     line = next(row for row in found.stdout.splitlines() if row.startswith("RESULT "))
-    result: dict[str, object] = json.loads(line.removeprefix("RESULT "))
-    return result
+    found_json = json.loads(line.removeprefix("RESULT "))
+    return Load(
+        float(found_json["seconds"]),
+        int(found_json["failed"]),
+        Latency(**found_json["lease"]),
+        Latency(**found_json["report"]),
+    )

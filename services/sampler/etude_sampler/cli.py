@@ -31,12 +31,16 @@ app = typer.Typer(
 app.add_typer(import_app, name="import")
 app.add_typer(runs_app, name="runs")
 app.command()(strategies)
-_ERRORS = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(message: str) -> None:
+    """Print one line for people, on standard error."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
 
 
 def fail(message: str) -> typer.Exit:
     """Say one line and leave with exit code 2."""
-    _ERRORS.print(f"etude: {message}", markup=False)
+    say(f"etude: {message}")
     return typer.Exit(2)
 
 
@@ -104,7 +108,7 @@ def serve(
         _export(settings)
         where = f"http://{settings.host}:{settings.port}"
         kind = "embedded PostgreSQL and Valkey" if servers else "configured servers"
-        _ERRORS.print(f"etude sampler on {where} ({kind}); Ctrl-C stops it", markup=False)
+        say(f"etude sampler on {where} ({kind}); Ctrl-C stops it")
         uvicorn.run(
             "etude_sampler.app:create_app_from_env",
             factory=True,

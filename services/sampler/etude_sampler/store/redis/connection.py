@@ -1,11 +1,18 @@
-"""The Redis client: no hidden retries of mutating calls, one error for every outage."""
+"""The Redis client: no hidden retries of mutating calls, one error for every outage.
+
+It also knows which server process it speaks to: after a restart or a failover another one answers,
+perhaps with an older copy of the data (invariant 5).
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -15,10 +22,44 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ...errors import DependencyUnavailable
 
 
-def connect(url: str, *, pool_size: int, timeout_s: float) -> Redis:
+@dataclass(slots=True)
+class ServerSeen:
+    """The server process that the newest connection reached."""
+
+    run_id: str = ""
+    """Its run id: another one after every start; empty before the first connection."""
+
+    async def greet(self, connection: AbstractConnection) -> None:
+        """Set up a new connection and ask who answers."""
+        await connection.on_connect_check_health(check_health=True)
+        await connection.send_command("INFO", "server")
+        found = re.search(rb"run_id:(\w+)", bytes(await connection.read_response()))
+        if found is None:
+            raise RedisConnectionError("the server does not tell its run id (INFO server)")
+        self.run_id = found[1].decode()
+
+
+class Client(Redis):
+    """A client that remembers which server process it speaks to."""
+
+    def __init__(self, pool: BlockingConnectionPool, seen: ServerSeen) -> None:
+        super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True
+        self.seen = seen
+
+    async def server(self) -> str:
+        """Run id of the server process."""
+        if not self.seen.run_id:
+            async with outages():
+                await self.ping()
+        return self.seen.run_id
+
+
+def connect(url: str, *, pool_size: int, timeout_s: float) -> Client:
     """A client with a bounded pool. redis-py's own ten retries are switched off: a lost reply
     must not run a script twice behind our back (every script is idempotent all the same).
     """
+    seen = ServerSeen()
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=pool_size,
@@ -27,8 +68,9 @@ def connect(url: str, *, pool_size: int, timeout_s: float) -> Redis:
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
+        redis_connect_func=seen.greet,
     )
-    return Redis.from_pool(pool)
+    return Client(pool, seen)
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 | key | type | holds | lives |
 |---|---|---|---|
-| `etude:{run}:meta` | hash | epoch, counters, limits; clocks, credits, totals, shares | run |
+| `etude:{run}:meta` | hash | epoch on its server, counters, limits, clocks, credits, totals | run |
 | `etude:{run}:tasks` | hash | ordinal -> packed entry number and lane weights | run |
 | `etude:{run}:lane:I` | zset | ordinal by arrival time, one per lane | run |
 | `etude:{run}:leases`, `:tleases` | zset | lease id by deadline (ms) | run |

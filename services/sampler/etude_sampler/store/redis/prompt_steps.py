@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, cast
 
-from redis.asyncio import Redis
-
 from ...errors import IdempotencyKeyReused
 from ...ports.races import (
     Announced,
@@ -21,7 +19,7 @@ from ...ports.races import (
     RunKey,
     ShortReason,
 )
-from .connection import outages
+from .connection import Client, outages
 from .keys import RunKeys
 from .scripts import Scripts, Word
 
@@ -48,7 +46,7 @@ def announced(version: bytes, uri: bytes, weights: bytes) -> Announced:
 class PromptSteps:
     """The prompt half of `ports.races.Races`."""
 
-    _redis: Redis
+    _redis: Client
     _scripts: Scripts
 
     async def draw(self, run: RunKey, request: DrawRequest) -> PromptLease | NoTasks:
@@ -57,6 +55,7 @@ class PromptSteps:
         lease_id = request.lease_id
         reply = await self._scripts.call(
             "draw",
+            run.epoch,
             [
                 keys.meta,
                 keys.tasks,
@@ -69,7 +68,6 @@ class PromptSteps:
                 *keys.lanes(run.num_lanes),
             ],
             [
-                run.epoch,
                 request.num_tasks,
                 lease_id,
                 request.worker,
@@ -136,8 +134,9 @@ class PromptSteps:
         keys = RunKeys(run.run_id)
         reply = await self._scripts.call(
             "pin",
+            run.epoch,
             [keys.meta, leases_key, keys.lease(lease_id), keys.lease_tasks(lease_id)],
-            [run.epoch, lease_id, fence, ttl_ms, *words],
+            [lease_id, fence, ttl_ms, *words],
         )
         if reply[0] != b"ok":
             return _ENDS[reply[0]]
@@ -160,7 +159,7 @@ class PromptSteps:
         """Keep a group's trajectories under its lease; False without room in the byte budget."""
         keys = RunKeys(run.run_id)
         reply = await self._scripts.call(
-            "stage", [keys.meta, keys.cargo, keys.ready, keys.groups], [run.epoch, group_id, body]
+            "stage", run.epoch, [keys.meta, keys.cargo, keys.ready, keys.groups], [group_id, body]
         )
         return reply[0] == b"ok"
 
@@ -169,7 +168,7 @@ class PromptSteps:
     ) -> tuple[int, int] | LeaseEnd | Literal["live"]:
         """Take tasks out of a lease and enter them into their lanes."""
         keys = RunKeys(run.run_id)
-        words: list[Word] = [run.epoch, lease_id, "" if fence is None else fence, kind, keys.bell]
+        words: list[Word] = [lease_id, "" if fence is None else fence, kind, keys.bell]
         for item in items:
             words += [
                 item.ordinal,
@@ -180,6 +179,7 @@ class PromptSteps:
             ]
         reply = await self._scripts.call(
             "settle",
+            run.epoch,
             [
                 keys.meta,
                 keys.tasks,

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from ...errors import DependencyUnavailable
 from ...ports.races import EpochMismatch
-from .connection import outages
+from .connection import Client, outages
 
 Word = bytes | str | int | float
 
@@ -48,27 +48,42 @@ def load(name: str) -> Script:
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
+def epoch_word(epoch: int, server: str) -> str:
+    """How a run's epoch is written in Redis: it holds on the server that it was written on.
+
+    A server that comes back, or takes over, with an older copy has another run id, so every script
+    refuses until the run is rebuilt.
+    """
+    return f"{epoch}@{server}"
+
+
 class Scripts:
     """Runs commands on one client."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Client) -> None:
         self._redis = redis
         self._scripts = {name: load(name) for name in NAMES}
 
-    async def call(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> list[bytes]:
-        """Run a command and return its reply.
+    async def call(
+        self, name: str, epoch: int, keys: Sequence[str], args: Sequence[Word]
+    ) -> list[bytes]:
+        """Run a command for a run at its epoch and return its reply.
 
         Raises:
             EpochMismatch: Redis does not hold the run at that epoch.
-            DependencyUnavailable: Redis does not answer.
+            DependencyUnavailable: Redis does not answer, or was replaced meanwhile.
         """
         script = self._scripts[name]
+        server = await self._redis.server()
+        words = [*keys, epoch_word(epoch, server), *args]
         reply: list[bytes]
         async with outages():
             try:
-                reply = await self._redis.evalsha(script.digest, len(keys), *keys, *args)
+                reply = await self._redis.evalsha(script.digest, len(keys), *words)
             except NoScriptError:
-                reply = await self._redis.eval(script.source, len(keys), *keys, *args)
+                reply = await self._redis.eval(script.source, len(keys), *words)
+        if self._redis.seen.run_id != server:
+            raise DependencyUnavailable("another Redis server answers")
         if reply[0] == b"epoch":
             raise EpochMismatch(name)
         return reply

@@ -6,8 +6,6 @@ import struct
 from collections.abc import Sequence
 from typing import Literal, cast
 
-from redis.asyncio import Redis
-
 from ...errors import IdempotencyKeyReused
 from ...ports.races import (
     Announced,
@@ -20,7 +18,7 @@ from ...ports.races import (
     TakeRequest,
     TrainingLease,
 )
-from .connection import outages
+from .connection import Client, outages
 from .keys import RunKeys
 from .prompt_steps import _ENDS, PromptSteps
 from .scripts import Scripts, Word
@@ -41,7 +39,7 @@ def _all_of(values: Sequence[bytes | None]) -> list[bytes]:
 class TrainingSteps(PromptSteps):
     """The training half of `ports.races.Races`."""
 
-    _redis: Redis
+    _redis: Client
     _scripts: Scripts
 
     async def pin_training(
@@ -57,6 +55,7 @@ class TrainingSteps(PromptSteps):
         lease_id = request.lease_id
         reply = await self._scripts.call(
             "take",
+            run.epoch,
             [
                 keys.meta,
                 keys.ready,
@@ -67,7 +66,6 @@ class TrainingSteps(PromptSteps):
                 keys.idem,
             ],
             [
-                run.epoch,
                 request.num_groups,
                 request.refill_limit,
                 lease_id,
@@ -128,6 +126,7 @@ class TrainingSteps(PromptSteps):
         keys = RunKeys(run.run_id)
         reply = await self._scripts.call(
             "untake",
+            run.epoch,
             [
                 keys.meta,
                 keys.ready,
@@ -138,7 +137,7 @@ class TrainingSteps(PromptSteps):
                 keys.lease_tasks(lease_id),
                 keys.idem,
             ],
-            [run.epoch, lease_id, "" if fence is None else fence, kind, keys.bell],
+            [lease_id, "" if fence is None else fence, kind, keys.bell],
         )
         if reply[0] == b"live":
             return "live"
@@ -157,9 +156,9 @@ class TrainingSteps(PromptSteps):
         keys = RunKeys(run.run_id)
         reply = await self._scripts.call(
             "announce",
+            run.epoch,
             [keys.meta, keys.ready, keys.groups, keys.cargo],
             [
-                run.epoch,
                 announced.version,
                 announced.weights_uri or "",
                 announced.component_weights_json,
@@ -173,7 +172,6 @@ class TrainingSteps(PromptSteps):
         """Push limits and pause state; 0 evicted if a newer revision is there already."""
         keys = RunKeys(run.run_id)
         words: list[Word] = [
-            run.epoch,
             limits.revision,
             int(limits.paused),
             limits.cap,
@@ -183,6 +181,6 @@ class TrainingSteps(PromptSteps):
             keys.bell,
         ]
         reply = await self._scripts.call(
-            "configure", [keys.meta, keys.ready, keys.groups, keys.cargo], words
+            "configure", run.epoch, [keys.meta, keys.ready, keys.groups, keys.cargo], words
         )
         return int(reply[1]) if reply[0] == b"ok" else 0

@@ -7,10 +7,10 @@ import struct
 from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis.typing import EncodableT, FieldT
 
+from ...errors import DependencyUnavailable
 from ...ports.fence import first_fence
 from ...ports.marker import Marker
 from ...ports.races import (
@@ -22,9 +22,9 @@ from ...ports.races import (
     RaceState,
     RunKey,
 )
-from .connection import outages
+from .connection import Client, outages
 from .keys import BELL_PATTERN, RunKeys, run_of_bell
-from .scripts import Scripts
+from .scripts import Scripts, epoch_word
 from .training_steps import TrainingSteps, pack_doubles
 
 COUNTERS = (
@@ -48,9 +48,10 @@ that asks for it within 10^7 draws."""
 class RedisRaces(TrainingSteps):
     """All of `ports.races.Races` on one client."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Client) -> None:
         self._redis = redis
         self._scripts = Scripts(redis)
+        self._loading: dict[str, str] = {}
 
     async def reweigh(self, run: RunKey, items: Sequence[tuple[int, bytes]]) -> int:
         """Re-weigh waiting tasks in chunks."""
@@ -60,8 +61,9 @@ class RedisRaces(TrainingSteps):
             chunk = items[first : first + _CHUNK]
             reply = await self._scripts.call(
                 "reweigh",
+                run.epoch,
                 [keys.meta, keys.tasks, *keys.lanes(run.num_lanes)],
-                [run.epoch, *(word for item in chunk for word in item)],
+                [*(word for item in chunk for word in item)],
             )
             applied += int(reply[1])
         return applied
@@ -71,8 +73,9 @@ class RedisRaces(TrainingSteps):
         keys = RunKeys(run.run_id)
         reply = await self._scripts.call(
             "rebase",
+            run.epoch,
             [keys.meta, keys.lane(lane)],
-            [run.epoch, lane + 1, run.num_lanes, LANE_REBASE_TASKS],
+            [lane + 1, run.num_lanes, LANE_REBASE_TASKS],
         )
         return reply[0] == b"ok"
 
@@ -112,7 +115,7 @@ class RedisRaces(TrainingSteps):
             pipe.zcard(keys.leases)
             pipe.zcard(keys.training_leases)
             meta, *sizes, num_prompt, num_training = await pipe.execute()
-        if meta[0] is None or int(meta[0]) != run.epoch:
+        if meta[0] != epoch_word(run.epoch, await self._redis.server()).encode():
             raise EpochMismatch("state")
         packed = [struct.unpack(f"<{run.num_lanes}d", word) for word in meta[1 : 1 + len(_PACKED)]]
         lanes = tuple(
@@ -130,11 +133,12 @@ class RedisRaces(TrainingSteps):
             for run_id in run_ids:
                 pipe.hmget(RunKeys(run_id).meta, ["epoch", "version", "revision"])
             found = await pipe.execute()
-        return [None if row[0] is None else Marker(*map(int, row)) for row in found]
+        return [_marker(row, await self._redis.server()) for row in found]
 
     async def wipe(self, run_id: str) -> None:
-        """Forget everything of a run."""
+        """Forget everything of a run; what is loaded next must reach this same server."""
         keys = RunKeys(run_id)
+        self._loading[run_id] = await self._redis.server()
         async with outages():
             await self._redis.unlink(keys.meta)
             names = [
@@ -151,8 +155,9 @@ class RedisRaces(TrainingSteps):
         records: Sequence[bytes],
         scores: Sequence[bytes],
     ) -> None:
-        """Add waiting tasks of a run that is not open yet."""
+        """Add waiting tasks of a run that was wiped and is not open yet."""
         keys = RunKeys(run.run_id)
+        self._same_server(run.run_id)
         for first in range(0, len(ordinals), _CHUNK):
             rows = range(first, min(first + _CHUNK, len(ordinals)))
             async with outages(), self._redis.pipeline(transaction=False) as pipe:
@@ -178,10 +183,11 @@ class RedisRaces(TrainingSteps):
         totals: Sequence[int],
     ) -> None:
         """Declare a loaded run ready: the epoch appears last, with everything else, at once."""
+        server = self._same_server(run.run_id)
         zeros = pack_doubles([0.0] * run.num_lanes)
         fields: dict[FieldT, EncodableT] = dict.fromkeys((*COUNTERS, "log_number"), 0)
         fields |= {
-            "epoch": run.epoch,
+            "epoch": epoch_word(run.epoch, server),
             "fence": first_fence(run.epoch),
             "revision": limits.revision,
             "paused": int(limits.paused),
@@ -202,6 +208,13 @@ class RedisRaces(TrainingSteps):
             pipe.hset(keys.meta, mapping=fields)
             pipe.publish(keys.bell, "open")
             await pipe.execute()
+
+    def _same_server(self, run_id: str) -> str:
+        """The server that the run is being loaded into."""
+        server = self._loading.get(run_id, self._redis.seen.run_id)
+        if server != self._redis.seen.run_id:
+            raise DependencyUnavailable("Redis was replaced during a rebuild")
+        return server
 
     async def read_log(self, run: RunKey, count: int) -> list[LoggedDecision]:
         """Oldest decisions in the stream."""
@@ -240,6 +253,15 @@ class RedisRaces(TrainingSteps):
                             yield run_of_bell(message["channel"].decode())
             except (OSError, RedisError):
                 await asyncio.sleep(0.2)
+
+
+def _marker(words: Sequence[bytes | None], server: str) -> Marker | None:
+    """A run's marker, if it was written on this server."""
+    if None in words:
+        return None
+    epoch, version, revision = (bytes(word or b"").decode() for word in words)
+    number, _, written_on = epoch.partition("@")
+    return Marker(int(number), int(version), int(revision)) if written_on == server else None
 
 
 def _decision(stream_id: bytes, fields: dict[bytes, bytes]) -> LoggedDecision:

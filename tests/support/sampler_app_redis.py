@@ -27,6 +27,11 @@ class HotState:
         """One counter."""
         return int(self.meta[name.encode()])
 
+    @property
+    def epoch(self) -> int:
+        """The epoch; after the `@` stands the server that it holds on."""
+        return int(self.meta[b"epoch"].partition(b"@")[0])
+
     def packed(self, name: str) -> tuple[float, ...]:
         """One array of the meta hash."""
         word = self.meta[name.encode()]

@@ -69,6 +69,7 @@ class TwinRaces:
         entries = self.lanes.entries_N.copy()
         draws_NL = self._draws(everyone, entries)
         scores_NL = np.where(weights_NL > 0, arrival(0.0, draws_NL, np.maximum(weights_NL, 1)), 0.0)
+        await self.races.wipe(self.key.run_id)
         await self.races.load(
             self.key,
             everyone.tolist(),

@@ -126,6 +126,7 @@ class Demo:
             self.say("starting the sampler on its own PostgreSQL and Valkey")
             self._await_sampler()
             run = self._run_of_demo()
+            session.say(f"run {run.id}, preset {run.curriculum.preset}, {run.num_tasks} tasks")
             clock = StepClock(self.options.demo_dir / f"timings-{run.id}.jsonl")
             watcher = Watcher(self.client, session.places, run.id, clock=clock)
             cleanup.callback(watcher.close)

@@ -49,8 +49,8 @@ SMALL = Profile(
     model="smollm2-135m-instruct",
     dataset="bfcl-simple-python",
     group_size=6,
-    batch_groups=6,
-    cap_groups=16,
+    batch_groups=4,
+    cap_groups=12,
     rollout={
         "TOOLS_IN": "user",
         "EXPLAIN_FORMAT": "false",
@@ -76,7 +76,7 @@ lr = 2e-5
 weight_decay = 0.0
 [batch]
 mini_batch_groups = 0
-micro_batch_tokens = 512
+micro_batch_tokens = 768
 wait_s = 2.0
 [model]
 temperature = 0.7

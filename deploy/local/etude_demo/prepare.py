@@ -16,6 +16,7 @@ from pathlib import Path
 
 from etude_client import EtudeClient
 from etude_proto.v1 import CurriculumConfig, Run, RunCreate, RunLimits
+from etude_rollout.models.smollm2 import is_complete
 
 from .options import Options, child_environment
 from .supervisor import Launch
@@ -121,6 +122,8 @@ def make_model(options: Options, *, is_stopped: Callable[[], bool]) -> None:
     """
     command = [str(options.bin / "etude-rollout"), "models"]
     if options.policy == "small":
+        if is_complete(options.model_dir):
+            return
         run_step(
             [*command, "fetch-smollm2", "--out", str(options.model_dir)],
             options,

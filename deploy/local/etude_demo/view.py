@@ -20,6 +20,8 @@ from .watch import Seen, Watcher
 
 REWARD_RANGE = (-3.0, 4.0)
 """Of ToolRL's reward, for the curve."""
+ROOMY = 100
+"""From so many columns on, more is said."""
 _STAGES = {
     Stage.STARTING: "starting",
     Stage.FETCH: "waiting for a full batch",
@@ -43,29 +45,30 @@ def render(session: Session, watcher: Watcher, *, width: int, height: int) -> Gr
     columns.add_row(_rewards(seen, half - 4), _lanes(seen, width - half - 4))
     num_events = max(1, height - 20)
     return Group(
-        _head(session, seen), columns, _services(session, watcher), _events(session, num_events)
+        _head(session, seen, width),
+        columns,
+        _services(session, watcher),
+        _events(session, num_events),
     )
 
 
-def _head(session: Session, seen: Seen) -> Table:
+def _head(session: Session, seen: Seen, width: int) -> Table:
     options = session.options
     head = Table.grid(expand=True)
-    head.add_column()
-    head.add_column(justify="right")
-    engine = (
-        options.engine if seen.rollout is None or not seen.rollout.engine else (seen.rollout.engine)
-    )
+    head.add_column(ratio=1, no_wrap=True, overflow="crop")
+    head.add_column(justify="right", no_wrap=True)
+    engine: str = options.engine
+    if seen.rollout is not None and seen.rollout.engine and width >= ROOMY:
+        engine = seen.rollout.engine
     left = Text.assemble(
-        (" Etude demo ", "bold reverse"),
-        f"  {options.profile.title}",
-        (f"  {engine}", "dim"),
+        (" Etude demo ", "bold reverse"), f" {options.profile.title}", (f" {engine}", "dim")
     )
     ends_s = session.stop_at_s - session.started_at_s
     right = Text.assemble(
         ("step ", "dim"),
         (f"{seen.step}", "bold"),
-        f"   {clock(session.elapsed_s)}",
-        (f" of {clock(ends_s)}  Ctrl-C ends it ", "dim"),
+        f"  {clock(session.elapsed_s)}",
+        (f" of {clock(ends_s)}", "dim"),
     )
     head.add_row(left, right)
     return head
@@ -75,17 +78,17 @@ def _rewards(seen: Seen, width: int) -> Panel:
     history = seen.history
     first, last = (history[0], history[-1]) if history else (None, None)
     table = Table.grid(expand=True, padding=(0, 1, 0, 0))
-    table.add_column(width=12, no_wrap=True)
-    table.add_column(width=6, justify="right")
-    table.add_column(width=6, justify="right")
+    table.add_column(width=13, no_wrap=True)
+    table.add_column(width=5, justify="right")
+    table.add_column(width=5, justify="right")
     table.add_column(ratio=1, no_wrap=True)
-    space = max(4, width - 28)
+    space = max(4, width - 27)
     now = seen.rollout.last_components if seen.rollout is not None else {}
     table.add_row(
         Text("mean of", style="dim"),
         Text("first", style="dim"),
         Text("last", style="dim"),
-        Text("step by step", style="dim"),
+        Text("steps", style="dim"),
     )
     table.add_row(
         Text("reward", style="bold"),
@@ -135,35 +138,27 @@ def _informative(point: HistoryPoint) -> float | None:
 
 def _lanes(seen: Seen, width: int) -> Panel:
     table = Table.grid(expand=True, padding=(0, 1, 0, 0))
-    table.add_column(width=12, no_wrap=True)
-    table.add_column(width=5, justify="right")
-    space = max(3, width - 37)
-    table.add_column(width=space)
-    table.add_column(width=6, justify="right")
+    space = max(3, width - 34)
+    table.add_column(width=11, no_wrap=True)
+    table.add_column(width=space + 5, no_wrap=True)
     table.add_column(width=5, justify="right")
     table.add_column(width=4, justify="right")
-    dim = "dim"
-    table.add_row(
-        Text("lane", style=dim),
-        Text("mast.", style=dim),
-        "",
-        Text("slots", style=dim),
-        Text("w", style=dim),
-        Text("last", style=dim),
-    )
+    table.add_column(width=4, justify="right")
+    names = ("lane", "mastery", "slots", "w", "last")
+    table.add_row(*(Text(name, style="dim") for name in names))
     curriculum = seen.curriculum
     last = seen.history[-1] if seen.history else None
     mastery = {one.name: one for one in curriculum.subtasks} if curriculum else {}
     for lane in curriculum.lanes if curriculum else []:
         one = mastery.get(lane.name)
-        groups = last.lane_groups.get(lane.name, 0) if last else None
+        level = None if one is None else one.mastery
+        known = f"{number(level)} {bar(level, space)}" if one is not None else ""
         table.add_row(
             lane.name,
-            "" if one is None else number(one.mastery),
-            Text("" if one is None else bar(one.mastery, space), style="blue"),
+            Text(known, style="blue"),
             percent(lane.share),
             "" if one is None else number(one.component_weight),
-            "-" if groups is None else str(groups),
+            "-" if last is None else str(last.lane_groups.get(lane.name, 0)),
         )
     return Panel(
         Group(table, *_arms(curriculum)),
@@ -178,8 +173,7 @@ def _arms(curriculum: CurriculumView | None) -> list[Text]:
         return []
     return [
         Text(
-            f"{arm.arm.value}: {arm.num_groups} groups, "
-            f"{percent(arm.informative_share)} informative",
+            f"{arm.arm.value}: {percent(arm.informative_share)} of {arm.num_groups} informative",
             style="dim",
         )
         for arm in curriculum.arms
@@ -213,18 +207,16 @@ def _sampler(session: Session, watcher: Watcher) -> str:
     verdict = "ok" if not check.num_failed else f"FAILED: {check.last_failure}"
     return (
         f"{counts.num_waiting} waiting + {counts.num_leased} leased of {counts.num_tasks} tasks"
-        f" ({verdict}) · {counts.num_ready_groups} groups ready,"
-        f" {counts.num_training_groups} in training"
+        f" ({verdict}) · {counts.num_ready_groups} ready, {counts.num_training_groups} in training"
     )
 
 
 def _rollout(status: RolloutStatus | None) -> str | None:
     if status is None:
         return None
-    gap = "" if status.parity_gap is None else f" · parity gap {status.parity_gap:.0e}"
+    gap = "" if status.parity_gap is None else f" · parity {status.parity_gap:.0e}"
     return (
-        f"{status.detail} · {status.tokens_per_s:.0f} tokens/s · {status.num_rollouts} rollouts"
-        f"{gap}"
+        f"{status.detail} · {status.tokens_per_s:.0f} tok/s{gap} · {status.num_rollouts} rollouts"
     )
 
 
@@ -237,7 +229,7 @@ def _trainer(status: TrainerStatus | None) -> str | None:
     if status.detail:
         doing += f" ({status.detail})"
     last = status.last_step
-    speed = "" if last.tokens_per_s is None else f" · {last.tokens_per_s:.0f} tokens/s"
+    speed = "" if last.tokens_per_s is None else f" · {last.tokens_per_s:.0f} tok/s"
     took = last.seconds.get("train")
     told = "" if took is None else f" · last step {took:.1f} s"
     return f"{doing}, {status.stage_seconds:.0f} s{speed}{told}"
@@ -248,5 +240,5 @@ def _events(session: Session, num_lines: int) -> Panel:
         Text.assemble((f"{when}  ", "dim"), what, no_wrap=True, overflow="ellipsis")
         for when, what in list(session.events)[-num_lines:]
     ]
-    title = f"events · logs in {session.options.demo_dir / 'logs'} · {session.places.sampler_url}"
+    title = f"events · Ctrl-C ends it · {session.places.sampler_url}/ shows more"
     return Panel(Group(*lines), title=title, title_align="left", border_style="dim")

@@ -133,9 +133,9 @@ def hash_body(request: Request, data: bytes) -> str:
 
 
 def validate(model: type[ModelT], data: bytes) -> ModelT:
-    """A model from JSON bytes. Raises `PayloadInvalid` naming the fields."""
+    """A model from JSON bytes, types as they are. Raises `PayloadInvalid` naming the fields."""
     try:
-        return model.model_validate_json(data or b"{}")
+        return model.model_validate_json(data or b"{}", strict=True)
     except ValidationError as error:
         raise invalid(error) from error
     except RecursionError as error:

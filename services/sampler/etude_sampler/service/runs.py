@@ -112,7 +112,7 @@ class Datasets:
                 num_lines -= 1
                 continue
             try:
-                good.append(TaskCreate.model_validate_json(line))
+                good.append(TaskCreate.model_validate_json(line, strict=True))
             except ValidationError as error:
                 num_rejected += 1
                 errors += row_errors(error, num_lines)[: _MAX_ERRORS - len(errors)]

@@ -16,7 +16,8 @@ class HotState:
 
     hashes: dict[str, dict[bytes, bytes]]
     sorted_sets: dict[str, dict[bytes, float]]
-    log_length: int
+    logged: list[dict[bytes, bytes]]
+    """Decisions not yet drained."""
 
     @property
     def meta(self) -> dict[bytes, bytes]:
@@ -47,12 +48,12 @@ class HotState:
         return {name: set(self.hashes[f"lt:{name}"]) for name in names}
 
     def without_deadlines(self) -> dict[str, object]:
-        """Everything that a refused call must leave as it was."""
+        """Everything that a refused call must leave as it was; the log is drained meanwhile."""
         sets = {
             name: sorted(members) if name in ("leases", "tleases") else members
             for name, members in self.sorted_sets.items()
         }
-        return {"hashes": self.hashes, "sets": sets, "log": self.log_length}
+        return {"hashes": self.hashes, "sets": sets}
 
 
 def read_hot(redis_url: str, run_id: str) -> HotState:
@@ -60,7 +61,7 @@ def read_hot(redis_url: str, run_id: str) -> HotState:
     prefix = f"etude:{{{run_id}}}:"
     hashes: dict[str, dict[bytes, bytes]] = {}
     sorted_sets: dict[str, dict[bytes, float]] = {}
-    log_length = 0
+    logged: list[dict[bytes, bytes]] = []
     with Redis.from_url(redis_url) as redis:
         for key in redis.scan_iter(match=prefix + "*", count=1000):
             name = key.decode().removeprefix(prefix)
@@ -71,8 +72,8 @@ def read_hot(redis_url: str, run_id: str) -> HotState:
                 sorted_sets[name] = dict(redis.zrange(key, 0, -1, withscores=True))
             else:
                 assert (name, kind) == ("log", b"stream"), f"unknown key {name} ({kind!r})"
-                log_length = redis.xlen(key)
-    return HotState(hashes, sorted_sets, log_length)
+                logged = [fields for _, fields in redis.xrange(key)]
+    return HotState(hashes, sorted_sets, logged)
 
 
 def check_laws(redis_url: str, run_id: str, *, num_tasks: int) -> HotState:

@@ -53,6 +53,12 @@ Name = Annotated[
 SubtaskName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
 """Name of a sub-task or reward component, in snake_case."""
 
+Reward = Annotated[float, Field(ge=-1e6, le=1e6)]
+"""A scalar reward; bounded, so that no sum or square of rewards overflows."""
+
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+"""How many of something one rollout had."""
+
 Score = Annotated[float, Field(ge=0.0, le=1.0)]
 """A reward component's value, in [0, 1]."""
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from .base import Fence, Id, Request, Response, Score, SubtaskName, Text, Version
+from .base import Count, Fence, Id, Request, Response, Reward, Score, SubtaskName, Text, Version
 
 
 class FinishReason(StrEnum):
@@ -31,15 +31,15 @@ class Outcome(Request):
 
     components: dict[SubtaskName, Score] = Field(max_length=32)
     """Raw reward components active for the task."""
-    reward: float
+    reward: Reward
     """The rule reward R, before shaping, bonuses, lengths or KL."""
-    shaping: float = 0.0
+    shaping: Reward = 0.0
     """What is added to R for the advantage only."""
     success: bool
     """All active components equal 1."""
     finish_reason: FinishReason
-    num_turns: int = Field(default=1, ge=0)
-    num_tokens: int = Field(default=0, ge=0)
+    num_turns: Count = 1
+    num_tokens: Count = 0
     """Completion tokens."""
     min_policy_version: Version = 0
     max_policy_version: Version = 0

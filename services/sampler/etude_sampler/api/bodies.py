@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -29,21 +29,25 @@ class _Decompressor(Protocol):
     @property
     def eof(self) -> bool: ...
 
+    @property
+    def unused_data(self) -> bytes: ...
+
     def decompress(self, data: bytes) -> bytes: ...
 
 
-def _decompressor(encoding: str) -> _Decompressor | None:
+def _decompressor(encoding: str) -> tuple[_Decompressor, int] | None:
+    """What unpacks an encoding, and the bytes to give it at a time: at most 8 MiB come out."""
     if encoding in ("", "identity"):
         return None
     if encoding == "gzip":
-        return zlib.decompressobj(16 + zlib.MAX_WBITS)
+        return zlib.decompressobj(16 + zlib.MAX_WBITS), 4096
     if encoding == "zstd":
-        return zstandard.ZstdDecompressor().decompressobj()
+        return zstandard.ZstdDecompressor().decompressobj(), 256
     raise UnsupportedMediaType(f"Content-Encoding {encoding!r}; gzip and zstd are understood")
 
 
 async def stream(request: Request, *, max_bytes: int | None) -> AsyncIterator[bytes]:
-    """The body's decompressed chunks.
+    """The body's decompressed chunks, each of at most a few MiB.
 
     Raises:
         BodyTooLarge: more than `max_bytes` after decompression.
@@ -53,34 +57,27 @@ async def stream(request: Request, *, max_bytes: int | None) -> AsyncIterator[by
     unpack = _decompressor(request.headers.get("content-encoding", "").strip().lower())
     total = 0
     async for chunk in request.stream():
-        data = chunk
-        if unpack is not None:
-            data = _inflate(unpack, chunk, limit=None if max_bytes is None else max_bytes - total)
-        total += len(data)
-        if max_bytes is not None and total > max_bytes:
-            raise BodyTooLarge(f"the body is over {max_bytes} bytes")
-        if data:
-            yield data
-    if unpack is not None and not unpack.eof:
+        for data in (chunk,) if unpack is None else _inflate(*unpack, chunk):
+            total += len(data)
+            if max_bytes is not None and total > max_bytes:
+                raise BodyTooLarge(f"the body is over {max_bytes} bytes")
+            if data:
+                yield data
+    if unpack is not None and not unpack[0].eof:
         raise BadRequest("the compressed body ends too early")
 
 
-def _inflate(unpack: _Decompressor, chunk: bytes, *, limit: int | None) -> bytes:
+def _inflate(unpack: _Decompressor, step: int, chunk: bytes) -> Iterator[bytes]:
     """Decompress in small steps, so that a bomb is noticed before it is unpacked."""
-    parts: list[bytes] = []
-    total = 0
     try:
-        for first in range(0, len(chunk), 4096):
+        for first in range(0, len(chunk), step):
             if unpack.eof:
                 raise BadRequest("there is more than one compressed stream in the body")
-            part = unpack.decompress(chunk[first : first + 4096])
-            total += len(part)
-            parts.append(part)
-            if limit is not None and total > limit:
-                break
+            yield unpack.decompress(chunk[first : first + step])
+            if unpack.unused_data:
+                raise BadRequest("there is more than one compressed stream in the body")
     except (zlib.error, zstandard.ZstdError) as error:
         raise BadRequest(f"the compressed body is broken: {error}") from error
-    return b"".join(parts)
 
 
 async def read(request: Request, *, max_bytes: int) -> bytes:
@@ -93,10 +90,11 @@ async def lines(request: Request, *, max_line_bytes: int) -> AsyncIterator[bytes
     rest = b""
     async for chunk in stream(request, max_bytes=None):
         *whole, rest = (rest + chunk).split(b"\n")
+        for line in (*whole, rest):
+            if len(line) > max_line_bytes:
+                raise BodyTooLarge(f"a line is over {max_line_bytes} bytes")
         for line in whole:
             yield line
-        if len(rest) > max_line_bytes:
-            raise BodyTooLarge(f"a line is over {max_line_bytes} bytes")
     if rest:
         yield rest
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from etude_proto.v1 import Problem, ProblemItem
+from etude_sampler.curriculum.faults import pointer
 
 from ..errors import (
     BadRequest,
@@ -60,9 +61,7 @@ def invalid(error: ValidationError | RequestValidationError, *, prefix: str = ""
     """A validation failure, each fault with a JSON pointer."""
     faults = error.errors()
     items = [
-        ProblemItem(
-            pointer=prefix + "".join(f"/{part}" for part in fault["loc"]), detail=fault["msg"]
-        )
+        ProblemItem(pointer=prefix + pointer(*fault["loc"]), detail=fault["msg"])
         for fault in faults[:100]
     ]
     first = f"{items[0].pointer or '/'}: {items[0].detail}" if items else ""

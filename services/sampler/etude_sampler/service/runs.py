@@ -24,6 +24,7 @@ from etude_proto.v1 import (
     TaskCreate,
 )
 from etude_sampler.curriculum import ConfigFault, build, resolve
+from etude_sampler.curriculum.faults import pointer
 
 from ..errors import PayloadInvalid, RevisionMismatch
 from ..ports.catalog import DatasetRow, RunRow
@@ -103,19 +104,19 @@ class Datasets:
     async def add_tasks(self, dataset_id: str, lines: AsyncIterator[bytes]) -> ImportReceipt:
         """Import NDJSON lines as they arrive; a bad line is reported, the others are stored."""
         await self._ground.catalog.get_dataset(dataset_id)
-        num_lines = num_created = num_good = num_rejected = 0
+        number = num_lines = num_created = num_good = num_rejected = 0
         errors: list[RowError] = []
         good: list[TaskCreate] = []
         async for line in lines:
-            num_lines += 1
+            number += 1
             if not line.strip():
-                num_lines -= 1
                 continue
+            num_lines += 1
             try:
                 good.append(TaskCreate.model_validate_json(line, strict=True))
             except ValidationError as error:
                 num_rejected += 1
-                errors += row_errors(error, num_lines)[: _MAX_ERRORS - len(errors)]
+                errors += row_errors(error, number)[: _MAX_ERRORS - len(errors)]
             if len(good) >= _IMPORT_CHUNK:
                 num_created += await self._ground.catalog.add_tasks(dataset_id, good)
                 num_good += len(good)
@@ -138,7 +139,7 @@ def row_errors(error: ValidationError, line: int) -> list[RowError]:
     return [
         RowError(
             line=line,
-            pointer="".join(f"/{part}" for part in fault["loc"]),
+            pointer=pointer(*fault["loc"]),
             detail=fault["msg"],
         )
         for fault in error.errors(include_url=False, include_context=False, include_input=False)

@@ -51,10 +51,8 @@ async def test_calls_need_a_key_when_there_is_one(
                 {"Authorization": "Basic first"},
                 {"Authorization": "first"},
                 {"Authorization": "Bearer first, second"},
-                {"Authorization": "Bearer é"},
             ):
-                encoded = {name: value.encode().decode("latin-1") for name, value in headers.items()}
-                assert await call(api, method, path, **encoded) == 401, (method, path, headers)
+                assert await call(api, method, path, **headers) == 401, (method, path, headers)
         for key in ("first", "second", "from-a-file"):
             assert await call(api, "GET", "/v1/runs", Authorization=f"Bearer {key}") == 200
             assert await call(api, "GET", "/metrics", Authorization=f"bearer {key}") == 200

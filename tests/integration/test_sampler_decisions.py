@@ -62,7 +62,7 @@ async def test_every_decision_is_kept_once(
     assert [row[4] for row in draws] == [b.lease.fence for b in want if b.lease is not None]
     assert [row[7] for row in draws] == [drawn_words(b, run.resolved.lanes) for b in want]
     assert [row[5] for row in draws] == [0] * 5
-    assert [row[6] for row in draws] == [20, 17, 14, 11, 20 - 3 - 2 + 2 - 2 + 0][:4] + [draws[4][6]]
+    assert [row[6] for row in draws] == [20, 17, 14, 11, 17]
     kinds = [row[2] for row in found]
     assert (kinds.count("report"), kinds.count("release"), kinds.count("expire")) == (6, 1, 1)
     assert {row[0] for row in found} == {run.epoch}
@@ -95,9 +95,7 @@ async def test_draws_can_be_replayed_from_the_log(
         assert picked.tolist() == first
 
 
-async def test_a_loss_of_redis_is_a_gap_and_no_more(
-    database_url: str, short_folder: Path
-) -> None:
+async def test_a_loss_of_redis_is_a_gap_and_no_more(database_url: str, short_folder: Path) -> None:
     """Decisions count anew in the next epoch; a replica that still knows the old one mixes nothing.
 
     The log of the new epoch is read at once, by replicas that have not heard of it.
@@ -124,7 +122,9 @@ async def test_a_loss_of_redis_is_a_gap_and_no_more(
 
             await wait_until(three_more, what="draws of the next epoch")
             found = await drained(database_url, server.url, run.id, 6)
-            assert [(row[0], row[1]) for row in found] == [(e, n) for e in (1, 2) for n in (1, 2, 3)]
+            assert [(row[0], row[1]) for row in found] == [
+                (e, n) for e in (1, 2) for n in (1, 2, 3)
+            ]
             leases = [batch.lease.id for batch in made if batch.lease is not None]
             assert [row[3] for row in found][3:] == leases
     finally:

@@ -123,14 +123,12 @@ async def test_runs_need_something_to_draw(valkey_api: Api) -> None:
     assert (await api.get("/v1/runs")).json()["items"] == []
 
 
-class Rows:
-    """Rows as the readers of `etude_sampler.datasets` give them."""
-
-    def __iter__(self) -> Iterator[Row | RowFault]:
-        for n in range(1100):
-            if n == 700:
-                yield RowFault(n + 1, "/question", "empty", "file")
-            yield Row(n + 1, task(n, source="rows"), "file")
+def rows() -> Iterator[Row | RowFault]:
+    """Rows as the readers of `etude_sampler.datasets` give them, one of them bad."""
+    for n in range(1100):
+        if n == 700:
+            yield RowFault(n + 1, "/question", "empty", "file")
+        yield Row(n + 1, task(n, source="rows"), "file")
 
 
 @pytest.mark.slow
@@ -145,7 +143,7 @@ async def test_the_uploader_against_a_real_sampler(
                 dataset = client.create_dataset(DatasetCreate(name="rows"))
                 for _ in range(2):
                     summary = Summary()
-                    upload(client, dataset.id, Rows(), summary=summary, on_progress=lambda _: None)
+                    upload(client, dataset.id, rows(), summary=summary, on_progress=lambda _: None)
                     found.append(summary)
                 run = client.create_run(RunCreate(name="rows", dataset_id=dataset.id))
                 assert run.num_tasks == 1100
@@ -155,7 +153,6 @@ async def test_the_uploader_against_a_real_sampler(
     assert (first.num_created, first.num_existing, len(first.faults)) == (1100, 0, 1)
     assert (second.num_created, second.num_existing, second.num_rows) == (0, 1100, 1101)
     assert first.sources == {"rows": 1100}
-    rows = query(database_url, "SELECT body FROM tasks WHERE ordinal = 7")
-    body = rows[0][0]
+    ((body,),) = query(database_url, "SELECT body FROM tasks WHERE ordinal = 7")
     assert isinstance(body, bytes)
     assert json.loads(body)["messages"][0]["content"] == "question 7"

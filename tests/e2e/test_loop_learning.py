@@ -73,10 +73,12 @@ def audit(loop: Loop) -> None:
         "GROUP BY 1, 2 HAVING count(*) > 1"
     )
     assert twice == []
-    ((applied,),) = loop.query(
-        "SELECT count(*) FROM ledger WHERE run_id = %s AND verdict = 'applied'"
+    # One statement, so one snapshot: the loop goes on meanwhile.
+    ((applied, folded),) = loop.query(
+        "SELECT count(*) FILTER (WHERE verdict = 'applied'), "
+        "(SELECT sum(n) FROM task_statistics t WHERE t.run_id = min(l.run_id)) "
+        "FROM ledger l WHERE run_id = %s"
     )
-    ((folded,),) = loop.query("SELECT sum(n) FROM task_statistics WHERE run_id = %s")
     assert applied == folded
     versions = loop.query("SELECT version FROM policy_versions WHERE run_id = %s ORDER BY version")
     assert [version for (version,) in versions] == list(range(1, len(versions) + 1))

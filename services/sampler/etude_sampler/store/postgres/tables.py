@@ -69,6 +69,7 @@ runs = sa.Table(
     sa.Column("allocator_state", sa.Text, nullable=False),
     sa.Column("totals", JSONB, nullable=False),
     _created(),
+    sa.Column("forked_from", JSONB),
 )
 
 ledger = sa.Table(
@@ -103,6 +104,15 @@ ledger = sa.Table(
     sa.Index(None, "run_id", "ordinal", "apply_seq"),
     sa.Index("ledger_late_idx", "run_id", postgresql_where=sa.text("verdict = 'late'")),
 )
+
+ended_leases = sa.Table(
+    "ended_leases",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("lease_id", sa.Text, primary_key=True),
+    _created(),
+)
+"""Prompt leases that expired or were given back: no report of theirs may commit any more."""
 
 task_statistics = sa.Table(
     "task_statistics",
@@ -169,6 +179,7 @@ decisions = sa.Table(
     sa.Column("policy_version", sa.Integer),
     sa.Column("num_waiting", sa.Integer),
     sa.Column("tasks", sa.Text, nullable=False),
+    sa.Column("records", sa.LargeBinary),
     sa.Column("at_ms", sa.BigInteger, nullable=False),
 )
 
@@ -182,3 +193,75 @@ idempotency = sa.Table(
     sa.Column("response", sa.LargeBinary),
     _created(),
 )
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("scopes", ARRAY(sa.Text), nullable=False),
+    sa.Column("runs", ARRAY(sa.Text)),
+    sa.Column("expires_at", sa.DateTime(timezone=True)),
+    sa.Column("revoked_at", sa.DateTime(timezone=True)),
+    sa.Column("last_used_at", sa.DateTime(timezone=True)),
+    _created(),
+)
+
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("label", sa.Text),
+    sa.Column("pinned", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("policy_version", sa.Integer, nullable=False),
+    sa.Column("weights_uri", sa.Text),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("apply_seq", sa.BigInteger, nullable=False),
+    sa.Column("folded_seq", sa.BigInteger, nullable=False),
+    sa.Column("allocator_state", sa.Text, nullable=False),
+    sa.Column("totals", JSONB, nullable=False),
+    sa.Column("num_statistics", sa.Integer, nullable=False),
+    sa.Column("num_subtasks", sa.Integer, nullable=False),
+    sa.Column("num_bytes", sa.BigInteger, nullable=False),
+    sa.Column("format", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.Column("discarded_at", sa.DateTime(timezone=True)),
+    _created(),
+    sa.UniqueConstraint("run_id", "id"),
+)
+"""Curriculum checkpoints; `data` is written and read by `snapshot`, stored without a second
+compression."""
+
+restores = sa.Table(
+    "restores",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("checkpoint_id", sa.Text, nullable=False),
+    sa.Column("from_version", sa.Integer, nullable=False),
+    sa.Column("to_version", sa.Integer, nullable=False),
+    sa.Column("weights_uri", sa.Text),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("after_seq", sa.BigInteger, nullable=False),
+    sa.Column("last_seq", sa.BigInteger, nullable=False),
+    sa.Column("num_groups", sa.Integer, nullable=False),
+    _created(),
+    sa.UniqueConstraint("run_id", "id"),
+)
+"""Each discards the ledger rows with `after_seq < apply_seq <= last_seq`: `ledger_sql.LIVE`."""
+
+discarded_versions = sa.Table(
+    "discarded_versions",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("restore_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("content", JSONB, nullable=False),
+)
+"""Rows of `policy_versions` that a restore took out of the history, as JSON."""

@@ -6,18 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from etude_sampler.statistics import Floats, Ints, TaskStatistics
 
-from .races import LoggedDecision
+from .decisions import LoggedDecision
 
 BARE = ("none", 0)
 """Scaffold kind and level of an un-scaffolded attempt: the only one that moves the curriculum."""
 
 
-@dataclass(frozen=True, slots=True)
-class StatisticsKey:
+class StatisticsKey(NamedTuple):
     """Whose statistics: a task at one scaffold kind and level."""
 
     ordinal: int
@@ -34,8 +33,7 @@ class StatisticsRows:
     values: TaskStatistics
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
+class LedgerRow(NamedTuple):
     """One attempt's group, as the ledger keeps it; arrays are packed float64."""
 
     apply_seq: int
@@ -160,6 +158,13 @@ class Ledger(Protocol):
 
     async def receipt(self, run_id: str, key: ReportKey) -> bytes | None:
         """The receipt stored under a key. Raises `IdempotencyKeyReused`."""
+
+    async def end_lease(self, run_id: str, lease_id: str) -> bool:
+        """Fence off a lease's reports for good; False: try again.
+
+        Once this returns True, no report of the lease commits any more, however long ago it was
+        pinned; reports that were committing have committed.
+        """
 
     async def commit_late(self, run_id: str, rows: Sequence[LedgerRow]) -> None:
         """Keep outcomes of a superseded lease, out of the statistics; repeatable."""

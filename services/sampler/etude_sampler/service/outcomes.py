@@ -1,56 +1,104 @@
-"""Outcomes between the wire's objects, numpy arrays and the ledger's compact JSON: pure."""
+"""Outcomes between the wire's objects, numpy arrays and the ledger's compact JSON: pure.
+
+A report holds hundreds of outcomes, so they are read once, into flat columns.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import orjson
 
-from etude_proto.v1 import Attempt, Outcome
+from etude_proto.v1 import Attempt, FinishReason, Outcome
 from etude_sampler.statistics import Floats, OutcomeArrays
 
+_VALID = frozenset(reason for reason in FinishReason if reason.is_valid)
+_PLAIN = ("reward", "shaping", "success")
+_COUNTED = ("num_turns", "num_tokens", "min_policy_version", "max_policy_version")
 
-def outcome_arrays(attempts: Sequence[Attempt], subtasks: Sequence[str]) -> OutcomeArrays:
-    """Attempts as arrays, padded to the largest group."""
-    largest = max(len(attempt.outcomes) for attempt in attempts)
-    num = len(attempts)
-    q_NGK = np.full((num, largest, len(subtasks)), np.nan)
-    reward_NG = np.full((num, largest), np.nan)
-    success_NG = np.full((num, largest), np.nan)
-    valid_NG = np.zeros((num, largest), dtype=bool)
-    nan = float("nan")
-    for i, attempt in enumerate(attempts):
-        outcomes, size = attempt.outcomes, len(attempt.outcomes)
-        q_NGK[i, :size] = [[o.components.get(name, nan) for name in subtasks] for o in outcomes]
-        reward_NG[i, :size] = [o.reward for o in outcomes]
-        success_NG[i, :size] = [o.success for o in outcomes]
-        valid_NG[i, :size] = [o.finish_reason.is_valid for o in outcomes]
-    return OutcomeArrays(q_NGK, reward_NG, success_NG, valid_NG)
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The outcomes of several attempts, one after the other, as columns."""
+
+    sizes: tuple[int, ...]
+    """Outcomes of each attempt."""
+    components: list[dict[str, float]]
+    plain: dict[str, list[float]]
+    counted: dict[str, list[int]]
+    finish_reason: list[FinishReason]
+    valid: list[bool]
+
+    @classmethod
+    def of(cls, attempts: Sequence[Attempt]) -> Columns:
+        """Read every outcome once."""
+        flat = [outcome for attempt in attempts for outcome in attempt.outcomes]
+        reasons = [o.finish_reason for o in flat]
+        return cls(
+            sizes=tuple(len(attempt.outcomes) for attempt in attempts),
+            components=[o.components for o in flat],
+            plain={name: [getattr(o, name) for o in flat] for name in _PLAIN},
+            counted={name: [getattr(o, name) for o in flat] for name in _COUNTED},
+            finish_reason=reasons,
+            valid=[reason in _VALID for reason in reasons],
+        )
+
+    def arrays(self, subtasks: Sequence[str]) -> OutcomeArrays:
+        """The attempts as arrays, padded to the largest."""
+        num, largest, nan = len(self.sizes), max(self.sizes), float("nan")
+        there = np.arange(largest) < np.array(self.sizes)[:, None]
+        q_NGK = np.full((num, largest, len(subtasks)), np.nan)
+        reward_NG, success_NG = np.full((num, largest), np.nan), np.full((num, largest), np.nan)
+        valid_NG = np.zeros((num, largest), dtype=bool)
+        if subtasks:
+            q_NGK[there] = [[row.get(name, nan) for name in subtasks] for row in self.components]
+        reward_NG[there] = self.plain["reward"]
+        success_NG[there] = self.plain["success"]
+        valid_NG[there] = self.valid
+        return OutcomeArrays(q_NGK, reward_NG, success_NG, valid_NG)
+
+    def num_tokens(self) -> list[int]:
+        """Completion tokens of each attempt."""
+        tokens = self.counted["num_tokens"]
+        return [sum(tokens[at]) for at in self._slices()]
+
+    def oldest_versions(self, *, otherwise: int) -> list[int]:
+        """Oldest policy version among each attempt's valid outcomes."""
+        versions, valid = self.counted["min_policy_version"], self.valid
+        if all(valid):
+            return [min(versions[at]) for at in self._slices()]
+        return [
+            min((versions[i] for i in range(at.start, at.stop) if valid[i]), default=otherwise)
+            for at in self._slices()
+        ]
+
+    def compact(self) -> list[str]:
+        """Each attempt's outcomes as JSON arrays, one value a rollout."""
+        packed = []
+        for at in self._slices():
+            components = self.components[at]
+            names = sorted(set().union(*components))
+            columns = {
+                **{name: values[at] for name, values in self.plain.items()},
+                "components": {name: [row.get(name) for row in components] for name in names},
+                "finish_reason": self.finish_reason[at],
+                **{name: values[at] for name, values in self.counted.items()},
+            }
+            packed.append(orjson.dumps(columns).decode())
+        return packed
+
+    def _slices(self) -> list[slice]:
+        ends = np.cumsum(self.sizes).tolist()
+        return [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
 
 
 def oldest_version(outcomes: Sequence[Outcome], *, otherwise: int) -> int:
     """Oldest policy version among valid outcomes."""
     return min(
-        (o.min_policy_version for o in outcomes if o.finish_reason.is_valid), default=otherwise
+        (o.min_policy_version for o in outcomes if o.finish_reason in _VALID), default=otherwise
     )
-
-
-def compact_outcomes(outcomes: Sequence[Outcome]) -> str:
-    """A group's outcomes as JSON arrays, one value a rollout."""
-    names = sorted({name for outcome in outcomes for name in outcome.components})
-    columns = {
-        "reward": [o.reward for o in outcomes],
-        "shaping": [o.shaping for o in outcomes],
-        "success": [o.success for o in outcomes],
-        "components": {name: [o.components.get(name) for o in outcomes] for name in names},
-        "finish_reason": [o.finish_reason for o in outcomes],
-        "num_turns": [o.num_turns for o in outcomes],
-        "num_tokens": [o.num_tokens for o in outcomes],
-        "min_policy_version": [o.min_policy_version for o in outcomes],
-        "max_policy_version": [o.max_policy_version for o in outcomes],
-    }
-    return orjson.dumps(columns).decode()
 
 
 def pack_rows(values: Floats) -> list[bytes]:

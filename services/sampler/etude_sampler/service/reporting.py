@@ -6,16 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import orjson
 
-from etude_proto.v1 import (
-    Attempt,
-    AttemptReceipt,
-    GateVerdict,
-    GroupReceipt,
-    Receipt,
-    Report,
-    Verdict,
-)
+from etude_proto.v1 import Attempt, GateVerdict, Report, Verdict
 from etude_sampler.statistics import (
     Floats,
     GroupSummary,
@@ -33,7 +26,7 @@ from ..ports.ledger import (
 from ..ports.races import Drawn
 from .context import RunContext
 from .folding import Folder, pick, select_summary
-from .outcomes import compact_outcomes, oldest_version, outcome_arrays, pack_rows
+from .outcomes import Columns, pack_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +60,25 @@ class _Fate:
 def late_rows(reported: Reported, subtasks: Sequence[str]) -> list[LedgerRow]:
     """Rows of a report whose lease has ended."""
     flat = [(g, a) for g, group in enumerate(reported.report.groups) for a in group.attempts]
-    summary = summarise(outcome_arrays([a for _, a in flat], subtasks))
+    columns = Columns.of([a for _, a in flat])
+    summary = summarise(columns.arrays(subtasks))
     blank = np.full((len(flat), len(subtasks)), np.nan)
     emas = _Emas(blank, blank, blank)
     fates = [_Fate(Verdict.LATE)] * len(flat)
-    return _rows(reported, flat, summary=summary, emas=emas, fates=fates)
+    return _rows(_Told(reported, flat, columns), summary=summary, emas=emas, fates=fates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A report's attempts, each with its group's position, and their outcomes as columns."""
+
+    reported: Reported
+    flat: Sequence[tuple[int, Attempt]]
+    columns: Columns
+
+    def oldest(self) -> list[int]:
+        """Oldest policy version of each attempt."""
+        return self.columns.oldest_versions(otherwise=self.reported.lease_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,49 +91,66 @@ class _Emas:
 
 
 def _rows(
-    reported: Reported,
-    flat: Sequence[tuple[int, Attempt]],
-    *,
-    summary: GroupSummary,
-    emas: _Emas,
-    fates: Sequence[_Fate],
+    told: _Told, *, summary: GroupSummary, emas: _Emas, fates: Sequence[_Fate]
 ) -> list[LedgerRow]:
     """The ledger's rows of a report's attempts."""
-    means, prevs, news = pack_rows(emas.mean), pack_rows(emas.prev), pack_rows(emas.new)
-    reward_mean = np.nan_to_num(summary.reward_mean_N, nan=0.0).tolist()
-    reward_var = np.nan_to_num(summary.reward_var_N, nan=0.0).tolist()
-    num_valid, num_success = summary.num_valid_N.tolist(), summary.num_success_N.tolist()
-    rows = []
-    for i, ((g, attempt), fate) in enumerate(zip(flat, fates, strict=True)):
-        drawn = reported.drawn[g]
-        rows.append(
-            LedgerRow(
-                apply_seq=fate.apply_seq,
-                lease_id=reported.lease_id,
-                ordinal=reported.ordinals[g],
-                kind=attempt.scaffold_kind,
-                level=attempt.scaffold_level,
-                number=attempt.number,
-                fence=reported.report.fence,
-                verdict=fate.verdict,
-                gate=fate.gate,
-                policy_version=reported.lease_version,
-                min_version=oldest_version(attempt.outcomes, otherwise=reported.lease_version),
-                lane=drawn.lane,
-                slot_probability=drawn.slot_probability,
-                num_waiting=reported.num_waiting,
-                num_valid=num_valid[i],
-                num_success=num_success[i],
-                reward_mean=reward_mean[i],
-                reward_var=reward_var[i],
-                num_tokens=sum(o.num_tokens for o in attempt.outcomes),
-                mean=means[i],
-                prev=prevs[i],
-                new=news[i],
-                outcomes=compact_outcomes(attempt.outcomes),
-            )
+    reported, columns = told.reported, told.columns
+    each = zip(
+        told.flat,
+        fates,
+        told.oldest(),
+        summary.num_valid_N.tolist(),
+        summary.num_success_N.tolist(),
+        np.nan_to_num(summary.reward_mean_N, nan=0.0).tolist(),
+        np.nan_to_num(summary.reward_var_N, nan=0.0).tolist(),
+        columns.num_tokens(),
+        pack_rows(emas.mean),
+        pack_rows(emas.prev),
+        pack_rows(emas.new),
+        columns.compact(),
+        strict=True,
+    )
+    return [
+        LedgerRow(
+            apply_seq=fate.apply_seq,
+            lease_id=reported.lease_id,
+            ordinal=reported.ordinals[g],
+            kind=attempt.scaffold_kind,
+            level=attempt.scaffold_level,
+            number=attempt.number,
+            fence=reported.report.fence,
+            verdict=fate.verdict,
+            gate=fate.gate,
+            policy_version=reported.lease_version,
+            min_version=oldest,
+            lane=reported.drawn[g].lane,
+            slot_probability=reported.drawn[g].slot_probability,
+            num_waiting=reported.num_waiting,
+            num_valid=num_valid,
+            num_success=num_success,
+            reward_mean=reward_mean,
+            reward_var=reward_var,
+            num_tokens=num_tokens,
+            mean=mean,
+            prev=prev,
+            new=new,
+            outcomes=outcomes,
         )
-    return rows
+        for (
+            (g, attempt),
+            fate,
+            oldest,
+            num_valid,
+            num_success,
+            reward_mean,
+            reward_var,
+            num_tokens,
+            mean,
+            prev,
+            new,
+            outcomes,
+        ) in each
+    ]
 
 
 def plan_report(context: RunContext, reported: Reported, view: CommitView) -> CommitPlan:
@@ -138,8 +162,9 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
     if epoch_of(reported.report.fence) != view.epoch:
         raise LeaseSuperseded("Redis was rebuilt since the lease was given out")
     flat = [(g, a) for g, group in enumerate(reported.report.groups) for a in group.attempts]
-    summary = summarise(outcome_arrays([a for _, a in flat], context.curriculum.subtasks))
-    oldest = [oldest_version(a.outcomes, otherwise=reported.lease_version) for _, a in flat]
+    told = _Told(reported, flat, Columns.of([a for _, a in flat]))
+    summary = summarise(told.columns.arrays(context.curriculum.subtasks))
+    oldest = told.oldest()
     verdicts = _verdicts(context, view, num_valid=summary.num_valid_N.tolist(), oldest=oldest)
     folder = Folder(context, view, reported.ordinals)
     blank = np.full((len(flat), context.num_subtasks), np.nan)
@@ -159,7 +184,7 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
         fates.append(_Fate(verdicts[i], gate, view.apply_seqs[i]))
     after = folder.rows(reported.report.fence)
     return CommitPlan(
-        ledger=_rows(reported, flat, summary=summary, emas=emas, fates=fates),
+        ledger=_rows(told, summary=summary, emas=emas, fates=fates),
         statistics=pick(after, sorted(folder.touched)),
         after=after,
         receipt=_receipt(reported, view, flat=flat, fates=fates),
@@ -221,28 +246,29 @@ def _receipt(
     flat: Sequence[tuple[int, Attempt]],
     fates: Sequence[_Fate],
 ) -> bytes:
-    attempts: list[list[AttemptReceipt]] = [[] for _ in reported.ordinals]
+    """A `Receipt`, encoded once: what is stored is what every retry gets."""
+    attempts: list[list[dict[str, object]]] = [[] for _ in reported.ordinals]
     gates = [GateVerdict.NOT_APPLIED] * len(reported.ordinals)
     for fate, (g, attempt) in zip(fates, flat, strict=True):
         attempts[g].append(
-            AttemptReceipt(
-                scaffold_kind=attempt.scaffold_kind,
-                scaffold_level=attempt.scaffold_level,
-                number=attempt.number,
-                verdict=fate.verdict,
-                apply_seq=fate.apply_seq if fate.verdict is Verdict.APPLIED else None,
-            )
+            {
+                "scaffold_kind": attempt.scaffold_kind,
+                "scaffold_level": attempt.scaffold_level,
+                "number": attempt.number,
+                "verdict": fate.verdict,
+                "apply_seq": fate.apply_seq if fate.verdict is Verdict.APPLIED else None,
+            }
         )
         gates[g] = fate.gate
-    groups = [
-        GroupReceipt(task_id=group.task_id, attempts=attempts[g], gate=gates[g])
-        for g, group in enumerate(reported.report.groups)
-    ]
-    receipt = Receipt(
-        id=reported.receipt_id,
-        lease_id=reported.lease_id,
-        groups=groups,
-        num_remaining=reported.num_remaining,
-        policy_version=view.policy_version,
+    return orjson.dumps(
+        {
+            "id": reported.receipt_id,
+            "lease_id": reported.lease_id,
+            "groups": [
+                {"task_id": group.task_id, "attempts": attempts[g], "gate": gates[g]}
+                for g, group in enumerate(reported.report.groups)
+            ],
+            "num_remaining": reported.num_remaining,
+            "policy_version": view.policy_version,
+        }
     )
-    return receipt.model_dump_json().encode()

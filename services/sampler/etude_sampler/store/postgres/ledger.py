@@ -31,7 +31,7 @@ from .statistics_rows import read_rows, write_columns
 
 
 class _Raced(SamplerError):
-    """Another transaction committed first: the same key, the same attempts, or a new epoch."""
+    """The epoch was raised while the transaction read."""
 
 
 class PostgresLedger(LedgerViews):
@@ -100,17 +100,22 @@ class PostgresLedger(LedgerViews):
             todo = plan(
                 CommitView(head["epoch"], head["policy_version"], tuple(head["seqs"]), found)
             )
+            await sql.copy_ledger(connection, run_id, todo.ledger)
             counts = await connection.fetchrow(
                 sql.WRITE,
                 run_id,
-                *sql.ledger_arguments(todo.ledger),
                 *write_columns(todo.statistics),
                 key.idempotency_key,
                 key.body_hash,
                 todo.receipt,
+                todo.ledger[0].lease_id,
             )
             assert counts is not None
-            if (counts["epoch"], counts["written"]) != (head["epoch"], len(todo.ledger)):
+            if counts["ended"]:
+                raise LeaseSuperseded("the lease ended before its report was committed")
+            if counts["policy_version"] != head["policy_version"]:
+                raise _Raced
+            if counts["epoch"] != head["epoch"]:
                 raise _Raced
             if counts["folded"] != len(todo.statistics.keys):
                 raise LeaseSuperseded("a later lease has reported one of the tasks")
@@ -125,6 +130,18 @@ class PostgresLedger(LedgerViews):
             columns = sql.ledger_arguments(rows)
             columns[0] = list(seqs)
             await connection.execute(sql.INSERT_LEDGER, run_id, *columns)
+
+    async def end_lease(self, run_id: str, lease_id: str) -> bool:
+        """Fence off a lease's reports for good; False while other work holds the run's lock."""
+        async with raw(self._engine) as connection:
+            try:
+                async with connection.transaction():
+                    await connection.execute(sql.LOCK_PATIENCE)
+                    await connection.execute(sql.FOLD_LOCK, run_id)
+                    await connection.execute(sql.END_LEASE, run_id, lease_id)
+            except asyncpg.LockNotAvailableError:
+                return False
+        return True
 
     async def commit_version(
         self, run_id: str, key: ReportKey, plan: Callable[[FoldView], FoldPlan]

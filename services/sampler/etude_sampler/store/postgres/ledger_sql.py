@@ -114,12 +114,11 @@ FROM unnest({_unnest(_LEDGER_TYPES, first=2)}) AS t({", ".join(LEDGER_COLUMNS)})
 ON CONFLICT DO NOTHING
 """
 
-_STATISTICS_FIRST = 2 + len(_LEDGER_TYPES)
+_STATISTICS_FIRST = 2
 _RECEIPT_FIRST = _STATISTICS_FIRST + len(_STATISTICS_TYPES)
 
 WRITE = f"""
-WITH written AS ({INSERT_LEDGER} RETURNING 1),
-folded AS (
+WITH folded AS (
     INSERT INTO task_statistics (run_id, {COLUMNS})
     SELECT $1, * FROM unnest({_unnest(_STATISTICS_TYPES, first=_STATISTICS_FIRST)})
     ON CONFLICT (run_id, ordinal, kind, level) DO UPDATE SET
@@ -131,11 +130,21 @@ kept AS (
     INSERT INTO receipts (run_id, key, body_hash, response)
     VALUES ($1, ${_RECEIPT_FIRST}, ${_RECEIPT_FIRST + 1}, ${_RECEIPT_FIRST + 2})
 )
-SELECT (SELECT count(*) FROM written) AS written, (SELECT count(*) FROM folded) AS folded,
-       (SELECT epoch FROM runs WHERE id = $1) AS epoch
+SELECT (SELECT count(*) FROM folded) AS folded, r.epoch, r.policy_version,
+       EXISTS (SELECT FROM ended_leases e
+               WHERE e.run_id = $1 AND e.lease_id = ${_RECEIPT_FIRST + 3}) AS ended
+FROM runs r WHERE r.id = $1
 """
-"""All that a report's transaction writes, in one statement; the caller compares the counts, and
-the epoch, which `READ` may have seen from before it got the lock."""
+"""What a report's transaction writes beside its ledger rows (`copy_ledger`); the caller compares
+the count, and epoch and version, which `READ` may have seen from before it got the lock."""
+
+LOCK_PATIENCE = "SET LOCAL lock_timeout = '1s'"
+"""For who can come again: whoever waits for the exclusive lock keeps every report waiting."""
+
+END_LEASE = """
+INSERT INTO ended_leases (run_id, lease_id) VALUES ($1, $2) ON CONFLICT DO NOTHING
+"""
+"""Under the exclusive lock: what was committing has committed, and `WRITE` sees the row after."""
 
 INSERT_RECEIPT = """
 INSERT INTO receipts (run_id, key, body_hash, response) VALUES ($1, $2, $3, $4)
@@ -164,9 +173,27 @@ VALUES ($1, $2, $3, $4::text::jsonb)
 """
 
 
+async def copy_ledger(
+    connection: asyncpg.Connection, run_id: str, rows: Sequence[LedgerRow]
+) -> None:
+    """Append rows by binary COPY, the cheapest way in.
+
+    Raises:
+        asyncpg.UniqueViolationError: one of the attempts is in the ledger.
+    """
+    width = len(LEDGER_COLUMNS)
+    await connection.copy_records_to_table(
+        "ledger",
+        records=[(run_id, *row[:width]) for row in rows],
+        columns=("run_id", *LEDGER_COLUMNS),
+    )
+
+
 def ledger_arguments(rows: Sequence[LedgerRow]) -> list[list[object]]:
     """One list a column of `LEDGER_COLUMNS`, for `unnest`."""
-    return [[getattr(row, name) for row in rows] for name in LEDGER_COLUMNS]
+    return [
+        list(column) for column in zip(*(row[: len(LEDGER_COLUMNS)] for row in rows), strict=True)
+    ]
 
 
 def ledger_row(record: asyncpg.Record) -> LedgerRow:

@@ -17,7 +17,7 @@ from support.waiting import wait_until
 
 _DECISIONS = """
 SELECT epoch, number, kind, lease_id, fence, policy_version, num_waiting, tasks FROM decisions
-WHERE run_id = %s ORDER BY epoch, number
+WHERE run_id = %s AND kind <> 'open' ORDER BY epoch, number
 """
 Decision = tuple[object, ...]
 

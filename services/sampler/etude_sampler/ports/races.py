@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from .decisions import LoggedDecision
 from .marker import Marker
 
 READY_SCALE = 2**31
@@ -173,20 +174,6 @@ class RaceState:
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedDecision:
-    """One entry of the decision log."""
-
-    stream_id: str
-    number: int
-    kind: str
-    lease_id: str
-    fence: int
-    policy_version: int | None
-    num_waiting: int | None
-    tasks: str
-
-
-@dataclass(frozen=True, slots=True)
 class RunKey:
     """Names a run's state in Redis at one epoch."""
 
@@ -216,6 +203,11 @@ class Races(Protocol):
 
     async def stage(self, run: RunKey, group_id: str, body: bytes) -> bool:
         """Keep a group's trajectories; False if the byte budget has no room for them."""
+
+    async def seal_lease(
+        self, run: RunKey, lease_id: str, fence: int | None
+    ) -> int | LeaseEnd | Literal["live"]:
+        """Let no report or heartbeat of a prompt lease pass any more: the fence to settle it by."""
 
     async def settle(
         self, run: RunKey, lease_id: str, fence: int | None, *, kind: str, items: Sequence[Entering]
@@ -262,6 +254,9 @@ class Races(Protocol):
 
     async def markers(self, run_ids: Sequence[str]) -> list[Marker | None]:
         """What Redis holds of each run; None if nothing."""
+
+    async def seal(self, run_id: str) -> None:
+        """Serve and log nothing more of a run; its log can still be drained."""
 
     async def wipe(self, run_id: str) -> None:
         """Forget everything of a run."""

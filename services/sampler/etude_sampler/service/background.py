@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from ..errors import DependencyUnavailable, SamplerError
 from ..ports.races import EpochMismatch
+from .draining import drain
 from .prompts import PromptBatches
 from .rebuild import Rebuilder
 from .steps import Ground
@@ -23,7 +24,6 @@ _REAP_S = 0.25
 _GUARD_S = 1.0
 _DRAIN_S = 1.0
 _CANCEL_AGAIN_S = 0.1
-_DRAIN_ROWS = 2000
 _REBASE_ABOVE = 1e6
 
 
@@ -172,7 +172,4 @@ class Background:
 
     async def _drain_run(self, run_id: str) -> None:
         context = await self._ground.contexts.get(run_id)
-        decisions = await self._ground.races.read_log(context.key, _DRAIN_ROWS)
-        if decisions:
-            await self._ground.ledger.store_decisions(run_id, decisions)
-            await self._ground.races.trim_log(context.key, decisions[-1].stream_id)
+        await drain(self._ground, context)

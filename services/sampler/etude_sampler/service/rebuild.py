@@ -14,6 +14,7 @@ from etude_sampler.statistics import Ints, TaskStatistics, empty
 
 from ..ports.races import RunKey
 from .context import RunContext, announced, make_context
+from .draining import drain
 from .entering import draws, lane_weights, pack_records
 from .folding import put
 from .steps import Ground
@@ -55,6 +56,9 @@ class Rebuilder:
         ground = self._ground
         await ground.ledger.raise_epoch(run_id)
         context = make_context(await ground.catalog.get_run(run_id))
+        await ground.races.seal(run_id)
+        while await drain(ground, context):
+            continue
         await ground.races.wipe(run_id)
         totals_L = np.zeros(len(context.lane_keys), dtype=np.int64)
         spec = context.row.spec

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from etude_sampler.statistics import Floats
 
 from ...errors import IdempotencyKeyReused
+from ...ports.decisions import LoggedDecision
 from ...ports.fence import epoch_of
 from ...ports.ledger import LedgerRow, ReportKey, StatisticsRows, VersionRow
-from ...ports.races import LoggedDecision
 from . import ledger_sql as sql
 from .engine import raw
 from .statistics_rows import COLUMNS, read_rows
@@ -114,9 +114,9 @@ class LedgerViews:
         async with raw(self._engine) as connection:
             await connection.execute(
                 "INSERT INTO decisions (run_id, epoch, number, kind, lease_id, fence, "
-                "policy_version, num_waiting, tasks, at_ms) SELECT $1, * FROM unnest("
+                "policy_version, num_waiting, tasks, records, at_ms) SELECT $1, * FROM unnest("
                 "$2::int[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::int[], "
-                "$8::int[], $9::text[], $10::bigint[]) ON CONFLICT DO NOTHING",
+                "$8::int[], $9::text[], $10::bytea[], $11::bigint[]) ON CONFLICT DO NOTHING",
                 run_id,
                 [epoch_of(d.fence) for d in decisions],
                 [d.number for d in decisions],
@@ -126,6 +126,7 @@ class LedgerViews:
                 [d.policy_version for d in decisions],
                 [d.num_waiting for d in decisions],
                 [d.tasks for d in decisions],
+                [d.records for d in decisions],
                 [int(d.stream_id.split("-")[0]) for d in decisions],
             )
 

@@ -157,7 +157,7 @@ class TrainingSteps(PromptSteps):
         reply = await self._scripts.call(
             "announce",
             run.epoch,
-            [keys.meta, keys.ready, keys.groups, keys.cargo],
+            [keys.meta, keys.ready, keys.groups, keys.cargo, keys.log],
             [
                 announced.version,
                 announced.weights_uri or "",
@@ -181,6 +181,9 @@ class TrainingSteps(PromptSteps):
             keys.bell,
         ]
         reply = await self._scripts.call(
-            "configure", run.epoch, [keys.meta, keys.ready, keys.groups, keys.cargo], words
+            "configure",
+            run.epoch,
+            [keys.meta, keys.ready, keys.groups, keys.cargo, keys.log],
+            words,
         )
         return int(reply[1]) if reply[0] == b"ok" else 0

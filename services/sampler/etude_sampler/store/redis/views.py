@@ -11,18 +11,19 @@ from redis.exceptions import RedisError
 from redis.typing import EncodableT, FieldT
 
 from ...errors import DependencyUnavailable
+from ...ports.decisions import LoggedDecision
 from ...ports.fence import first_fence
 from ...ports.marker import Marker
 from ...ports.races import (
     Announced,
     EpochMismatch,
     LaneState,
-    LoggedDecision,
     RaceLimits,
     RaceState,
     RunKey,
 )
 from .connection import Client, outages
+from .decision_log import decision, opening
 from .keys import BELL_PATTERN, RunKeys, run_of_bell
 from .scripts import Scripts, epoch_word
 from .training_steps import TrainingSteps, pack_doubles
@@ -62,7 +63,7 @@ class RedisRaces(TrainingSteps):
             reply = await self._scripts.call(
                 "reweigh",
                 run.epoch,
-                [keys.meta, keys.tasks, *keys.lanes(run.num_lanes)],
+                [keys.meta, keys.tasks, keys.log, *keys.lanes(run.num_lanes)],
                 [*(word for item in chunk for word in item)],
             )
             applied += int(reply[1])
@@ -74,7 +75,7 @@ class RedisRaces(TrainingSteps):
         reply = await self._scripts.call(
             "rebase",
             run.epoch,
-            [keys.meta, keys.lane(lane)],
+            [keys.meta, keys.lane(lane), keys.log],
             [lane + 1, run.num_lanes, LANE_REBASE_TASKS],
         )
         return reply[0] == b"ok"
@@ -134,6 +135,11 @@ class RedisRaces(TrainingSteps):
                 pipe.hmget(RunKeys(run_id).meta, ["epoch", "version", "revision"])
             found = await pipe.execute()
         return [_marker(row, await self._redis.server()) for row in found]
+
+    async def seal(self, run_id: str) -> None:
+        """Serve and log nothing more of a run; its log can still be drained."""
+        async with outages():
+            await self._redis.unlink(RunKeys(run_id).meta)
 
     async def wipe(self, run_id: str) -> None:
         """Forget everything of a run; what is loaded next must reach this same server."""
@@ -206,6 +212,7 @@ class RedisRaces(TrainingSteps):
         keys = RunKeys(run.run_id)
         async with outages(), self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.meta, mapping=fields)
+            pipe.xadd(keys.log, opening(run, announced, shares=shares, totals=totals))
             pipe.publish(keys.bell, "open")
             await pipe.execute()
 
@@ -221,7 +228,7 @@ class RedisRaces(TrainingSteps):
         async with outages():
             reply = await self._redis.xrange(RunKeys(run.run_id).log, count=count)
         rows = cast("list[tuple[bytes, dict[bytes, bytes]]]", reply)
-        return [_decision(stream_id, fields) for stream_id, fields in rows]
+        return [decision(stream_id, fields) for stream_id, fields in rows]
 
     async def trim_log(self, run: RunKey, last: str) -> None:
         """Forget decisions up to and including `last`."""
@@ -262,17 +269,3 @@ def _marker(words: Sequence[bytes | None], server: str) -> Marker | None:
     epoch, version, revision = (bytes(word or b"").decode() for word in words)
     number, _, written_on = epoch.partition("@")
     return Marker(int(number), int(version), int(revision)) if written_on == server else None
-
-
-def _decision(stream_id: bytes, fields: dict[bytes, bytes]) -> LoggedDecision:
-    version, waiting = fields.get(b"version"), fields.get(b"waiting")
-    return LoggedDecision(
-        stream_id.decode(),
-        int(fields[b"number"]),
-        fields[b"kind"].decode(),
-        fields[b"lease"].decode(),
-        int(fields[b"fence"]),
-        None if version is None else int(version),
-        None if waiting is None else int(waiting),
-        fields[b"tasks"].decode(),
-    )

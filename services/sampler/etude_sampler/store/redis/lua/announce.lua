@@ -3,6 +3,7 @@
 -- KEYS[2] ready zset group id by staleness
 -- KEYS[3] groups hash group id -> manifest entry
 -- KEYS[4] cargo hash group id -> trajectories
+-- KEYS[5] log stream decisions
 -- ARGV[1] epoch
 -- ARGV[2] version
 -- ARGV[3] uri
@@ -10,9 +11,9 @@
 -- ARGV[5] shares packed doubles, one a lane
 -- ARGV[6] bell channel to ring
 -- Returns {ok, purged}, {old} (this version or a newer one is announced already) or {epoch}
-local meta, ready, groups, cargo = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local meta, ready, groups, cargo, log = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local epoch, version, uri, w, shares, bell = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local m = redis.call('HMGET', meta, 'epoch', 'version', 'max_staleness', 'cargo_bytes')
+local m = redis.call('HMGET', meta, 'epoch', 'version', 'max_staleness', 'cargo_bytes', 'fence')
 if m[1] ~= epoch then return {'epoch'} end
 if version <= tonumber(m[2]) then return {'old'} end
 redis.call('HSET', meta, 'version', version, 'uri', uri, 'w', w, 'shares', shares)
@@ -28,5 +29,7 @@ end
 redis.call('HSET', meta, 'cargo_bytes', string.format('%.0f', bytes))
 redis.call('HINCRBY', meta, 'n_ready', -#stale)
 redis.call('HINCRBY', meta, 'n_purged', #stale)
+redis.call('XADD', log, 'MAXLEN', '~', 200000, '*', 'number', redis.call('HINCRBY', meta, 'log_number', 1),
+  'kind', 'announce', 'lease', '', 'fence', m[5], 'version', version, 'tasks', '', 'records', shares)
 redis.call('PUBLISH', bell, 'announce')
 return {'ok', #stale}

@@ -1,13 +1,15 @@
 -- Subtracts a lane's clock from all its arrival times, so that they stay small and exact.
 -- KEYS[1] meta hash clocks
 -- KEYS[2] lane zset ordinal by arrival time
+-- KEYS[3] log stream decisions
 -- ARGV[1] epoch
 -- ARGV[2] index of the lane, from 1
 -- ARGV[3] num_lanes
 -- ARGV[4] most tasks in the lane for one call
 -- Returns {ok, tasks}, {large} or {epoch}
-local meta, lane, epoch, index, num_lanes, most = KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local m = redis.call('HMGET', meta, 'epoch', 'clocks')
+local meta, lane, log, epoch, index, num_lanes = KEYS[1], KEYS[2], KEYS[3], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local most = tonumber(ARGV[4])
+local m = redis.call('HMGET', meta, 'epoch', 'clocks', 'fence')
 if m[1] ~= epoch then return {'epoch'} end
 if redis.call('ZCARD', lane) > most then return {'large'} end
 local doubles = '<' .. string.rep('d', num_lanes)
@@ -18,4 +20,6 @@ for j = 1, #members, 2 do
 end
 clock[index], clock[num_lanes + 1] = 0, nil
 redis.call('HSET', meta, 'clocks', struct.pack(doubles, unpack(clock)))
+redis.call('XADD', log, 'MAXLEN', '~', 200000, '*', 'number', redis.call('HINCRBY', meta, 'log_number', 1),
+  'kind', 'rebase', 'lease', '', 'fence', m[3], 'tasks', index)
 return {'ok', #members / 2}

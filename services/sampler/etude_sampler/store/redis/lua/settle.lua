@@ -32,7 +32,7 @@ if kind == 'expire' then
 elseif held[1] ~= fence then return {'superseded'} end
 local doubles, record = '<' .. string.rep('d', num_lanes), '<' .. string.rep('I4', num_lanes + 1)
 local total, clock = {struct.unpack(doubles, m[2])}, {struct.unpack(doubles, m[3])}
-local settled, written, entering, admitted, freed = {}, {}, {}, 0, 0
+local settled, written, entered, entering, admitted, freed = {}, {}, {}, {}, 0, 0
 for i = 1, num_lanes do entering[i] = {} end
 local has_cargo = redis.call('HLEN', cargo) > 0
 for at = 6, #ARGV, 5 do
@@ -40,6 +40,7 @@ for at = 6, #ARGV, 5 do
   if redis.call('HEXISTS', ltasks, ordinal) == 1 then
     local r, e = {struct.unpack(record, ARGV[at + 1])}, {struct.unpack(doubles, ARGV[at + 2])}
     settled[#settled + 1], written[#written + 1], written[#written + 2] = ordinal, ordinal, ARGV[at + 1]
+    entered[#entered + 1] = ARGV[at + 1]
     for i = 1, num_lanes do
       if r[i + 1] > 0 then
         local lane = entering[i]
@@ -78,7 +79,7 @@ if remaining == 0 then
 end
 if #settled > 0 then
   redis.call('XADD', log, 'MAXLEN', '~', 200000, '*', 'number', redis.call('HINCRBY', meta, 'log_number', 1), 'kind', kind,
-    'lease', lease_id, 'fence', held[1], 'tasks', table.concat(settled, ' '))
+    'lease', lease_id, 'fence', held[1], 'tasks', table.concat(settled, ' '), 'records', table.concat(entered))
   redis.call('PUBLISH', bell, kind)
 end
 return {'ok', #settled, remaining}

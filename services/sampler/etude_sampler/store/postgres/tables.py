@@ -34,6 +34,7 @@ datasets = sa.Table(
     sa.Column("name", sa.Text, nullable=False, unique=True),
     sa.Column("num_tasks", sa.Integer, nullable=False, server_default="0"),
     _created(),
+    sa.Column("deleted_at", sa.DateTime(timezone=True)),
 )
 
 tasks = sa.Table(
@@ -103,7 +104,9 @@ ledger = sa.Table(
     sa.UniqueConstraint("run_id", "lease_id", "ordinal", "kind", "level", "number", "fence"),
     sa.Index(None, "run_id", "ordinal", "apply_seq"),
     sa.Index("ledger_late_idx", "run_id", postgresql_where=sa.text("verdict = 'late'")),
+    postgresql_partition_by="LIST (run_id)",
 )
+"""A partition a run, made by a trigger of `runs` (revision 0006); dropped by `removal`."""
 
 ended_leases = sa.Table(
     "ended_leases",
@@ -266,74 +269,21 @@ discarded_versions = sa.Table(
 )
 """Rows of `policy_versions` that a restore took out of the history, as JSON."""
 
-api_keys = sa.Table(
-    "api_keys",
+deleted_runs = sa.Table(
+    "deleted_runs",
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("digest", sa.LargeBinary, nullable=False),
-    sa.Column("label", sa.Text, nullable=False),
-    sa.Column("scopes", ARRAY(sa.Text), nullable=False),
-    sa.Column("runs", ARRAY(sa.Text)),
-    sa.Column("expires_at", sa.DateTime(timezone=True)),
-    sa.Column("revoked_at", sa.DateTime(timezone=True)),
-    sa.Column("last_used_at", sa.DateTime(timezone=True)),
-    _created(),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=False, server_default=_NOW),
+    sa.Column("purged_at", sa.DateTime(timezone=True)),
 )
+"""Runs that are gone for callers; their rows go piece by piece until `purged_at`."""
 
-checkpoints = sa.Table(
-    "checkpoints",
+imported_archives = sa.Table(
+    "imported_archives",
     metadata,
     sa.Column("run_id", sa.Text, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("id", sa.Text, nullable=False),
-    sa.Column("label", sa.Text),
-    sa.Column("pinned", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("policy_version", sa.Integer, nullable=False),
-    sa.Column("weights_uri", sa.Text),
-    sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("revision", sa.Integer, nullable=False),
-    sa.Column("apply_seq", sa.BigInteger, nullable=False),
-    sa.Column("folded_seq", sa.BigInteger, nullable=False),
-    sa.Column("allocator_state", sa.Text, nullable=False),
-    sa.Column("totals", JSONB, nullable=False),
-    sa.Column("num_statistics", sa.Integer, nullable=False),
-    sa.Column("num_subtasks", sa.Integer, nullable=False),
-    sa.Column("num_bytes", sa.BigInteger, nullable=False),
-    sa.Column("format", sa.Integer, nullable=False),
     sa.Column("sha256", sa.Text, nullable=False),
-    sa.Column("data", sa.LargeBinary, nullable=False),
-    sa.Column("discarded_at", sa.DateTime(timezone=True)),
     _created(),
-    sa.UniqueConstraint("run_id", "id"),
 )
-"""Curriculum checkpoints; `data` is written and read by `snapshot`, stored without a second
-compression."""
-
-restores = sa.Table(
-    "restores",
-    metadata,
-    sa.Column("run_id", sa.Text, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True),
-    sa.Column("id", sa.Text, nullable=False),
-    sa.Column("checkpoint_id", sa.Text, nullable=False),
-    sa.Column("from_version", sa.Integer, nullable=False),
-    sa.Column("to_version", sa.Integer, nullable=False),
-    sa.Column("weights_uri", sa.Text),
-    sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("after_seq", sa.BigInteger, nullable=False),
-    sa.Column("last_seq", sa.BigInteger, nullable=False),
-    sa.Column("num_groups", sa.Integer, nullable=False),
-    _created(),
-    sa.UniqueConstraint("run_id", "id"),
-)
-"""Each discards the ledger rows with `after_seq < apply_seq <= last_seq`: `ledger_sql.LIVE`."""
-
-discarded_versions = sa.Table(
-    "discarded_versions",
-    metadata,
-    sa.Column("run_id", sa.Text, primary_key=True),
-    sa.Column("restore_id", sa.Text, primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("content", JSONB, nullable=False),
-)
-"""Rows of `policy_versions` that a restore took out of the history, as JSON."""
+"""Which archive a run came from, so that importing it again does nothing."""

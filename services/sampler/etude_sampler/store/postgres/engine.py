@@ -71,6 +71,19 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         yield connection
 
 
+async def fetch_pruned(
+    connection: asyncpg.Connection, statement: str, *arguments: object
+) -> list[asyncpg.Record]:
+    """Rows of a statement that reads the ledger, planned for these arguments.
+
+    A cached statement would get a generic plan at its sixth use, which opens and locks the
+    partitions of every run (0.7 s at 2,000 runs); a fresh one opens those of its own run.
+    """
+    prepared = await connection.prepare(statement)
+    rows: list[asyncpg.Record] = await prepared.fetch(*arguments)
+    return rows
+
+
 @asynccontextmanager
 async def raw(engine: AsyncEngine) -> AsyncIterator[asyncpg.Connection]:
     """The pool's asyncpg connection, outside SQLAlchemy's transaction.

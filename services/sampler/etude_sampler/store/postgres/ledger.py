@@ -25,7 +25,7 @@ from ...ports.ledger import (
     ReportKey,
 )
 from . import ledger_sql as sql
-from .engine import raw
+from .engine import fetch_pruned, raw
 from .ledger_views import LedgerViews
 from .statistics_rows import read_rows, write_columns
 
@@ -166,7 +166,8 @@ class PostgresLedger(LedgerViews):
                     raise IdempotencyKeyReused
                 response: bytes = stored["response"]
                 return response
-            records = await connection.fetch(
+            records = await fetch_pruned(
+                connection,
                 f"{sql.READ_LEDGER} AND apply_seq > $2 AND verdict = 'applied' ORDER BY apply_seq",
                 run_id,
                 head["folded_seq"],

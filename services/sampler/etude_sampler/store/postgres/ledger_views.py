@@ -16,7 +16,7 @@ from ...ports.decisions import LoggedDecision
 from ...ports.fence import epoch_of
 from ...ports.ledger import LedgerRow, ReportKey, StatisticsRows, VersionRow
 from . import ledger_sql as sql
-from .engine import raw
+from .engine import fetch_pruned, raw
 from .statistics_rows import COLUMNS, read_rows
 
 
@@ -43,7 +43,8 @@ class LedgerViews:
     async def reported(self, run_id: str, lease_id: str) -> set[int]:
         """Ordinals already reported under a lease."""
         async with raw(self._engine) as connection:
-            found = await connection.fetch(
+            found = await fetch_pruned(
+                connection,
                 "SELECT DISTINCT ordinal FROM ledger WHERE run_id = $1 AND lease_id = $2 "
                 "AND verdict <> 'late'",
                 run_id,
@@ -185,14 +186,15 @@ class LedgerViews:
     async def num_late(self, run_id: str) -> int:
         """Ledger rows that came too late to count."""
         async with raw(self._engine) as connection:
-            num: int = await connection.fetchval(
-                "SELECT count(*) FROM ledger WHERE run_id = $1 AND verdict = 'late'", run_id
+            (found,) = await fetch_pruned(
+                connection,
+                "SELECT count(*) FROM ledger WHERE run_id = $1 AND verdict = 'late'",
+                run_id,
             )
+        num: int = found["count"]
         return num
 
     async def _ledger(self, where: str, *arguments: object) -> list[LedgerRow]:
         async with raw(self._engine) as connection:
-            records: list[asyncpg.Record] = await connection.fetch(
-                f"{sql.READ_LEDGER} {where}", *arguments
-            )
+            records = await fetch_pruned(connection, f"{sql.READ_LEDGER} {where}", *arguments)
         return [sql.ledger_row(record) for record in records]

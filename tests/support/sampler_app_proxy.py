@@ -38,6 +38,7 @@ class FaultProxy:
     _word: bytes = b""
     _fault: Loss | Literal["hold"] = "request"
     _after: bytes = b""
+    _let_go: asyncio.Event = field(default_factory=asyncio.Event)
     _down: bool = False
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -50,10 +51,15 @@ class FaultProxy:
         self._word, self._fault, self._after = word, what, after
         self.struck.clear()
 
-    def hold(self, word: bytes) -> None:
-        """Never forward the next such request, and keep its caller waiting."""
-        self._word, self._fault, self._after = word, "hold", b""
+    def hold(self, word: bytes, *, after: bytes = b"") -> None:
+        """Keep the next such request, and its caller waiting, until `let_go`; `after`: `lose`."""
+        self._word, self._fault, self._after = word, "hold", after
         self.struck.clear()
+        self._let_go.clear()
+
+    def let_go(self) -> None:
+        """Forward what is held."""
+        self._let_go.set()
 
     def fail(self) -> None:
         """Break all connections and take no new ones."""
@@ -105,10 +111,11 @@ class FaultProxy:
                 self._word = b""
                 self.struck.set()
                 if self._fault == "hold":
-                    await asyncio.Event().wait()
+                    await self._let_go.wait()
                 if self._fault == "request":
                     return
-                lost.set()
+                if self._fault == "reply":
+                    lost.set()
             server[1].write(data)
             await server[1].drain()
 

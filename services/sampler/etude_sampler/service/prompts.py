@@ -15,7 +15,7 @@ from etude_proto.v1 import (
     ReleaseRequest,
 )
 
-from ..errors import LeaseSuperseded, PayloadInvalid
+from ..errors import DependencyUnavailable, LeaseSuperseded, PayloadInvalid
 from ..ports.catalog import TaskRow
 from ..ports.races import Announced, Drawn, DrawRequest, NoTasks, PromptLease
 from .context import RunContext
@@ -34,6 +34,13 @@ _REASONS = {
 
 def _dumps(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _not_ended(why: str, lease_id: str, *, kind: str) -> int:
+    """Nothing left to give back: no matter for an expiry, an error for a release."""
+    if kind == "expire":
+        return 0
+    raise LeaseSuperseded(f"lease {lease_id} is {why}")
 
 
 class PromptBatches:
@@ -164,11 +171,18 @@ class PromptBatches:
     async def end(self, run_id: str, lease_id: str, fence: int | None, *, kind: str) -> int:
         """Put a lease's remaining tasks back into their lanes: fresh draws, weights of today.
 
-        Used by releases (with the fence) and by expiry (without; a live lease stays).
+        Used by releases (with the fence) and by expiry (without; a live lease stays). Sealed in
+        Redis, then ended in the ledger, then settled: a report that was pinned before either
+        commits before the tasks can be leased again, or never.
         """
         ground = self._ground
 
         async def step(context: RunContext) -> int:
+            sealed = await ground.races.seal_lease(context.key, lease_id, fence)
+            if isinstance(sealed, str):
+                return _not_ended(sealed, lease_id, kind=kind)
+            if not await ground.ledger.end_lease(context.row.id, lease_id):
+                raise DependencyUnavailable("the run's ledger is locked; the lease ends soon")
             drawn = await ground.races.lease_tasks(context.key, lease_id)
             ordinals = [one.ordinal for one in drawn]
             records = await ground.races.entries(context.key, ordinals)
@@ -180,12 +194,8 @@ class PromptBatches:
                 entries_N, _ = unpack_records(known)
                 items = enter(context, ordinals, [int(e) + 1 for e in entries_N], weights_NL)
             settled = await ground.races.settle(
-                context.key, lease_id, fence, kind=kind, items=items
+                context.key, lease_id, sealed, kind=kind, items=items
             )
-            if isinstance(settled, tuple):
-                return settled[0]
-            if kind == "expire":
-                return 0
-            raise LeaseSuperseded(f"lease {lease_id} is {settled}")
+            return settled[0] if isinstance(settled, tuple) else 0
 
         return await ground.on_run(run_id, step)

@@ -100,7 +100,7 @@ class PromptSteps:
             pipe.zscore(keys.leases, lease_id)
             pipe.hgetall(keys.lease_tasks(lease_id))
             held, deadline, tasks = await pipe.execute()
-        if held[0] is None or deadline is None:
+        if held[0] is None or deadline is None or int(held[0]) < 0:
             raise EpochMismatch("a lease ended while it was read")
         return PromptLease(
             lease_id,
@@ -162,6 +162,21 @@ class PromptSteps:
             "stage", run.epoch, [keys.meta, keys.cargo, keys.ready, keys.groups], [group_id, body]
         )
         return reply[0] == b"ok"
+
+    async def seal_lease(
+        self, run: RunKey, lease_id: str, fence: int | None
+    ) -> int | LeaseEnd | Literal["live"]:
+        """Let no report or heartbeat of a prompt lease pass any more."""
+        keys = RunKeys(run.run_id)
+        reply = await self._scripts.call(
+            "seal_lease",
+            run.epoch,
+            [keys.meta, keys.leases, keys.lease(lease_id)],
+            [lease_id, "" if fence is None else fence],
+        )
+        if reply[0] == b"live":
+            return "live"
+        return int(reply[1]) if reply[0] == b"ok" else _ENDS[reply[0]]
 
     async def settle(
         self, run: RunKey, lease_id: str, fence: int | None, *, kind: str, items: Sequence[Entering]

@@ -26,6 +26,7 @@ NAMES = (
     "pin",
     "rebase",
     "reweigh",
+    "seal_lease",
     "settle",
     "stage",
     "take",

@@ -53,7 +53,9 @@ class Replica:
     def hold(self, step: str) -> None:
         """Stop the next call that is about to take the step."""
         server, word = STEPS[step]
-        self.proxies[server].hold(word)
+        # Others commit, too: the background reads in transactions.
+        after = STEPS["write"][1] if step == "commit" else b""
+        self.proxies[server].hold(word, after=after)
 
     async def held(self, step: str, call: asyncio.Task[httpx.Response]) -> bool:
         """Wait until the call is stopped before the step; False if it ends first."""

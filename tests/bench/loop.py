@@ -51,7 +51,7 @@ def main() -> None:
                 f"{num_tasks:>9} tasks: {report.n / pairs.seconds:.0f} pairs/s; "
                 f"lease p50 {lease.p50_ms} p99 {lease.p99_ms} ms; "
                 f"report p50 {report.p50_ms} p99 {report.p99_ms} ms; "
-                f"failed {pairs.failed}; burst {burst.lease.n / burst.seconds:.0f} "
+                f"failed {pairs.failed}; burst {burst.lease.n / burst.leasing_s:.0f} "
                 f"leases/s p99 {burst.lease.p99_ms} ms",
                 flush=True,
             )

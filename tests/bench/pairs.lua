@@ -6,6 +6,14 @@ local group, mode = tonumber(os.getenv("BENCH_GROUP")), os.getenv("BENCH_MODE")
 local nonce = os.getenv("BENCH_NONCE")
 local threads = {}
 
+local ffi = require("ffi")
+ffi.cdef [[ typedef struct { long s; long ns; } bench_ts; int clock_gettime(int, bench_ts *); ]]
+local ts = ffi.new("bench_ts")
+function clock()
+  ffi.C.clock_gettime(1, ts)
+  return tonumber(ts.s) * 1e6 + tonumber(ts.ns) / 1e3
+end
+
 function setup(thread)
   thread:set("id", #threads)
   threads[#threads + 1] = thread
@@ -28,6 +36,7 @@ end
 function init(args)
   math.randomseed(id + 1)
   count, leased, failed, sent_at = 0, nil, 0, 0
+  began, last_lease = clock(), 0
   lease_us, report_us, variants = {}, {}, {}
   for v = 1, 8 do variants[v] = outcomes(v) end
 end
@@ -51,14 +60,6 @@ function request()
   return wrk.format("POST", path, headers, body)
 end
 
-local ffi = require("ffi")
-ffi.cdef [[ typedef struct { long s; long ns; } bench_ts; int clock_gettime(int, bench_ts *); ]]
-local ts = ffi.new("bench_ts")
-function clock()
-  ffi.C.clock_gettime(1, ts)
-  return tonumber(ts.s) * 1e6 + tonumber(ts.ns) / 1e3
-end
-
 function response(status, _, body)
   local took = clock() - sent_at
   if status ~= 200 then
@@ -72,7 +73,7 @@ function response(status, _, body)
   end
   local lease_id, fence = body:match('"lease":{"id":"([^"]+)".-"fence":(%d+)')
   if lease_id == nil then return end
-  lease_us[#lease_us + 1] = took
+  lease_us[#lease_us + 1], last_lease = took, clock()
   if mode == "lease" then return end
   local tasks = {}
   for task in body:gmatch('"task":{"id":"([^"]+)"') do tasks[#tasks + 1] = task end
@@ -86,13 +87,15 @@ end
 
 function done(summary)
   local all = { lease = {}, report = {} }
-  local failures = 0
+  local failures, first, last = 0, math.huge, 0
   for _, thread in ipairs(threads) do
     failures = failures + thread:get("failed")
+    first, last = math.min(first, thread:get("began")), math.max(last, thread:get("last_lease"))
     for _, v in ipairs(thread:get("lease_us")) do table.insert(all.lease, v) end
     for _, v in ipairs(thread:get("report_us")) do table.insert(all.report, v) end
   end
-  local parts = { string.format('"seconds":%.3f,"failed":%d', summary.duration / 1e6, failures) }
+  local parts = { string.format('"seconds":%.3f,"failed":%d,"leasing_s":%.3f',
+    summary.duration / 1e6, failures, math.max(last - first, 1) / 1e6) }
   for name, values in pairs(all) do
     table.sort(values)
     parts[#parts + 1] = string.format('"%s":{"n":%d,"p50_ms":%s,"p99_ms":%s}', name, #values,

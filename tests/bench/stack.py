@@ -60,6 +60,8 @@ class Load:
 
     seconds: float
     failed: int
+    leasing_s: float
+    """From the start to the last lease: a burst ends early when every task is leased."""
     lease: Latency
     report: Latency
 
@@ -208,6 +210,7 @@ def wrk(stack: Stack, run: Run, *, mode: str, clients: int, seconds: int, batch:
     return Load(
         float(found_json["seconds"]),
         int(found_json["failed"]),
+        float(found_json["leasing_s"]),
         Latency(**found_json["lease"]),
         Latency(**found_json["report"]),
     )

@@ -25,7 +25,8 @@ class Columns:
 
     sizes: tuple[int, ...]
     """Outcomes of each attempt."""
-    components: list[dict[str, float]]
+    components: dict[str, list[float | None]]
+    """By name, in alphabetical order; None where an outcome does not carry it."""
     plain: dict[str, list[float]]
     counted: dict[str, list[int]]
     finish_reason: list[FinishReason]
@@ -36,9 +37,11 @@ class Columns:
         """Read every outcome once."""
         flat = [outcome for attempt in attempts for outcome in attempt.outcomes]
         reasons = [o.finish_reason for o in flat]
+        told = [o.components for o in flat]
+        names = sorted(set().union(*told))
         return cls(
             sizes=tuple(len(attempt.outcomes) for attempt in attempts),
-            components=[o.components for o in flat],
+            components={name: [row.get(name) for row in told] for name in names},
             plain={name: [getattr(o, name) for o in flat] for name in _PLAIN},
             counted={name: [getattr(o, name) for o in flat] for name in _COUNTED},
             finish_reason=reasons,
@@ -47,13 +50,14 @@ class Columns:
 
     def arrays(self, subtasks: Sequence[str]) -> OutcomeArrays:
         """The attempts as arrays, padded to the largest."""
-        num, largest, nan = len(self.sizes), max(self.sizes), float("nan")
+        num, largest = len(self.sizes), max(self.sizes)
         there = np.arange(largest) < np.array(self.sizes)[:, None]
         q_NGK = np.full((num, largest, len(subtasks)), np.nan)
         reward_NG, success_NG = np.full((num, largest), np.nan), np.full((num, largest), np.nan)
         valid_NG = np.zeros((num, largest), dtype=bool)
-        if subtasks:
-            q_NGK[there] = [[row.get(name, nan) for name in subtasks] for row in self.components]
+        for k, name in enumerate(subtasks):
+            if name in self.components:
+                q_NGK[there, k] = np.array(self.components[name], dtype=np.float64)
         reward_NG[there] = self.plain["reward"]
         success_NG[there] = self.plain["success"]
         valid_NG[there] = self.valid
@@ -78,11 +82,14 @@ class Columns:
         """Each attempt's outcomes as JSON arrays, one value a rollout."""
         packed = []
         for at in self._slices():
-            components = self.components[at]
-            names = sorted(set().union(*components))
+            components = {name: values[at] for name, values in self.components.items()}
             columns = {
                 **{name: values[at] for name, values in self.plain.items()},
-                "components": {name: [row.get(name) for row in components] for name in names},
+                "components": {
+                    name: values
+                    for name, values in components.items()
+                    if values.count(None) < len(values)
+                },
                 "finish_reason": self.finish_reason[at],
                 **{name: values[at] for name, values in self.counted.items()},
             }

@@ -16,8 +16,7 @@ from etude_proto.v1 import (
 )
 
 from ..errors import DependencyUnavailable, LeaseSuperseded, PayloadInvalid
-from ..ports.catalog import TaskRow
-from ..ports.races import Announced, Drawn, DrawRequest, NoTasks, PromptLease
+from ..ports.races import Announced, DrawRequest, NoTasks, PromptLease
 from .context import RunContext
 from .entering import enter, unpack_records
 from .identifiers import new_lease_id
@@ -41,6 +40,21 @@ def _not_ended(why: str, lease_id: str, *, kind: str) -> int:
     if kind == "expire":
         return 0
     raise LeaseSuperseded(f"lease {lease_id} is {why}")
+
+
+def _lane_heads(context: RunContext) -> list[bytes]:
+    """What the items of a lane have in common, encoded once a batch, without the braces."""
+    return [
+        _dumps(
+            {
+                "num_rollouts": context.row.spec.group_size,
+                "scaffold": {"kind": "none", "level": 0},
+                "lane": name,
+                "arm": Arm.CONTROL if lane == 0 else Arm.CURRICULUM,
+            }
+        )[1:-1]
+        for lane, name in enumerate(context.curriculum.lanes)
+    ]
 
 
 class PromptBatches:
@@ -118,23 +132,14 @@ class PromptBatches:
             deadline_ms=lease.deadline_ms,
             ttl_s=lease.ttl_ms / 1000,
         )
+        heads = _lane_heads(context)
         items = b",".join(
-            self._item(context, drawn, row) for drawn, row in zip(lease.drawn, rows, strict=True)
+            b'{"task":%b,%b,"weight":%r,"slot_probability":%r,"entry":%d}'
+            % (row.body, heads[one.lane], one.weight_micro / 1e6, one.slot_probability, one.entry)
+            for one, row in zip(lease.drawn, rows, strict=True)
         )
         lease_json = model.model_dump_json().encode()
         return b'{"lease":%b,"items":[%b],%b' % (lease_json, items, _dumps(head)[1:])
-
-    def _item(self, context: RunContext, drawn: Drawn, row: TaskRow) -> bytes:
-        tail = {
-            "num_rollouts": context.row.spec.group_size,
-            "scaffold": {"kind": "none", "level": 0},
-            "lane": context.curriculum.lanes[drawn.lane],
-            "arm": Arm.CONTROL if drawn.lane == 0 else Arm.CURRICULUM,
-            "weight": drawn.weight_micro / 1e6,
-            "slot_probability": drawn.slot_probability,
-            "entry": drawn.entry,
-        }
-        return b'{"task":%b,%b' % (row.body, _dumps(tail)[1:])
 
     async def extend(self, lease_id: str, body: ExtendRequest) -> Lease:
         """Heartbeat.

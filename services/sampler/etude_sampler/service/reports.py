@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import orjson
 
-from etude_proto.v1 import CargoRef, GateVerdict, ProblemItem, Receipt, Report, RunMode
+from etude_proto.v1 import CargoRef, GateVerdict, ProblemItem, Report, RunMode
 from etude_sampler.statistics import empty
 
 from ..errors import LeaseSuperseded, PayloadInvalid, TaskNotLeased
@@ -206,11 +207,11 @@ class Reports:
         committed: Committed,
     ) -> None:
         ground, after = self._ground, committed.statistics
-        receipt = Receipt.model_validate_json(committed.receipt)
+        receipt = orjson.loads(committed.receipt)
         held = [i for i, drawn in enumerate(reported.drawn) if drawn is not _UNKNOWN]
         if not held:
             return
-        version = receipt.policy_version
+        version = receipt["policy_version"]
         if committed.replayed:
             version = await ground.on_run(context.row.id, lambda c: announced_version(ground, c))
         rows = {key: i for i, key in enumerate(after.keys)}
@@ -229,8 +230,9 @@ class Reports:
             [reported.drawn[i].entry + 1 for i in held],
             weights_NL,
         )
-        if incoming.cargo is not None and receipt.groups[0].gate is GateVerdict.ADMITTED:
-            items = [_with_group(context, items[0], incoming, reported, receipt=receipt)]
+        if incoming.cargo is not None and receipt["groups"][0]["gate"] == GateVerdict.ADMITTED:
+            apply_seq = receipt["groups"][0]["attempts"][-1]["apply_seq"] or 0
+            items = [_with_group(context, items[0], incoming, reported, apply_seq=apply_seq)]
         await ground.on_run(
             context.row.id,
             lambda c: ground.races.settle(
@@ -245,13 +247,12 @@ def _with_group(
     incoming: Incoming,
     reported: Reported,
     *,
-    receipt: Receipt,
+    apply_seq: int,
 ) -> Entering:
     """The task's entry, with its group's place in the ready queue and in manifests."""
     assert incoming.cargo is not None
     group = incoming.report.groups[0]
     version = oldest_version(group.attempts[-1].outcomes, otherwise=reported.lease_version)
-    apply_seq = receipt.groups[0].attempts[-1].apply_seq or 0
     manifest = CargoRef(
         task_id=group.task_id,
         ordinal=entering.ordinal,

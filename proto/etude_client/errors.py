@@ -145,6 +145,10 @@ class Rebuilding(Busy):
     """The hot state is being rebuilt from the ledger (503)."""
 
 
+class RedisFull(Busy):
+    """Redis is at its memory limit; acks, releases and expiries make room (503)."""
+
+
 class CargoFull(Busy):
     """The budget for trajectories is used up until a trainer takes some (503)."""
 
@@ -179,6 +183,7 @@ BY_CODE: dict[ProblemCode, type[ApiError]] = {
     ProblemCode.RATE_LIMITED: RateLimited,
     ProblemCode.DEPENDENCY_UNAVAILABLE: DependencyUnavailable,
     ProblemCode.REBUILDING: Rebuilding,
+    ProblemCode.REDIS_FULL: RedisFull,
     ProblemCode.CARGO_FULL: CargoFull,
     ProblemCode.INTERNAL: InternalError,
 }

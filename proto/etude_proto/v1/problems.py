@@ -37,6 +37,7 @@ class ProblemCode(StrEnum):
     RATE_LIMITED = "rate_limited"
     DEPENDENCY_UNAVAILABLE = "dependency_unavailable"
     REBUILDING = "rebuilding"
+    REDIS_FULL = "redis_full"
     CARGO_FULL = "cargo_full"
     INTERNAL = "internal"
 

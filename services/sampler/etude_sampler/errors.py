@@ -191,3 +191,16 @@ class Rebuilding(SamplerError):
 
     def __init__(self, detail: str = "", *, retry_after_s: float = 0.5) -> None:
         super().__init__(detail, retry_after_s=retry_after_s)
+
+
+class RedisFull(SamplerError):
+    """Redis is at its memory limit and takes nothing new; nothing was written.
+
+    What frees memory still works: acks, releases, expiries, reports that carry no trajectories.
+    """
+
+    code, status = ProblemCode.REDIS_FULL, 503
+    title, retryable = "Redis has no memory for this now", True
+
+    def __init__(self, detail: str = "", *, retry_after_s: float = 2.0) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)

@@ -69,6 +69,8 @@ runs = sa.Table(
     sa.Column("folded_seq", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("allocator_state", sa.Text, nullable=False),
     sa.Column("totals", JSONB, nullable=False),
+    sa.Column("loading_epoch", sa.Integer),
+    sa.Column("last_rebuild", JSONB),
     _created(),
     sa.Column("forked_from", JSONB),
 )

@@ -15,11 +15,19 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ...errors import DependencyUnavailable
+from ...errors import DependencyUnavailable, RedisFull
 
 
 @dataclass(slots=True)
@@ -54,6 +62,14 @@ class Client(Redis):
                 await self.ping()
         return self.seen.run_id
 
+    async def forget_demoted(self, error: DependencyUnavailable) -> None:
+        """Let go of idle connections to a server that takes no writes any more.
+
+        After a failover the name may lead to the new primary, but only for new connections.
+        """
+        if isinstance(error.__cause__, ReadOnlyError):
+            await self.connection_pool.disconnect(inuse_connections=False)
+
 
 def connect(url: str, *, pool_size: int, timeout_s: float) -> Client:
     """A client with a bounded pool. redis-py's own ten retries are switched off: a lost reply
@@ -73,16 +89,42 @@ def connect(url: str, *, pool_size: int, timeout_s: float) -> Client:
     return Client(pool, seen)
 
 
+_AWAY = (
+    "LOADING",
+    "MASTERDOWN",
+    "READONLY",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "MISCONF",
+    "NOREPLICAS",
+)
+"""Words by which a server says that it takes no commands, or no writes, for now."""
+
+
 @asynccontextmanager
 async def outages() -> AsyncIterator[None]:
-    """Turn connection faults into `DependencyUnavailable`; script faults stay bugs."""
+    """Turn connection faults and a server's refusals into errors; script faults stay bugs.
+
+    redis-py has a class for some of the words and cuts the word off; others come as they are.
+
+    Raises:
+        RedisFull: the server is at its memory limit; nothing was written.
+        DependencyUnavailable: the server does not answer, or takes no commands for now.
+    """
     try:
         yield
+    except OutOfMemoryError as error:
+        raise RedisFull(f"Redis is at its memory limit: {error}") from error
+    except (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError) as error:
+        raise DependencyUnavailable(f"Redis refuses: {error}") from error
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise DependencyUnavailable(f"Redis does not answer: {error}") from error
     except ResponseError as error:
         text = str(error)
-        if text.startswith(("LOADING", "OOM", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "BUSY")):
+        if text.startswith("OOM"):
+            raise RedisFull(f"Redis is at its memory limit: {text}") from error
+        if text.startswith(_AWAY):
             raise DependencyUnavailable(f"Redis refuses: {text}") from error
         raise
     except RedisError as error:

@@ -1,7 +1,13 @@
-"""Migrations: brings a database to the newest revision (`etude migrate`, or on embedded start)."""
+"""Migrations: brings a database to the newest revision (`etude migrate`, or on embedded start).
+
+Releases overlap while replicas are replaced, so revisions only add (expand), and what nobody reads
+any more goes with a later release (contract): a replica keeps serving on a schema newer than it
+knows. Only starting on one is refused, and starting on an older one, which lacks what is read.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 
 import sqlalchemy as sa
@@ -12,6 +18,16 @@ from alembic.script import ScriptDirectory
 
 _LOCK = 0x657475646500
 """Advisory lock: two replicas that start together migrate one after the other."""
+_OLDEST_SERVER = 14
+"""`DETACH PARTITION ... CONCURRENTLY` is from there on."""
+
+
+class SchemaFault(Exception):
+    """A database that this version cannot serve from; one sentence that says what to do."""
+
+
+class DatabaseUnreachable(SchemaFault):
+    """Nobody answers at the address, or the session is refused."""
 
 
 def _config() -> Config:
@@ -34,6 +50,8 @@ def _run(url: str, revision: str, *, down: bool) -> None:
             config = _config()
             config.attributes["connection"] = connection
             try:
+                refuse_unknown(connection)
+                connection.commit()
                 (command.downgrade if down else command.upgrade)(config, revision)
                 connection.commit()
             finally:
@@ -48,6 +66,7 @@ def upgrade(url: str, revision: str = "head") -> None:
     """Upgrade the database at `url`; safe to call from several processes at once.
 
     Raises:
+        SchemaFault: the database is not one for Etude, or newer than this version.
         sqlalchemy.exc.OperationalError: the database cannot be reached.
     """
     _run(url, revision, down=False)
@@ -66,6 +85,72 @@ def head() -> str:
     return revision
 
 
+@cache
+def known() -> tuple[str, ...]:
+    """All revisions of this package, newest first."""
+    return tuple(one.revision for one in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def is_behind(revision: str | None) -> bool:
+    """Whether a database at this revision lacks something that this version reads."""
+    return revision is None or (revision in known() and revision != known()[0])
+
+
 def current(connection: sa.Connection) -> str | None:
     """The revision of the database behind `connection`; None if never migrated."""
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def refuse_unknown(connection: sa.Connection) -> str | None:
+    """The revision of a database that this version can work on, also after migrating it.
+
+    Raises:
+        SchemaFault: too old a server, an encoding that cannot hold every text, or a newer schema.
+    """
+    server = connection.execute(
+        sa.text(
+            "SELECT current_setting('server_version_num')::int / 10000 AS major, "
+            "current_setting('server_encoding') AS encoding, current_database() AS name"
+        )
+    ).one()
+    if server.major < _OLDEST_SERVER:
+        raise SchemaFault(
+            f"the server is PostgreSQL {server.major}; Etude needs {_OLDEST_SERVER} or newer"
+        )
+    if server.encoding != "UTF8":
+        raise SchemaFault(
+            f"database {server.name!r} has encoding {server.encoding}, and Etude needs UTF8: "
+            "create one with createdb --encoding=UTF8 --template=template0"
+        )
+    revision = current(connection)
+    if revision is not None and revision not in known():
+        raise SchemaFault(
+            f"database {server.name!r} is at schema {revision}, and this version of Etude knows "
+            f"up to {known()[0]}: upgrade Etude"
+        )
+    return revision
+
+
+def check(url: str) -> None:
+    """Whether this version may start on a database.
+
+    Raises:
+        DatabaseUnreachable: nobody answers.
+        SchemaFault: it needs `etude migrate`, or another version.
+    """
+    engine = sa.create_engine(
+        sync_url(url), poolclass=sa.pool.NullPool, connect_args={"connect_timeout": 10}
+    )
+    try:
+        with engine.connect() as connection:
+            revision = refuse_unknown(connection)
+    except sa.exc.OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        raise DatabaseUnreachable(f"PostgreSQL does not answer: {reason}") from error
+    finally:
+        engine.dispose()
+    if is_behind(revision):
+        where = "empty" if revision is None else f"at schema {revision}"
+        raise SchemaFault(
+            f"the database is {where}, and this version needs {known()[0]}: run `etude migrate`"
+        )

@@ -1,0 +1,85 @@
+"""For commands that work on the servers themselves: which ones, and how failures are said.
+
+Used by `archives.cli` and `retention_cli`. The servers are the configured ones, or the embedded
+pair: that of a running `etude serve`, else started for the command and stopped after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from .embedded import EmbeddedServerError, start_embedded
+from .embedded.joining import running_urls
+from .settings import Settings
+from .store.postgres import migrate
+
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the embedded servers [ETUDE_DATA_DIR, .etude].")
+]
+
+
+def complain(message: str) -> typer.Exit:
+    """Say one line on standard error and leave with exit code 2."""
+    one_line = " ".join(message.split())
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"etude: {one_line}", markup=False)
+    return typer.Exit(2)
+
+
+@contextmanager
+def operated(data_dir: Path | None = None) -> Iterator[Settings]:
+    """Settings with the URLs of servers that answer and whose schema this version knows.
+
+    Raises:
+        typer.Exit: there are none, or they need `etude migrate`; said in one line, exit code 2.
+    """
+    settings = _settings(data_dir)
+    if (settings.database_url is None) != (settings.redis_url is None):
+        raise complain("set both ETUDE_DATABASE_URL and ETUDE_REDIS_URL, or neither (embedded)")
+    if settings.database_url is not None:
+        _check_schema(settings.database_url)
+        yield settings
+        return
+    if not (settings.data_dir / "postgres").is_dir():
+        raise complain(
+            f"no database: {settings.data_dir} is not a folder of `etude serve`; "
+            "set ETUDE_DATA_DIR, or ETUDE_DATABASE_URL and ETUDE_REDIS_URL"
+        )
+    try:
+        joined = running_urls(settings.data_dir)
+        if joined is not None:
+            _check_schema(joined[0])
+            yield settings.model_copy(update=dict(zip(_URLS, joined, strict=True)))
+            return
+        with start_embedded(settings.data_dir) as servers:
+            migrate.upgrade(servers.database_url)
+            urls = (servers.database_url, servers.redis_url)
+            yield settings.model_copy(update=dict(zip(_URLS, urls, strict=True)))
+    except (EmbeddedServerError, migrate.SchemaFault) as error:
+        raise complain(str(error)) from error
+
+
+_URLS = ("database_url", "redis_url")
+
+
+def _settings(data_dir: Path | None) -> Settings:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise complain(f"ETUDE_{name}: {first['msg']}") from error
+    return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})
+
+
+def _check_schema(url: str) -> None:
+    try:
+        migrate.check(url)
+    except migrate.SchemaFault as error:
+        raise complain(str(error)) from error

@@ -15,11 +15,12 @@ import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
 
+from .archives.cli import register as register_archives
 from .datasets.cli import import_app
 from .embedded import Embedded, EmbeddedServerError, start_embedded
 from .runs_cli import runs_app, strategies
 from .settings import Settings
-from .store.postgres.migrate import upgrade
+from .store.postgres.migrate import DatabaseUnreachable, SchemaFault, check, upgrade
 
 app = typer.Typer(
     name="etude",
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(import_app, name="import")
 app.add_typer(runs_app, name="runs")
+register_archives(runs_app)
 app.command()(strategies)
 
 
@@ -70,6 +72,12 @@ def _port_is_taken(settings: Settings) -> bool:
 def _embedded(settings: Settings) -> tuple[Settings, Embedded | None]:
     """Start embedded servers for the URLs that are not configured; migrate what is ours."""
     if settings.database_url is not None and settings.redis_url is not None:
+        try:
+            check(settings.database_url)
+        except DatabaseUnreachable as error:
+            say(f"{error}; serving starts, and answers 503 until it does")
+        except SchemaFault as error:
+            raise fail(str(error)) from error
         return settings, None
     if settings.database_url is not None or settings.redis_url is not None:
         raise fail("set both ETUDE_DATABASE_URL and ETUDE_REDIS_URL, or neither (embedded)")
@@ -77,7 +85,11 @@ def _embedded(settings: Settings) -> tuple[Settings, Embedded | None]:
         servers = start_embedded(settings.data_dir)
     except (EmbeddedServerError, OSError) as error:
         raise fail(str(error)) from error
-    upgrade(servers.database_url)
+    try:
+        upgrade(servers.database_url)
+    except SchemaFault as error:
+        servers.stop()
+        raise fail(str(error)) from error
     urls = {"database_url": servers.database_url, "redis_url": servers.redis_url}
     return settings.model_copy(update=urls), servers
 
@@ -138,6 +150,8 @@ def migrate() -> None:
         raise fail("set ETUDE_DATABASE_URL (an embedded database is migrated by `etude serve`)")
     try:
         upgrade(settings.database_url)
+    except SchemaFault as error:
+        raise fail(str(error)) from error
     except Exception as error:
         raise fail(f"migration failed: {str(error).splitlines()[0]}") from error
     typer.echo("the database is at the newest schema")

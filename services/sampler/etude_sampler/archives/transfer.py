@@ -14,9 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .. import __version__
 from ..service.identifiers import run_id_of
-from ..store.postgres.archive import reading
+from ..store.postgres.archive import RunReader, RunTable, reading
 from ..store.postgres.archive_loading import Incoming, Part, load
-from .container import Archive, opened, writing
+from .container import Archive, ArchiveWriter, opened, writing
 from .manifest import Manifest, PartEntry
 
 Tell = Callable[[str, int, int], None]
@@ -50,29 +50,7 @@ async def export_run(engine: AsyncEngine, run: str, target: Path, *, tell: Tell)
     """
     with writing(target) as archive:
         async with reading(engine, run) as source:
-            parts = []
-            for table in await source.tables():
-                total, done = await source.count(table), 0
-                tell(table.name, 0, total)
-                with archive.open_part(table.name) as file:
-
-                    async def write(data: bytes) -> None:
-                        nonlocal done
-                        file.write(data)
-                        done += data.count(b"\n")
-                        tell(table.name, done, total)
-
-                    num_rows = await source.write(table, write)
-                written = archive.close_part(table.name)
-                parts.append(
-                    PartEntry(
-                        table=table.name,
-                        columns=list(table.columns),
-                        num_rows=num_rows,
-                        num_bytes=written.num_bytes,
-                        sha256=written.sha256,
-                    )
-                )
+            parts = [await _write(source, archive, table, tell) for table in await source.tables()]
             head = source.head
             manifest = Manifest(
                 etude_version=__version__,
@@ -91,6 +69,30 @@ async def export_run(engine: AsyncEngine, run: str, target: Path, *, tell: Tell)
             )
         archive.finish(manifest)
     return manifest
+
+
+async def _write(
+    source: RunReader, archive: ArchiveWriter, table: RunTable, tell: Tell
+) -> PartEntry:
+    total, done = await source.count(table), 0
+    tell(table.name, 0, total)
+    with archive.open_part(table.name) as file:
+
+        async def write(data: bytes) -> None:
+            nonlocal done
+            file.write(data)
+            done += data.count(b"\n")
+            tell(table.name, done, total)
+
+        num_rows = await source.write(table, write)
+    written = archive.close_part(table.name)
+    return PartEntry(
+        table=table.name,
+        columns=list(table.columns),
+        num_rows=num_rows,
+        num_bytes=written.num_bytes,
+        sha256=written.sha256,
+    )
 
 
 async def import_run(

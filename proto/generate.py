@@ -49,7 +49,6 @@ SETTINGS: dict[str, type[BaseSettings]] = {
 }
 
 RESERVED: dict[ProblemCode, tuple[str, str, str]] = {
-    ProblemCode.RATE_LIMITED: ("429", "yes", "Too many calls; said by gateways, not by services."),
     ProblemCode.CARGO_FULL: ("503", "yes", "Reserved: the budget for trajectories is used up."),
 }
 """Codes of the contract that no service raises by itself: status, whether to retry, meaning."""

@@ -77,6 +77,10 @@ class TaskNotFound(NotFound):
     """The run has no such task (404)."""
 
 
+class KeyNotFound(NotFound):
+    """There is no such API key (404)."""
+
+
 class MethodNotAllowed(ApiError):
     """The path exists, the method does not (405)."""
 
@@ -167,6 +171,7 @@ BY_CODE: dict[ProblemCode, type[ApiError]] = {
     ProblemCode.RUN_NOT_FOUND: RunNotFound,
     ProblemCode.LEASE_NOT_FOUND: LeaseNotFound,
     ProblemCode.TASK_NOT_FOUND: TaskNotFound,
+    ProblemCode.KEY_NOT_FOUND: KeyNotFound,
     ProblemCode.METHOD_NOT_ALLOWED: MethodNotAllowed,
     ProblemCode.LEASE_SUPERSEDED: LeaseSuperseded,
     ProblemCode.IDEMPOTENCY_IN_PROGRESS: IdempotencyInProgress,

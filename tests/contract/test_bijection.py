@@ -6,13 +6,21 @@ import inspect
 
 import pytest
 
-from etude_client import AsyncEtudeClient, EtudeClient, LeaseSuperseded, RevisionMismatch
+from etude_client import (
+    AsyncEtudeClient,
+    EtudeClient,
+    LeaseSuperseded,
+    RevisionMismatch,
+    Unauthorized,
+)
+from etude_proto.keys import new_key
 from etude_proto.v1 import (
     AckRequest,
     CurriculumConfig,
     DatasetCreate,
     ExtendRequest,
     GateVerdict,
+    KeyCreate,
     PolicyVersionRequest,
     Prediction,
     PredictionsRequest,
@@ -23,6 +31,7 @@ from etude_proto.v1 import (
     RunMode,
     RunStatus,
     RunUpdate,
+    Scope,
     TrainingBatchRequest,
     Verdict,
 )
@@ -146,12 +155,29 @@ async def curriculum_only(client: AsyncEtudeClient, run: Run) -> None:
     assert (await client.announce_policy_version(other.id, request)).policy_version == 1
 
 
+async def keys(client: AsyncEtudeClient) -> None:
+    """Make the first key, with which every later call would be made; then end it."""
+    made = new_key()
+    request = KeyCreate(id=made.id, digest=made.digest, label="first", scopes=[Scope.ADMIN])
+    stored = await client.create_key(request)
+    assert stored.prefix == made.text[: len(stored.prefix)]
+    with pytest.raises(Unauthorized):
+        await client.list_keys()
+    client._transport._main.headers["authorization"] = f"Bearer {made.text}"
+    assert [key.id for key in (await client.list_keys()).items] == [made.id]
+    assert (await client.get_key(made.id)).revoked_at is None
+    assert (await client.revoke_key(made.id)).revoked_at is not None
+    with pytest.raises(Unauthorized):
+        await client.get_key(made.id)
+
+
 async def test_every_operation_works(client: AsyncEtudeClient, recorder: Recorder) -> None:
     run = await control_plane(client)
     await prompt_batches(client, run)
     await training_batches(client, run)
     await looking(client, run)
     await curriculum_only(client, run)
+    await keys(client)
     methods = inspect.getmembers(AsyncEtudeClient, inspect.isfunction)
     wanted = {name for name, _ in methods if not name.startswith("_")} - NOT_OPERATIONS
     assert recorder.called == wanted

@@ -14,8 +14,8 @@ from etude_sampler.errors import SamplerError
 from support.contract import ROOT
 
 SAMPLER = ROOT / "services" / "sampler" / "etude_sampler"
-RESERVED = {ProblemCode.RATE_LIMITED, ProblemCode.CARGO_FULL}
-"""Said by gateways, or kept for later; documented by `proto/generate.py`."""
+RESERVED = {ProblemCode.CARGO_FULL}
+"""Kept for later; documented by `proto/generate.py`."""
 
 CLASSES = [
     kind

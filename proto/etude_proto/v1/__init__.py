@@ -27,6 +27,12 @@ from .health import (
     Check,
     Health,
 )
+from .keys import (
+    Key,
+    KeyCreate,
+    KeyPage,
+    Scope,
+)
 from .problems import (
     Problem,
     ProblemCode,
@@ -129,6 +135,9 @@ __all__ = [
     "HistoryPage",
     "HistoryPoint",
     "ImportReceipt",
+    "Key",
+    "KeyCreate",
+    "KeyPage",
     "LaneView",
     "Lease",
     "LedgerEntry",
@@ -165,6 +174,7 @@ __all__ = [
     "RunStatus",
     "RunUpdate",
     "Scaffold",
+    "Scope",
     "Split",
     "SubtaskView",
     "Task",

@@ -11,20 +11,24 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from etude_proto import v1
+from etude_proto.keys import digest_of
 
 from . import __version__
-from .api import control, data, health, looking, problems, schema
-from .api.deps import authorize, hash_key, refuse_nul
+from .api import control, data, health, keys, looking, problems, schema
+from .api.access import authorize
+from .api.deps import check_url
 from .dashboard.page import router as dashboard
 from .observability.logs import configure
 from .observability.metrics import make_metrics
 from .observability.middleware import Observe
-from .service.sampler import Sampler, make_sampler
+from .service.sampler import Access, Sampler, make_sampler
 from .settings import Settings
 from .store.postgres.catalog import PostgresCatalog
 from .store.postgres.engine import create_engine
+from .store.postgres.keys import PostgresKeys
 from .store.postgres.ledger import PostgresLedger
 from .store.redis.connection import connect
+from .store.redis.throttle import RedisThrottle
 from .store.redis.views import RedisRaces
 
 _HEARTBEAT_POOL = 8
@@ -39,6 +43,7 @@ _REQUESTS: list[type[BaseModel]] = [
     v1.AckRequest,
     v1.PolicyVersionRequest,
     v1.PredictionsRequest,
+    v1.KeyCreate,
 ]
 _ANSWERS: list[type[BaseModel]] = [
     v1.Dataset,
@@ -56,6 +61,8 @@ _ANSWERS: list[type[BaseModel]] = [
     v1.HistoryPage,
     v1.TaskPage,
     v1.TaskView,
+    v1.Key,
+    v1.KeyPage,
     v1.Health,
 ]
 
@@ -73,15 +80,27 @@ async def connected(settings: Settings) -> AsyncIterator[Sampler]:
     engine = create_engine(settings.database_url, pool_size=settings.pool_size, timeout_s=timeout_s)
     hot = connect(settings.redis_url, pool_size=settings.redis_pool_size, timeout_s=timeout_s)
     beats = connect(settings.redis_url, pool_size=_HEARTBEAT_POOL, timeout_s=timeout_s)
+    access = Access(
+        keys=PostgresKeys(engine),
+        throttle=RedisThrottle(hot),
+        configured=tuple(digest_of(key) for key in settings.accepted_keys()),
+        rate_per_s=settings.rate_per_s,
+        rate_burst=settings.rate_burst,
+    )
     try:
-        yield make_sampler(
+        sampler = make_sampler(
             catalog=PostgresCatalog(engine),
             ledger=PostgresLedger(engine),
             races=RedisRaces(hot),
             heartbeat_races=RedisRaces(beats),
+            access=access,
             task_cache_bytes=settings.task_cache_bytes,
             commit_timeout_s=timeout_s,
         )
+        try:
+            yield sampler
+        finally:
+            await sampler.callers.close()
     finally:
         await hot.aclose()
         await beats.aclose()
@@ -91,10 +110,9 @@ async def connected(settings: Settings) -> AsyncIterator[Sampler]:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    app.state.key_hashes = [hash_key(key) for key in settings.accepted_keys()]
-    if not settings.is_loopback and not app.state.key_hashes:
-        raise RuntimeError(f"refusing to listen on {settings.host} without ETUDE_API_KEYS")
     async with connected(settings) as sampler:
+        if not settings.is_loopback and not await sampler.callers.any():
+            raise RuntimeError(f"refusing to listen on {settings.host} without ETUDE_API_KEYS")
         app.state.sampler = sampler
         jobs = asyncio.create_task(sampler.background.run())
         try:
@@ -116,17 +134,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = settings or Settings()
-    app.state.key_hashes = []
     metrics = make_metrics()
-    for module in (control, data, looking):
-        app.include_router(module.router, dependencies=[Depends(authorize), Depends(refuse_nul)])
+    for module in (control, data, looking, keys):
+        app.include_router(module.router, dependencies=[Depends(authorize), Depends(check_url)])
     app.include_router(health.router)
     app.include_router(dashboard)
     problems.install(app)
     schema.install(app, [*_REQUESTS, *_ANSWERS])
     app.add_middleware(Observe, metrics=metrics)
 
-    @app.get("/metrics", include_in_schema=False, dependencies=[Depends(authorize)])
+    @app.get(
+        "/metrics",
+        operation_id="metrics",
+        include_in_schema=False,
+        dependencies=[Depends(authorize)],
+    )
     async def prometheus(_: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

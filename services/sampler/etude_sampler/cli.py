@@ -18,6 +18,7 @@ from rich.console import Console
 from .archives.cli import register as register_archives
 from .datasets.cli import import_app
 from .embedded import Embedded, EmbeddedServerError, start_embedded
+from .keys_cli import keys_app, num_live_keys
 from .runs_cli import runs_app, strategies
 from .settings import Settings
 from .store.postgres.migrate import DatabaseUnreachable, SchemaFault, check, upgrade
@@ -32,7 +33,11 @@ app = typer.Typer(
 app.add_typer(import_app, name="import")
 app.add_typer(runs_app, name="runs")
 register_archives(runs_app)
+app.add_typer(keys_app, name="keys")
 app.command()(strategies)
+
+
+_NO_KEYS = "set ETUDE_API_KEYS: {host} can be reached from other machines, and there is no key yet"
 
 
 def say(message: str) -> None:
@@ -111,12 +116,15 @@ def serve(
         keys = settings.accepted_keys()
     except OSError as error:
         raise fail(f"ETUDE_API_KEYS_FILE: {error}") from error
-    if not settings.is_loopback and not keys:
-        raise fail(f"set ETUDE_API_KEYS: {settings.host} can be reached from other machines")
+    needs_key = not settings.is_loopback and not keys
+    if needs_key and settings.database_url is None and not settings.data_dir.exists():
+        raise fail(_NO_KEYS.format(host=settings.host))
     if _port_is_taken(settings):
         raise fail(f"port {settings.port} of {settings.host} is taken (ETUDE_PORT)")
     settings, servers = _embedded(settings)
     try:
+        if needs_key and not num_live_keys(settings):
+            raise fail(_NO_KEYS.format(host=settings.host))
         _export(settings)
         where = f"http://{settings.host}:{settings.port}"
         kind = "embedded PostgreSQL and Valkey" if servers else "configured servers"

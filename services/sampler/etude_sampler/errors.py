@@ -87,6 +87,12 @@ class TaskNotFound(SamplerError):
     code, status, title = ProblemCode.TASK_NOT_FOUND, 404, "No such task"
 
 
+class KeyNotFound(SamplerError):
+    """No API key of that id."""
+
+    code, status, title = ProblemCode.KEY_NOT_FOUND, 404, "No such API key"
+
+
 class MethodNotAllowed(SamplerError):
     """The route exists, the method does not."""
 
@@ -171,6 +177,13 @@ class IdempotencyKeyReused(SamplerError):
 
     code, status = ProblemCode.IDEMPOTENCY_KEY_REUSED, 422
     title = "The Idempotency-Key was used for another body"
+
+
+class RateLimited(SamplerError):
+    """The key has used up its calls for now."""
+
+    code, status, title = ProblemCode.RATE_LIMITED, 429, "Too many calls"
+    retryable = True
 
 
 class DependencyUnavailable(SamplerError):

@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     )
 
     host: str = "127.0.0.1"
-    """Address to listen on. Anything but loopback needs `ETUDE_API_KEYS`."""
+    """Address to listen on. Anything but loopback needs a key (`ETUDE_API_KEYS`, `etude keys`)."""
     port: int = Field(default=8321, ge=0, le=65535)
     """Port to listen on."""
     workers: int = Field(default=1, ge=1, le=64)
@@ -31,9 +31,17 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".etude")
     """Folder of the embedded servers' data."""
     api_keys: SecretStr = SecretStr("")
-    """Accepted bearer keys, separated by commas; empty: no key is asked for (loopback only)."""
+    """Bearer keys with scope admin, separated by commas; without any key none is asked for, and
+    only this machine is answered. Further keys, with scopes: `etude keys`."""
     api_keys_file: Path | None = None
-    """File with accepted bearer keys, one a line; read beside `ETUDE_API_KEYS`."""
+    """File with bearer keys with scope admin, one a line; read beside `ETUDE_API_KEYS`."""
+    rate_per_s: float = Field(default=1000.0, ge=0.0, le=1e6)
+    """Calls a second that one key may make for ever, on all replicas together; 0: no bound."""
+    rate_burst: int = Field(default=2000, ge=1, le=10**7)
+    """Calls that one key may make at once; they come back at `ETUDE_RATE_PER_S`."""
+    weights_roots: str = ""
+    """Where announced model weights may lie, separated by commas: folders, or URI prefixes such as
+    `s3://bucket/run`. Empty: any absolute path or `file://` URI, and no other scheme."""
     pool_size: int = Field(default=16, ge=2, le=256)
     """Most PostgreSQL connections of one process."""
     redis_pool_size: int = Field(default=64, ge=2, le=1024)
@@ -62,3 +70,8 @@ class Settings(BaseSettings):
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
         return self.host in ("127.0.0.1", "::1", "localhost")
+
+    @property
+    def weights_root_list(self) -> tuple[str, ...]:
+        """`weights_roots`, one by one."""
+        return tuple(root.strip() for root in self.weights_roots.split(",") if root.strip())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from etude_client import AsyncEtudeClient, EtudeClient, operations
+from etude_client import AsyncEtudeClient, EtudeClient, keys, operations
 
 TWINS = {"AsyncIterator": "Iterator", "AsyncHeartbeat": "Heartbeat"}
 
@@ -39,8 +39,9 @@ def test_the_twins_agree(name: str) -> None:
 def test_every_operation_is_declared_once() -> None:
     declared = {
         name
-        for name, function in inspect.getmembers(operations, inspect.isfunction)
-        if function.__module__ == operations.__name__ and not name.startswith("_")
+        for module in (operations, keys)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
     }
     probes = {"livez", "readyz", "startupz"}
     helpers = {name for name in public(EtudeClient) if name.startswith("iter_")}

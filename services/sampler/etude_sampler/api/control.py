@@ -21,6 +21,7 @@ from etude_proto.v1 import (
 
 from ..errors import BadRequest, RevisionMismatch, UnsupportedMediaType
 from ..service.sampler import Sampler
+from .access import caller_of
 from .bodies import Call, hash_body, idempotency_key, json_call, lines
 from .deps import sampler_of
 from .replies import decode_cursor, encode_cursor, once, reply, scope_of
@@ -125,10 +126,14 @@ async def create_run(request: Request, call: _CreateRun, sampler: S) -> Response
 
 
 @router.get("/runs", operation_id="list_runs", responses=answer(RunPage), response_class=Response)
-async def list_runs(sampler: S, limit: Limit = 100, cursor: Cursor = None) -> Response:
-    """Runs, by id."""
+async def list_runs(
+    request: Request, sampler: S, limit: Limit = 100, cursor: Cursor = None
+) -> Response:
+    """Runs, by id; those that the key covers."""
     after = decode_cursor("runs", cursor, str)
-    page, last = await sampler.runs.page(after=after, limit=limit)
+    caller = caller_of(request)
+    only = None if caller.runs is None else (caller.run_ids, caller.run_names)
+    page, last = await sampler.runs.page(after=after, limit=limit, only=only)
     return reply(page.model_copy(update={"next_cursor": encode_cursor("runs", last)}))
 
 

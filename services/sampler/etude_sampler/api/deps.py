@@ -1,17 +1,18 @@
-"""What routes need of the app: the wired sampler, and who is calling."""
+"""What every route needs of the app and of the URL. Who may call it: `access`."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+from typing import Any
 
 from fastapi import Request
 
-from ..errors import BadRequest, DependencyUnavailable, Unauthorized
+from etude_proto.v1 import ProblemItem
+
+from ..errors import BadRequest, DependencyUnavailable, PayloadInvalid
 from ..service.sampler import Sampler
 
 
-def sampler_of(request: Request) -> Sampler:
+async def sampler_of(request: Request) -> Sampler:
     """The wired sampler. Raises `DependencyUnavailable` while the app starts."""
     sampler = getattr(request.app.state, "sampler", None)
     if not isinstance(sampler, Sampler):
@@ -19,32 +20,25 @@ def sampler_of(request: Request) -> Sampler:
     return sampler
 
 
-def refuse_nul(request: Request) -> None:
-    """No id and no filter holds NUL, and PostgreSQL cannot compare text with it.
+async def check_url(request: Request) -> None:
+    """Refuse what no call understands: NUL, which PostgreSQL cannot compare, unknown parameters.
 
     Raises:
-        BadRequest: the URL holds one.
+        BadRequest: the URL holds a NUL character.
+        PayloadInvalid: it names a parameter that the call does not have.
     """
-    if "\x00" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+    query = request.scope["query_string"]
+    if "\x00" in request.scope["path"] or b"%00" in query:
         raise BadRequest("the URL holds a NUL character")
-
-
-def hash_key(key: str) -> bytes:
-    """Digest of a bearer key; keys are compared and kept only so."""
-    return hashlib.sha256(key.encode()).digest()
-
-
-def authorize(request: Request) -> None:
-    """Check the bearer key, if the service has keys.
-
-    Raises:
-        Unauthorized: no key, or an unknown one.
-    """
-    accepted: list[bytes] = request.app.state.key_hashes
-    if not accepted:
-        return
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    given = hash_key(key.strip())
-    matches = [hmac.compare_digest(given, one) for one in accepted]
-    if scheme.lower() != "bearer" or not any(matches):
-        raise Unauthorized("send Authorization: Bearer KEY")
+    if query:
+        route: Any = request.scope["route"]
+        known = {parameter.alias for parameter in route.dependant.query_params}
+        unknown = sorted(set(request.query_params) - known)
+        if unknown:
+            raise PayloadInvalid(
+                f"no such parameter: {', '.join(unknown[:20])}",
+                errors=[
+                    ProblemItem(pointer=f"/query/{name}", detail="no such parameter")
+                    for name in unknown[:20]
+                ],
+            )

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from etude_proto.v1 import Problem, ProblemItem
 from etude_sampler.curriculum.faults import pointer
@@ -93,12 +94,18 @@ def _on_bug(request: Request, error: Exception) -> Response:
     return problem_response(request, SamplerError("an internal error; the log names it"))
 
 
+def _on_gone(request: Request, error: Exception) -> Response:
+    """The caller left before its body was read: nobody hears the answer, the log has the status."""
+    return Response(status_code=499)
+
+
 def install(app: FastAPI) -> None:
     """Make every refusal of `app` a problem document."""
     handlers: dict[type[Exception], Callable[[Request, Exception], Response]] = {
         SamplerError: _on_sampler_error,
         RequestValidationError: _on_validation,
         HTTPException: _on_http,
+        ClientDisconnect: _on_gone,
         Exception: _on_bug,
     }
     for kind, handler in handlers.items():

@@ -13,6 +13,7 @@ from etude_proto import CONTRACT_VERSION
 from etude_proto.cargo import FRAME_MEDIA_TYPE, SAFETENSORS_MEDIA_TYPE
 from etude_proto.v1 import Problem, Report, TaskCreate, TrainingBatch
 
+from .access import OPEN_CALLS, needed
 from .problems import MEDIA_TYPE
 
 _REF = "#/components/schemas/{model}"
@@ -22,6 +23,13 @@ _KEY_PARAMETER = {
     "required": True,
     "description": "Unique per logical call; a retry with the same key changes nothing twice.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+_SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key; the word beside `bearer` is the scope that a call needs.",
+    }
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {
@@ -104,9 +112,13 @@ def install(app: FastAPI, models: list[type[BaseModel]]) -> None:
             parts.update(extra.get("$defs", {}))
             for name in ("HTTPValidationError", "ValidationError"):
                 parts.pop(name, None)
+            schema["components"]["securitySchemes"] = _SCHEMES
             for path in schema["paths"].values():
                 for operation in path.values():
                     operation["responses"].pop("422", None)
+                    name = operation["operationId"]
+                    scopes = [] if name in OPEN_CALLS else [{"bearer": [needed(name).value]}]
+                    operation["security"] = scopes
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -17,7 +17,12 @@ _SAFE = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-frame-options", b"DENY"),
 )
+"""What every answer carries, unless its route says otherwise."""
+_GONE = 499
+"""Status in the log of a caller that left before its body was read (as nginx has it)."""
 
 
 class Observe:
@@ -26,6 +31,15 @@ class Observe:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
+
+    @staticmethod
+    def _headers(scope: Scope, message: Message, request_id: bytes) -> list[tuple[bytes, bytes]]:
+        """The answer's headers, with those that every answer has and it lacks."""
+        given: list[tuple[bytes, bytes]] = list(message["headers"])
+        names = {name.lower() for name, _ in given}
+        more = [header for header in _SAFE if header[0] not in names]
+        counted = scope.get("answer_headers", ())
+        return [*given, (b"x-request-id", request_id), *counted, *more]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -42,7 +56,7 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id), *_SAFE]
+                message["headers"] = self._headers(scope, message, request_id)
             await send(message)
 
         try:
@@ -52,9 +66,12 @@ class Observe:
             operation = getattr(scope.get("route"), "operation_id", None) or "other"
             self._metrics.requests.labels(operation, str(status)).inc()
             self._metrics.seconds.labels(operation).observe(took)
-            if _LOG.isEnabledFor(logging.DEBUG) or status >= 500:
+            level = logging.ERROR if status >= 500 else logging.DEBUG
+            if status == _GONE:
+                level = logging.INFO
+            if _LOG.isEnabledFor(level):
                 _LOG.log(
-                    logging.ERROR if status >= 500 else logging.DEBUG,
+                    level,
                     "request.done",
                     extra={
                         "operation": operation,

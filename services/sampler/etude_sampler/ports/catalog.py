@@ -64,6 +64,10 @@ class StoredAnswer:
     response: bytes
 
 
+OnlyRuns = tuple[frozenset[str], frozenset[str]]
+"""Ids and names of the only runs to list."""
+
+
 class Catalog(Protocol):
     """Datasets, tasks, runs, and the control plane's idempotency keys."""
 
@@ -112,7 +116,9 @@ class Catalog(Protocol):
     async def get_run(self, run_id: str) -> RunRow:
         """Raises `RunNotFound`."""
 
-    async def list_runs(self, *, after: str | None, limit: int) -> list[RunRow]:
+    async def list_runs(
+        self, *, after: str | None, limit: int, only: OnlyRuns | None = None
+    ) -> list[RunRow]:
         """Runs by id."""
 
     async def update_run(

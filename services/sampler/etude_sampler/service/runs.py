@@ -27,7 +27,7 @@ from etude_sampler.curriculum import ConfigFault, build, resolve
 from etude_sampler.curriculum.faults import pointer
 
 from ..errors import PayloadInvalid, RevisionMismatch
-from ..ports.catalog import DatasetRow, RunRow
+from ..ports.catalog import DatasetRow, OnlyRuns, RunRow
 from .identifiers import new_dataset_id, run_id_of
 from .rebuild import Rebuilder
 from .steps import Ground
@@ -203,9 +203,11 @@ class Runs:
         """Raises `RunNotFound`."""
         return run_view(await self._ground.catalog.get_run(run_id))
 
-    async def page(self, *, after: str | None, limit: int) -> tuple[RunPage, str | None]:
-        """Runs by id, and the id to go on after."""
-        rows = await self._ground.catalog.list_runs(after=after, limit=limit + 1)
+    async def page(
+        self, *, after: str | None, limit: int, only: OnlyRuns | None = None
+    ) -> tuple[RunPage, str | None]:
+        """Runs by id, and the id to go on after; `only` some, by id or name."""
+        rows = await self._ground.catalog.list_runs(after=after, limit=limit + 1, only=only)
         last = rows[limit - 1].id if len(rows) > limit else None
         return RunPage(items=[run_view(row) for row in rows[:limit]], next_cursor=None), last
 

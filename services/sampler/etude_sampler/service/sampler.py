@@ -7,6 +7,7 @@
 | report | `reports`: pin, stage, commit, settle |
 | training batch, ack, announce | `training`, `versions` |
 | look | `views`, `task_views` |
+| every call | `callers` (whose key), `rates` (how often); `keys` |
 | meanwhile | `background`: bells, expiry, guard, drain |
 """
 
@@ -15,12 +16,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..ports.catalog import Catalog
+from ..ports.keys import Keys, Throttle
 from ..ports.ledger import Ledger
 from ..ports.races import Races
 from .background import Background
 from .bells import Bells
+from .callers import Callers
 from .context import RunContexts, TaskCache
+from .keys import KeyDesk
 from .prompts import PromptBatches
+from .rates import Rates
 from .rebuild import Rebuilder
 from .reports import Reports
 from .runs import Datasets, Runs
@@ -32,10 +37,25 @@ from .views import CurriculumViews
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """What callers are known and bounded by."""
+
+    keys: Keys
+    throttle: Throttle
+    configured: tuple[bytes, ...]
+    """Digests of the configured keys."""
+    rate_per_s: float
+    rate_burst: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sampler:
     """Every step, wired."""
 
     ground: Ground
+    callers: Callers
+    rates: Rates
+    keys: KeyDesk
     datasets: Datasets
     runs: Runs
     prompts: PromptBatches
@@ -54,6 +74,7 @@ def make_sampler(
     ledger: Ledger,
     races: Races,
     heartbeat_races: Races,
+    access: Access,
     task_cache_bytes: int,
     commit_timeout_s: float,
 ) -> Sampler:
@@ -70,6 +91,7 @@ def make_sampler(
         request_rebuild=lambda run_id: late[0].request_rebuild(run_id),
         commit_timeout_s=commit_timeout_s,
     )
+    callers = Callers(access.keys, access.configured)
     rebuilder = Rebuilder(ground)
     versions = Versions(ground)
     prompts = PromptBatches(ground)
@@ -86,6 +108,9 @@ def make_sampler(
     late.append(background)
     return Sampler(
         ground=ground,
+        callers=callers,
+        rates=Rates(access.throttle, per_s=access.rate_per_s, burst=access.rate_burst),
+        keys=KeyDesk(access.keys, callers),
         datasets=Datasets(ground),
         runs=runs,
         prompts=prompts,

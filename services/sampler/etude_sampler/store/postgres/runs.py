@@ -14,7 +14,7 @@ from ...errors import (
     RevisionMismatch,
     RunNotFound,
 )
-from ...ports.catalog import RunRow, StoredAnswer
+from ...ports.catalog import OnlyRuns, RunRow, StoredAnswer
 from ...ports.marker import Marker
 from .engine import transaction
 from .tables import idempotency, runs
@@ -80,9 +80,14 @@ class PostgresRuns:
             raise RunNotFound(f"no run {run_id!r}")
         return _run(row)
 
-    async def list_runs(self, *, after: str | None, limit: int) -> list[RunRow]:
-        """Runs by id."""
+    async def list_runs(
+        self, *, after: str | None, limit: int, only: OnlyRuns | None = None
+    ) -> list[RunRow]:
+        """Runs by id; `only` some, by id or name."""
         statement = sa.select(runs).where(runs.c.id > (after or "")).order_by(runs.c.id)
+        if only is not None:
+            ids, names = only
+            statement = statement.where(sa.or_(runs.c.id.in_(ids), runs.c.name.in_(names)))
         async with transaction(self._engine) as connection:
             found = await connection.execute(statement.limit(limit))
             return [_run(row) for row in found.mappings()]

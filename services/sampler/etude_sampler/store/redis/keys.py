@@ -11,6 +11,7 @@
 | `etude:{run}:workers` | hash | live leases per worker | run |
 | `etude:{run}:ready` | zset | group id by (oldest version, apply sequence) | run |
 | `etude:{run}:groups`, `:cargo` | hash | group id -> manifest entry, trajectories | until trained |
+| `etude:{key}:bucket` | hash | calls that an API key has left; of no run | until it is full |
 | `etude:{run}:log` | stream | decisions not yet drained to PostgreSQL | bounded |
 """
 
@@ -19,6 +20,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BELL_PATTERN = "etude:*:bell"
+
+
+def bucket(name: str) -> str:
+    """Calls that an API key has left; of no run."""
+    return f"etude:{{{name}}}:bucket"
 
 
 def bell(run_id: str) -> str:

@@ -30,6 +30,7 @@ NAMES = (
     "settle",
     "stage",
     "take",
+    "throttle",
     "untake",
 )
 

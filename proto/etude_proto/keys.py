@@ -1,0 +1,46 @@
+"""Bearer keys of the sampler: what one looks like, how it is made and how it is hashed.
+
+    etk_0123456789ab_<43 characters, 256 random bits>
+
+The part in the middle names the key (`key_0123456789ab`) and may be shown. Keys are made by whoever
+asks for them (`etude keys create`), and only the digest is sent: the sampler never holds the text
+of a key that nobody uses, and a stored answer has nothing to hide.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass, field
+
+_FORM = re.compile(r"etk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
+_RANDOM_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made; `text` is shown once and kept by its user alone."""
+
+    id: str
+    text: str = field(repr=False)
+    digest: str
+    """SHA-256 of the text, hexadecimal: what a `KeyCreate` holds."""
+
+
+def new_key() -> NewKey:
+    """A key of 256 random bits."""
+    name = secrets.token_hex(6)
+    text = f"etk_{name}_{secrets.token_urlsafe(_RANDOM_BYTES)}"
+    return NewKey(f"key_{name}", text, digest_of(text).hex())
+
+
+def digest_of(text: str) -> bytes:
+    """SHA-256 of a key's text: enough for random keys, which no list of guesses holds."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def id_of(text: str) -> str | None:
+    """The id in a key's text; None if it has another form."""
+    found = _FORM.fullmatch(text)
+    return None if found is None else f"key_{found[1]}"

@@ -84,7 +84,7 @@ async def test_every_step_agrees_with_the_model(
         for step in steps:
             await _random_step(twin, rng, step)
             await twin.compare(redis_server.url)
-        await races.wipe(twin.key.run_id)
+        await races.forget(twin.key.run_id)
 
 
 async def test_slot_probabilities_of_all_waiting_tasks_sum_to_one(

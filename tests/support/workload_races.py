@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from etude_sampler.leasing import Lanes, arrival, exponentials, lane_key
+from etude_sampler.ports.loading import Load
 from etude_sampler.ports.races import (
     Announced,
     DrawRequest,
@@ -69,19 +70,18 @@ class TwinRaces:
         entries = self.lanes.entries_N.copy()
         draws_NL = self._draws(everyone, entries)
         scores_NL = np.where(weights_NL > 0, arrival(0.0, draws_NL, np.maximum(weights_NL, 1)), 0.0)
-        await self.races.wipe(self.key.run_id)
-        await self.races.load(
-            self.key,
-            everyone.tolist(),
-            pack_records(entries, weights_NL),
-            [row.astype("<f8").tobytes() for row in scores_NL],
-        )
+        loader = await self.races.seal(self.key.run_id, num_tasks=self.num_tasks)
+        await self.races.wipe(loader)
+        records = pack_records(entries, weights_NL)
+        await self.races.load(self.key, loader, Load(everyone, records, weights_NL, scores_NL))
         await self.races.open(
             self.key,
+            loader,
             LIMITS,
-            Announced(0, None, "{}"),
+            announced=Announced(0, None, "{}"),
             shares=self.shares.tolist(),
             totals=weights_NL.sum(axis=0).tolist(),
+            sizes=np.count_nonzero(weights_NL, axis=0).tolist(),
         )
         self.lanes.enter(everyone, weights_NL)
 

@@ -38,6 +38,7 @@ from .problems import (
     ProblemCode,
     ProblemItem,
 )
+from .rebuilds import LoadProgress, Rebuild, RebuildReason
 from .reports import (
     Attempt,
     AttemptReceipt,
@@ -141,6 +142,7 @@ __all__ = [
     "LaneView",
     "Lease",
     "LedgerEntry",
+    "LoadProgress",
     "Message",
     "Outcome",
     "Part",
@@ -154,6 +156,8 @@ __all__ = [
     "PromptBatch",
     "PromptBatchRequest",
     "PromptItem",
+    "Rebuild",
+    "RebuildReason",
     "Receipt",
     "Reference",
     "ReleaseRequest",

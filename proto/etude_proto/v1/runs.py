@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from .base import Id, Name, Request, Response, Text, Version
 from .curriculum import CurriculumConfig, ResolvedCurriculum
+from .rebuilds import LoadProgress, Rebuild
 
 
 class RunMode(StrEnum):
@@ -130,6 +131,10 @@ class Run(Response):
     """Raised whenever Redis had to be rebuilt; the high part of every fence."""
     revision: int
     """Changes with every `PATCH`; the `ETag`."""
+    last_rebuild: Rebuild | None = None
+    """The newest time that the run's hot state was loaded from PostgreSQL."""
+    loading: LoadProgress | None = None
+    """Set while the hot state is being loaded, or waits for it (`GET` of one run only)."""
     created_at: str
 
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from .base import Id, Response, Version
 from .batches import Arm
+from .rebuilds import LoadProgress
 from .tasks import Task
 
 
@@ -84,6 +85,8 @@ class CurriculumView(Response):
     num_groups_applied: int
     num_groups_late: int
     parked_share: float
+    loading: LoadProgress | None = None
+    """Set while the run's hot state is being loaded, or waits for it: all tasks are parked then."""
 
 
 class HistoryPoint(Response):

@@ -140,7 +140,7 @@ async def _import(settings: Settings, source: Path, name: str | None, tell: Tell
     engine = plain_engine(settings.database_url, timeout_s=timeout_s)
     redis = connect(settings.redis_url, pool_size=2, timeout_s=timeout_s)
     try:
-        return await import_run(engine, source, name=name, tell=tell, forget=RedisRaces(redis).wipe)
+        return await import_run(engine, source, name=name, tell=tell, forget=RedisRaces(redis).forget)
     finally:
         await redis.aclose()
         await engine.dispose()

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from etude_proto.v1 import ResolvedCurriculum, RunCreate, RunStatus, TaskCreate
+from etude_sampler.statistics import Ints
 
 from .marker import Marker
 
@@ -21,6 +22,21 @@ class TaskRow:
     source: str
     subtasks: tuple[str, ...]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawableTasks:
+    """A chunk of tasks that can be drawn, by ordinal."""
+
+    ordinals_N: Ints
+    kinds: tuple[tuple[str, ...], ...]
+    """Sub-tasks that occur in the chunk."""
+    kind_N: Ints
+    """Which of them each task has."""
+
+    def first(self, num: int) -> DrawableTasks:
+        """The first tasks of the chunk."""
+        return DrawableTasks(self.ordinals_N[:num], self.kinds, self.kind_N[:num])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +70,8 @@ class RunRow:
     allocator_state: str
     totals: dict[str, dict[str, float]]
     created_at: datetime
+    last_rebuild: dict[str, str | int | float] | None = None
+    """What the newest rebuild found and did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +125,8 @@ class Catalog(Protocol):
 
     def drawable(
         self, dataset_id: str, sources: list[str] | None, *, chunk: int
-    ) -> AsyncIterator[list[tuple[int, tuple[str, ...]]]]:
-        """Chunks of (ordinal, sub-tasks) of drawable tasks by ordinal."""
+    ) -> AsyncIterator[DrawableTasks]:
+        """Chunks of drawable tasks by ordinal."""
 
     async def create_run(self, run: RunRow) -> RunRow:
         """Store a run; the stored one if the id exists."""
@@ -126,8 +144,8 @@ class Catalog(Protocol):
     ) -> RunRow:
         """Raises `RevisionMismatch` if `revision` is not the stored one."""
 
-    async def run_markers(self) -> list[tuple[str, Marker]]:
-        """What Redis should hold of every run."""
+    async def run_markers(self, run_id: str | None = None) -> list[tuple[str, Marker]]:
+        """What Redis should hold of every run, or of one."""
 
     async def begin_call(self, scope: str, key: str, body_hash: str) -> StoredAnswer | None:
         """Claim a key; the stored answer if there is one.

@@ -33,6 +33,16 @@ class StatisticsRows:
     values: TaskStatistics
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BareStatistics:
+    """Un-scaffolded statistics of a chunk of tasks, by ordinal."""
+
+    ordinals_N: Ints
+    values: TaskStatistics
+    content: bytes
+    """The same in a canonical form, for a digest."""
+
+
 class LedgerRow(NamedTuple):
     """One attempt's group, as the ledger keeps it; arrays are packed float64."""
 
@@ -184,14 +194,20 @@ class Ledger(Protocol):
 
     async def bare_between(
         self, run_id: str, first: int, last: int, num_subtasks: int
-    ) -> StatisticsRows:
+    ) -> BareStatistics:
         """Un-scaffolded statistics of the tasks `first` to `last`, by ordinal."""
 
     async def last_seen_at(self, run_id: str, versions: Sequence[int]) -> list[int]:
         """Tasks whose last applied group was drawn at one of these versions."""
 
-    async def raise_epoch(self, run_id: str) -> int:
-        """A new epoch for a run whose hot state is rebuilt; waits for reports in flight."""
+    async def loading_epoch(self, run_id: str) -> int:
+        """The epoch to load: a new one, or that of a load that nobody has opened.
+
+        Waits for reports in flight; those that come later are of an older epoch.
+        """
+
+    async def loaded(self, run_id: str, epoch: int, found: Mapping[str, object]) -> bool:
+        """Note that an epoch is about to be opened, and what was found; False: it is over."""
 
     def rebuild_lock(self, run_id: str, *, wait: bool = False) -> AbstractAsyncContextManager[bool]:
         """Exactly one holder per run; False, unless told to wait, if another replica holds it."""

@@ -15,3 +15,6 @@ class Marker:
     """The newest policy version; in Redis, the newest that was announced."""
     revision: int
     """Of the run's limits and pause state."""
+    decision: int = 0
+    """Number of a decision of that epoch: the newest that was drained to PostgreSQL, or the newest
+    that Redis has logged. Redis is never behind, unless it was rewound."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from .decisions import LoggedDecision
+from .loading import Loads
 from .marker import Marker
 
 READY_SCALE = 2**31
@@ -185,7 +186,7 @@ class RunKey:
 LeaseEnd = Literal["gone", "superseded"]
 
 
-class Races(Protocol):
+class Races(Loads, Protocol):
     """Atomic steps on a run's hot state. All raise `EpochMismatch` and `DependencyUnavailable`."""
 
     async def draw(self, run: RunKey, request: DrawRequest) -> PromptLease | NoTasks:
@@ -254,32 +255,6 @@ class Races(Protocol):
 
     async def markers(self, run_ids: Sequence[str]) -> list[Marker | None]:
         """What Redis holds of each run; None if nothing."""
-
-    async def seal(self, run_id: str) -> None:
-        """Serve and log nothing more of a run; its log can still be drained."""
-
-    async def wipe(self, run_id: str) -> None:
-        """Forget everything of a run."""
-
-    async def load(
-        self,
-        run: RunKey,
-        ordinals: Sequence[int],
-        records: Sequence[bytes],
-        scores: Sequence[bytes],
-    ) -> None:
-        """Add waiting tasks during a rebuild; `scores` are packed float64, 0 = absent."""
-
-    async def open(
-        self,
-        run: RunKey,
-        limits: RaceLimits,
-        announced: Announced,
-        *,
-        shares: Sequence[float],
-        totals: Sequence[int],
-    ) -> None:
-        """Declare a loaded run ready at its epoch."""
 
     async def read_log(self, run: RunKey, count: int) -> list[LoggedDecision]:
         """Oldest decisions not yet drained."""

@@ -13,8 +13,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from ..errors import DependencyUnavailable, SamplerError
 from ..ports.races import EpochMismatch
 from .draining import drain
+from .mending import Mending
 from .prompts import PromptBatches
-from .rebuild import Rebuilder
+from .rebuild import Rebuilder, fault
 from .steps import Ground
 from .training import TrainingBatches
 from .versions import Versions
@@ -44,7 +45,7 @@ class Background:
         self._prompts = prompts
         self._training = training
         self._versions = versions
-        self._rebuilder = rebuilder
+        self._mending = Mending(rebuilder, done=lambda: self._wake.set())
         self._push = push
         self._runs: dict[str, int] = {}
         """Policy version of each run at the last look."""
@@ -69,7 +70,7 @@ class Background:
         finally:
             # Cancelled until they end: `wait_for` of Python 3.11, which redis-py sends through,
             # swallows a cancellation that arrives together with its result.
-            while pending := [job for job in jobs if not job.done()]:
+            while pending := [t for t in (*jobs, *self._mending.pending()) if not t.done()]:
                 for job in pending:
                     job.cancel()
                 await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
@@ -127,14 +128,13 @@ class Background:
 
         async def mend(run_id: str) -> None:
             (_, want), marker = found[run_id]
-            if marker is None or marker.epoch != want.epoch:
-                if await self._rebuilder.ensure(run_id):
-                    _LOG.warning("run.rebuilt", extra={"run": run_id})
-            else:
-                if marker.revision != want.revision:
-                    await self._push(run_id)
-                if marker.version != want.version:
-                    await self._versions.announce(run_id)
+            if marker is None or fault(want, marker) is not None:
+                self._mending.begin(run_id)
+                return
+            if marker.revision != want.revision:
+                await self._push(run_id)
+            if marker.version != want.version:
+                await self._versions.announce(run_id)
             before = self._runs.get(run_id)
             self._runs.setdefault(run_id, want.version)
             if before is None or want.version > before:

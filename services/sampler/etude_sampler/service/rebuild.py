@@ -1,26 +1,53 @@
 """Rebuild: a run's hot state from PostgreSQL. Creating a run is rebuilding it from nothing.
 
-The epoch is raised first, so everything that still holds the old one is fenced off; the new epoch
-appears in Redis last, so hot paths answer 503 until all is loaded. Entry numbers start at
-`epoch << 20`: no stay in a lane ever repeats a draw.
+A loader seals the run in Redis, which fences off every other loader and takes the run out of
+service; then PostgreSQL gives the epoch to load; the new epoch appears in Redis last, so hot paths
+answer 503 until all is loaded, and only if all of it is there. Entry numbers start at
+`epoch << 20`: no stay in a lane ever repeats a draw (ADR 0007).
 """
 
 from __future__ import annotations
 
-import numpy as np
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from itertools import count
 
-from etude_sampler.leasing import arrival
-from etude_sampler.statistics import Ints, TaskStatistics, empty
+from etude_proto.v1 import RebuildReason
 
-from ..ports.races import RunKey
+from ..errors import Rebuilding
+from ..ports.catalog import DrawableTasks
+from ..ports.ledger import BareStatistics
+from ..ports.loading import Loader
+from ..ports.marker import Marker
 from .context import RunContext, announced, make_context
 from .draining import drain
-from .entering import draws, lane_weights, pack_records
-from .folding import put
+from .lane_loads import Tally, make_load
 from .steps import Ground
 
+_LOG = logging.getLogger("etude.rebuild")
 _CHUNK = 20_000
-ENTRIES_PER_EPOCH = 1 << 20
+_POLL_S = 0.1
+_WAIT_S = 600.0
+"""Longest wait for another replica's rebuild before the caller is sent away (our choice)."""
+_SAY_EVERY_S = 2.0
+_Chunk = tuple[DrawableTasks, BareStatistics]
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild found and did."""
+
+    reason: RebuildReason
+    epoch: int
+    num_tasks: int
+    num_tasks_seen: int
+    """Tasks with statistics."""
+    seconds: float
+    statistics_digest: str
 
 
 class Rebuilder:
@@ -29,92 +56,119 @@ class Rebuilder:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
 
-    async def rebuild(self, run_id: str) -> bool:
-        """Rebuild a run if no other replica does; whether it was done here."""
+    async def rebuild(self, run_id: str) -> Rebuilt | None:
+        """Rebuild a run, whatever Redis holds of it; None: another replica is at it."""
         async with self._ground.ledger.rebuild_lock(run_id) as held:
-            if not held:
-                return False
-            await self._rebuild(run_id)
-        return True
+            return await self._rebuild(run_id, RebuildReason.ASKED) if held else None
 
-    async def ensure(self, run_id: str, *, wait: bool = False) -> bool:
-        """Rebuild a run if Redis does not hold it at PostgreSQL's epoch; whether it was done.
+    async def ensure(self, run_id: str, *, wait: bool = False) -> Rebuilt | None:
+        """Rebuild a run if Redis does not hold it as PostgreSQL knows it; None: not done here.
 
         With `wait`, another replica's rebuild is waited for.
-        """
-        async with self._ground.ledger.rebuild_lock(run_id, wait=wait) as held:
-            if not held:
-                return False
-            row = await self._ground.catalog.get_run(run_id)
-            (marker,) = await self._ground.races.markers([run_id])
-            if marker is not None and marker.epoch == row.epoch:
-                return False
-            await self._rebuild(run_id)
-        return True
 
-    async def _rebuild(self, run_id: str) -> None:
-        ground = self._ground
-        await ground.ledger.raise_epoch(run_id)
-        context = make_context(await ground.catalog.get_run(run_id))
-        await ground.races.seal(run_id)
-        while await drain(ground, context):
+        Raises:
+            Rebuilding: another replica has been at it for very long.
+        """
+        for turn in count():
+            async with self._ground.ledger.rebuild_lock(run_id) as held:
+                reason = await self.fault(run_id) if held or wait else None
+                if held and reason is not None:
+                    return await self._rebuild(run_id, reason)
+            if reason is None:
+                return None
+            if turn * _POLL_S > _WAIT_S:
+                break
+            await asyncio.sleep(_POLL_S)
+        raise Rebuilding(f"run {run_id} is being rebuilt elsewhere")
+
+    async def fault(self, run_id: str) -> RebuildReason | None:
+        """What is wrong with a run's hot state; None: it is served."""
+        ((_, wanted),) = await self._ground.catalog.run_markers(run_id)
+        (found,) = await self._ground.races.markers([run_id])
+        return fault(wanted, found)
+
+    async def _rebuild(self, run_id: str, reason: RebuildReason) -> Rebuilt:
+        ground, begun = self._ground, time.monotonic()
+        row = await ground.catalog.get_run(run_id)
+        loader = await ground.races.seal(run_id, num_tasks=row.num_tasks)
+        while await drain(ground, make_context(row)):
             continue
-        await ground.races.wipe(run_id)
-        totals_L = np.zeros(len(context.lane_keys), dtype=np.int64)
-        spec = context.row.spec
-        async for chunk in ground.catalog.drawable(spec.dataset_id, spec.sources, chunk=_CHUNK):
-            totals_L += await self._load(context, chunk)
+        await ground.races.wipe(loader)
+        epoch = await ground.ledger.loading_epoch(run_id)
+        context = make_context(await ground.catalog.get_run(run_id))
+        _LOG.warning(
+            "run.rebuilding", extra={"run": run_id, "reason": reason, "epoch": context.row.epoch}
+        )
+        tally = await self._load(context, loader)
+        rebuilt = Rebuilt(
+            reason,
+            epoch,
+            tally.num_tasks,
+            tally.num_seen,
+            round(time.monotonic() - begun, 3),
+            tally.digest,
+        )
+        if not await ground.ledger.loaded(run_id, epoch, asdict(rebuilt)):
+            raise Rebuilding(f"run {run_id} moved on while it was loaded")
         state = context.state()
         await ground.races.open(
             context.key,
+            loader,
             context.limits,
-            announced(context.row, context.curriculum, state),
+            announced=announced(context.row, context.curriculum, state),
             shares=[float(s) for s in context.curriculum.allocator.shares(state)],
-            totals=[int(total) for total in totals_L],
+            totals=tally.totals_L.tolist(),
+            sizes=tally.sizes_L.tolist(),
         )
         ground.contexts.forget(run_id)
+        _LOG.warning("run.rebuilt", extra={"run": run_id, **asdict(rebuilt)})
+        return rebuilt
 
-    async def _load(self, context: RunContext, chunk: list[tuple[int, tuple[str, ...]]]) -> Ints:
-        ordinals_N = np.array([ordinal for ordinal, _ in chunk], dtype=np.int64)
-        stats = await self._statistics(context, ordinals_N)
-        weights_NL = lane_weights(
-            context,
-            stats,
-            context.active([subtasks for _, subtasks in chunk]),
-            version=context.row.policy_version,
-        )
-        entries_N = np.full(len(chunk), context.row.epoch * ENTRIES_PER_EPOCH, dtype=np.int64)
-        draws_NL = draws(context, ordinals_N, entries_N)
-        arrivals = np.column_stack(
-            [
-                np.where(
-                    weights_NL[:, lane] > 0,
-                    arrival(0.0, draws_NL[:, lane], np.maximum(weights_NL[:, lane], 1)),
-                    0.0,
-                )
-                for lane in range(weights_NL.shape[1])
-            ]
-        )
-        key: RunKey = context.key
-        packed = arrivals.astype("<f8").tobytes()
-        width = arrivals.shape[1] * 8
-        await self._ground.races.load(
-            key,
-            [int(ordinal) for ordinal in ordinals_N],
-            pack_records(entries_N, weights_NL),
-            [packed[i * width : (i + 1) * width] for i in range(len(chunk))],
-        )
-        totals: Ints = weights_NL.sum(axis=0)
-        return totals
+    async def _load(self, context: RunContext, loader: Loader) -> Tally:
+        """Load all tasks; the next chunk is read while one is loaded."""
+        tally, said = Tally(len(context.lane_keys)), time.monotonic()
+        async with aclosing(self._chunks(context)) as chunks:
+            coming = asyncio.ensure_future(anext(chunks, None))
+            try:
+                while (chunk := await coming) is not None:
+                    coming = asyncio.ensure_future(anext(chunks, None))
+                    load = await asyncio.to_thread(make_load, context, *chunk)
+                    await self._ground.races.load(context.key, loader, load)
+                    await asyncio.to_thread(tally.add, load, chunk[1])
+                    if time.monotonic() - said > _SAY_EVERY_S:
+                        said, share = time.monotonic(), tally.num_tasks / context.row.num_tasks
+                        _LOG.info(
+                            "run.loading",
+                            extra={"run": context.row.id, "share": round(share, 3)},
+                        )
+            finally:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+        return tally
 
-    async def _statistics(self, context: RunContext, ordinals_N: Ints) -> TaskStatistics:
-        """Un-scaffolded statistics of a chunk of tasks; empty rows for those never seen."""
-        num = len(ordinals_N)
-        stats = empty(num, context.num_subtasks)
-        found = await self._ground.ledger.bare_between(
-            context.row.id, int(ordinals_N[0]), int(ordinals_N[-1]), context.num_subtasks
-        )
-        if not found.keys:
-            return stats
-        at = np.searchsorted(ordinals_N, [key.ordinal for key in found.keys])
-        return put(stats, at, found.values)
+    async def _chunks(self, context: RunContext) -> AsyncGenerator[_Chunk, None]:
+        """The run's tasks with their statistics: those that it was created with, no later ones."""
+        ground, row = self._ground, context.row
+        left = row.num_tasks
+        async for tasks in ground.catalog.drawable(
+            row.spec.dataset_id, row.spec.sources, chunk=_CHUNK
+        ):
+            if len(tasks.ordinals_N) > left:
+                tasks = tasks.first(left)
+            first, last = int(tasks.ordinals_N[0]), int(tasks.ordinals_N[-1])
+            found = await ground.ledger.bare_between(row.id, first, last, context.num_subtasks)
+            yield tasks, found
+            left -= len(tasks.ordinals_N)
+            if left == 0:
+                return
+
+
+def fault(wanted: Marker, found: Marker | None) -> RebuildReason | None:
+    """What differs between PostgreSQL's marker of a run and Redis'; None: nothing that matters."""
+    if found is None:
+        return RebuildReason.MISSING if wanted.epoch else RebuildReason.CREATED
+    if found.epoch != wanted.epoch:
+        return RebuildReason.EPOCH
+    if found.decision < wanted.decision:
+        return RebuildReason.REWOUND
+    return None

@@ -29,6 +29,7 @@ from etude_sampler.curriculum.faults import pointer
 from ..errors import PayloadInvalid, RevisionMismatch
 from ..ports.catalog import DatasetRow, OnlyRuns, RunRow
 from .identifiers import new_dataset_id, run_id_of
+from .loading_views import last_rebuild, progress
 from .rebuild import Rebuilder
 from .steps import Ground
 
@@ -75,6 +76,7 @@ def run_view(row: RunRow) -> Run:
         weights_uri=row.weights_uri,
         epoch=row.epoch,
         revision=row.revision,
+        last_rebuild=last_rebuild(row),
         created_at=iso(row.created_at),
     )
 
@@ -201,7 +203,8 @@ class Runs:
 
     async def get(self, run_id: str) -> Run:
         """Raises `RunNotFound`."""
-        return run_view(await self._ground.catalog.get_run(run_id))
+        run = run_view(await self._ground.catalog.get_run(run_id))
+        return run.model_copy(update={"loading": await progress(self._ground, run_id)})
 
     async def page(
         self, *, after: str | None, limit: int, only: OnlyRuns | None = None

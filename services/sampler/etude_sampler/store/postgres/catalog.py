@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from etude_proto.v1 import Split, TaskCreate, task_id
 
 from ...errors import DatasetNotFound
-from ...ports.catalog import DatasetRow, TaskRow
+from ...ports.catalog import DatasetRow, DrawableTasks, TaskRow
+from .bulk import read_drawable
 from .engine import outages, raw, transaction
 from .runs import PostgresRuns
 from .tables import datasets, task_statistics, tasks
@@ -221,22 +222,18 @@ class PostgresCatalog(PostgresRuns):
 
     async def drawable(
         self, dataset_id: str, sources: list[str] | None, *, chunk: int
-    ) -> AsyncIterator[list[tuple[int, tuple[str, ...]]]]:
-        """Chunks of (ordinal, sub-tasks) by ordinal."""
+    ) -> AsyncIterator[DrawableTasks]:
+        """Chunks of drawable tasks by ordinal."""
         last = -1
         while True:
-            statement = (
-                sa.select(tasks.c.ordinal, tasks.c.subtasks)
-                .where(*self._drawable(dataset_id, sources), tasks.c.ordinal > last)
-                .order_by(tasks.c.ordinal)
-                .limit(chunk)
-            )
-            async with transaction(self._engine) as connection:
-                found = (await connection.execute(statement)).all()
-            if not found:
+            async with raw(self._engine) as connection:
+                found = await read_drawable(
+                    connection, dataset_id, sources, after=last, limit=chunk
+                )
+            if found is None:
                 return
-            last = found[-1].ordinal
-            yield [(row.ordinal, tuple(row.subtasks)) for row in found]
+            last = int(found.ordinals_N[-1])
+            yield found
 
     async def ping(self) -> str:
         """Revision of the schema."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -13,10 +13,11 @@ from etude_sampler.statistics import Floats
 from ...errors import IdempotencyKeyReused
 from ...ports.decisions import LoggedDecision
 from ...ports.fence import epoch_of
-from ...ports.ledger import LedgerRow, ReportKey, StatisticsRows, VersionRow
+from ...ports.ledger import BareStatistics, LedgerRow, ReportKey, StatisticsRows, VersionRow
 from . import ledger_sql as sql
+from .bulk import LOADED, LOADING_EPOCH, read_bare
 from .engine import fetch_pruned, raw
-from .statistics_rows import COLUMNS, read_rows
+from .statistics_rows import read_rows
 
 
 class LedgerViews:
@@ -61,17 +62,12 @@ class LedgerViews:
 
     async def bare_between(
         self, run_id: str, first: int, last: int, num_subtasks: int
-    ) -> StatisticsRows:
+    ) -> BareStatistics:
         """Un-scaffolded statistics of the tasks `first` to `last`, by ordinal."""
         async with raw(self._engine) as connection:
-            records = await connection.fetch(
-                f"SELECT {COLUMNS} FROM task_statistics WHERE run_id = $1 AND kind = 'none' "
-                "AND level = 0 AND ordinal BETWEEN $2 AND $3 ORDER BY ordinal",
-                run_id,
-                first,
-                last,
+            return await read_bare(
+                connection, run_id, first=first, last=last, num_subtasks=num_subtasks
             )
-        return read_rows(records, num_subtasks)
 
     async def last_seen_at(self, run_id: str, versions: Sequence[int]) -> list[int]:
         """Tasks whose last applied group was drawn at one of these versions."""
@@ -84,14 +80,18 @@ class LedgerViews:
             )
         return [record["ordinal"] for record in found]
 
-    async def raise_epoch(self, run_id: str) -> int:
-        """A new epoch for a run whose hot state is rebuilt; waits for reports in flight."""
+    async def loading_epoch(self, run_id: str) -> int:
+        """The epoch to load: a new one, or that of a load that nobody has opened."""
         async with raw(self._engine) as connection, connection.transaction():
             await connection.execute(sql.FOLD_LOCK, run_id)
-            epoch: int = await connection.fetchval(
-                "UPDATE runs SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch", run_id
-            )
+            epoch: int = await connection.fetchval(LOADING_EPOCH, run_id)
         return epoch
+
+    async def loaded(self, run_id: str, epoch: int, found: Mapping[str, object]) -> bool:
+        """Note that an epoch is about to be opened, and what was found; False: it is over."""
+        async with raw(self._engine) as connection:
+            done = await connection.fetchval(LOADED, run_id, epoch, json.dumps(found))
+        return done is not None
 
     @asynccontextmanager
     async def rebuild_lock(self, run_id: str, *, wait: bool = False) -> AsyncIterator[bool]:

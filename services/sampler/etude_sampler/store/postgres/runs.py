@@ -17,7 +17,7 @@ from ...errors import (
 from ...ports.catalog import OnlyRuns, RunRow, StoredAnswer
 from ...ports.marker import Marker
 from .engine import transaction
-from .tables import idempotency, runs
+from .tables import decisions, idempotency, runs
 
 _ABANDONED_S = 60
 """A key whose call neither answered nor failed for so long belongs to a dead replica."""
@@ -40,6 +40,7 @@ def _run(row: sa.RowMapping) -> RunRow:
         allocator_state=row["allocator_state"],
         totals=row["totals"],
         created_at=row["created_at"],
+        last_rebuild=row["last_rebuild"],
     )
 
 
@@ -114,15 +115,23 @@ class PostgresRuns:
             raise RevisionMismatch(f"the run is at revision {current.revision}, not {revision}")
         return _run(row)
 
-    async def run_markers(self) -> list[tuple[str, Marker]]:
-        """What Redis should hold of every run."""
+    async def run_markers(self, run_id: str | None = None) -> list[tuple[str, Marker]]:
+        """What Redis should hold of every run, or of one."""
+        drained = (
+            sa.select(sa.func.max(decisions.c.number))
+            .where(decisions.c.run_id == runs.c.id, decisions.c.epoch == runs.c.epoch)
+            .scalar_subquery()
+        )
+        columns = (runs.c.id, runs.c.epoch, runs.c.policy_version, runs.c.revision)
+        statement = sa.select(*columns, drained.label("drained")).order_by(runs.c.id)
+        if run_id is not None:
+            statement = statement.where(runs.c.id == run_id)
         async with transaction(self._engine) as connection:
-            found = await connection.execute(
-                sa.select(runs.c.id, runs.c.epoch, runs.c.policy_version, runs.c.revision).order_by(
-                    runs.c.id
-                )
-            )
-            return [(row.id, Marker(row.epoch, row.policy_version, row.revision)) for row in found]
+            found = await connection.execute(statement)
+            return [
+                (row.id, Marker(row.epoch, row.policy_version, row.revision, row.drained or 0))
+                for row in found
+            ]
 
     async def begin_call(self, scope: str, key: str, body_hash: str) -> StoredAnswer | None:
         """Claim a key, or return the answer that it has."""

@@ -12,6 +12,7 @@
 | `etude:{run}:ready` | zset | group id by (oldest version, apply sequence) | run |
 | `etude:{run}:groups`, `:cargo` | hash | group id -> manifest entry, trajectories | until trained |
 | `etude:{key}:bucket` | hash | calls that an API key has left; of no run | until it is full |
+| `etude:{run}:loading` | hash | who rebuilds the run, how far it is | rebuild |
 | `etude:{run}:log` | stream | decisions not yet drained to PostgreSQL | bounded |
 """
 
@@ -95,6 +96,16 @@ class RunKeys:
     def log(self) -> str:
         """The decision log."""
         return self._key("log")
+
+    @property
+    def loading(self) -> str:
+        """The rebuild under way."""
+        return self._key("loading")
+
+    @property
+    def pattern(self) -> str:
+        """Matches every key of the run, and no other."""
+        return self._key("*")
 
     @property
     def bell(self) -> str:

@@ -23,9 +23,12 @@ NAMES = (
     "announce",
     "configure",
     "draw",
+    "load",
+    "open",
     "pin",
     "rebase",
     "reweigh",
+    "seal",
     "seal_lease",
     "settle",
     "stage",
@@ -75,17 +78,30 @@ class Scripts:
             EpochMismatch: Redis does not hold the run at that epoch.
             DependencyUnavailable: Redis does not answer, or was replaced meanwhile.
         """
-        script = self._scripts[name]
         server = await self._redis.server()
-        words = [*keys, epoch_word(epoch, server), *args]
-        reply: list[bytes]
-        async with outages():
-            try:
-                reply = await self._redis.evalsha(script.digest, len(keys), *words)
-            except NoScriptError:
-                reply = await self._redis.eval(script.source, len(keys), *words)
+        reply = await self.run(name, keys, [epoch_word(epoch, server), *args])
         if self._redis.seen.run_id != server:
             raise DependencyUnavailable("another Redis server answers")
         if reply[0] == b"epoch":
             raise EpochMismatch(name)
+        return reply
+
+    async def run(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> list[bytes]:
+        """Run a command as it is.
+
+        Raises:
+            DependencyUnavailable: Redis does not answer, or takes no writes.
+            RedisFull: Redis is at its memory limit, and the command needs memory.
+        """
+        script = self._scripts[name]
+        reply: list[bytes]
+        try:
+            async with outages():
+                try:
+                    reply = await self._redis.evalsha(script.digest, len(keys), *keys, *args)
+                except NoScriptError:
+                    reply = await self._redis.eval(script.source, len(keys), *keys, *args)
+        except DependencyUnavailable as error:
+            await self._redis.forget_demoted(error)
+            raise
         return reply

@@ -1,4 +1,4 @@
-"""Loading, reading and watching a run's hot state in Redis."""
+"""Reading and watching a run's hot state in Redis; what weighs and rebases. Loading: `loading`."""
 
 from __future__ import annotations
 
@@ -8,37 +8,22 @@ from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 from redis.exceptions import RedisError
-from redis.typing import EncodableT, FieldT
 
-from ...errors import DependencyUnavailable
 from ...ports.decisions import LoggedDecision
-from ...ports.fence import first_fence
 from ...ports.marker import Marker
 from ...ports.races import (
-    Announced,
     EpochMismatch,
     LaneState,
-    RaceLimits,
     RaceState,
     RunKey,
 )
 from .connection import Client, outages
-from .decision_log import decision, opening
+from .decision_log import decision
 from .keys import BELL_PATTERN, RunKeys, run_of_bell
+from .loading import COUNTERS, LoadingSteps
 from .scripts import Scripts, epoch_word
-from .training_steps import TrainingSteps, pack_doubles
+from .training_steps import TrainingSteps
 
-COUNTERS = (
-    "n_ready",
-    "n_leased",
-    "n_training",
-    "n_drawn",
-    "n_expired",
-    "n_purged",
-    "n_evicted",
-    "n_returned",
-    "cargo_bytes",
-)
 _PACKED = ("shares", "credits", "clocks", "totals")
 _CHUNK = 1000
 LANE_REBASE_TASKS = 10_000
@@ -46,13 +31,12 @@ LANE_REBASE_TASKS = 10_000
 that asks for it within 10^7 draws."""
 
 
-class RedisRaces(TrainingSteps):
+class RedisRaces(TrainingSteps, LoadingSteps):
     """All of `ports.races.Races` on one client."""
 
     def __init__(self, redis: Client) -> None:
         self._redis = redis
         self._scripts = Scripts(redis)
-        self._loading: dict[str, str] = {}
 
     async def reweigh(self, run: RunKey, items: Sequence[tuple[int, bytes]]) -> int:
         """Re-weigh waiting tasks in chunks."""
@@ -132,96 +116,9 @@ class RedisRaces(TrainingSteps):
             return []
         async with outages(), self._redis.pipeline(transaction=False) as pipe:
             for run_id in run_ids:
-                pipe.hmget(RunKeys(run_id).meta, ["epoch", "version", "revision"])
+                pipe.hmget(RunKeys(run_id).meta, ["epoch", "version", "revision", "log_number"])
             found = await pipe.execute()
         return [_marker(row, await self._redis.server()) for row in found]
-
-    async def seal(self, run_id: str) -> None:
-        """Serve and log nothing more of a run; its log can still be drained."""
-        async with outages():
-            await self._redis.unlink(RunKeys(run_id).meta)
-
-    async def wipe(self, run_id: str) -> None:
-        """Forget everything of a run; what is loaded next must reach this same server."""
-        keys = RunKeys(run_id)
-        self._loading[run_id] = await self._redis.server()
-        async with outages():
-            await self._redis.unlink(keys.meta)
-            names = [
-                name
-                async for name in self._redis.scan_iter(match=f"etude:{{{run_id}}}:*", count=1000)
-            ]
-            for first in range(0, len(names), _CHUNK):
-                await self._redis.unlink(*names[first : first + _CHUNK])
-
-    async def load(
-        self,
-        run: RunKey,
-        ordinals: Sequence[int],
-        records: Sequence[bytes],
-        scores: Sequence[bytes],
-    ) -> None:
-        """Add waiting tasks of a run that was wiped and is not open yet."""
-        keys = RunKeys(run.run_id)
-        self._same_server(run.run_id)
-        for first in range(0, len(ordinals), _CHUNK):
-            rows = range(first, min(first + _CHUNK, len(ordinals)))
-            async with outages(), self._redis.pipeline(transaction=False) as pipe:
-                pipe.hset(keys.tasks, mapping={str(ordinals[i]): records[i] for i in rows})
-                unpacked = [struct.unpack(f"<{run.num_lanes}d", scores[i]) for i in rows]
-                for index, lane in enumerate(keys.lanes(run.num_lanes)):
-                    arrivals = {
-                        str(ordinals[i]): row[index]
-                        for i, row in zip(rows, unpacked, strict=True)
-                        if row[index] > 0.0
-                    }
-                    if arrivals:
-                        pipe.zadd(lane, arrivals)
-                await pipe.execute()
-
-    async def open(
-        self,
-        run: RunKey,
-        limits: RaceLimits,
-        announced: Announced,
-        *,
-        shares: Sequence[float],
-        totals: Sequence[int],
-    ) -> None:
-        """Declare a loaded run ready: the epoch appears last, with everything else, at once."""
-        server = self._same_server(run.run_id)
-        zeros = pack_doubles([0.0] * run.num_lanes)
-        fields: dict[FieldT, EncodableT] = dict.fromkeys((*COUNTERS, "log_number"), 0)
-        fields |= {
-            "epoch": epoch_word(run.epoch, server),
-            "fence": first_fence(run.epoch),
-            "revision": limits.revision,
-            "paused": int(limits.paused),
-            "cap": limits.cap,
-            "worker_cap": limits.worker_cap,
-            "max_staleness": limits.max_staleness,
-            "cargo_cap": limits.cargo_bytes,
-            "version": announced.version,
-            "uri": announced.weights_uri or "",
-            "w": announced.component_weights_json,
-            "shares": pack_doubles(shares),
-            "totals": pack_doubles([float(total) for total in totals]),
-            "credits": zeros,
-            "clocks": zeros,
-        }
-        keys = RunKeys(run.run_id)
-        async with outages(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(keys.meta, mapping=fields)
-            pipe.xadd(keys.log, opening(run, announced, shares=shares, totals=totals))
-            pipe.publish(keys.bell, "open")
-            await pipe.execute()
-
-    def _same_server(self, run_id: str) -> str:
-        """The server that the run is being loaded into."""
-        server = self._loading.get(run_id, self._redis.seen.run_id)
-        if server != self._redis.seen.run_id:
-            raise DependencyUnavailable("Redis was replaced during a rebuild")
-        return server
 
     async def read_log(self, run: RunKey, count: int) -> list[LoggedDecision]:
         """Oldest decisions in the stream."""
@@ -266,6 +163,8 @@ def _marker(words: Sequence[bytes | None], server: str) -> Marker | None:
     """A run's marker, if it was written on this server."""
     if None in words:
         return None
-    epoch, version, revision = (bytes(word or b"").decode() for word in words)
+    epoch, version, revision, decision = (bytes(word or b"").decode() for word in words)
     number, _, written_on = epoch.partition("@")
-    return Marker(int(number), int(version), int(revision)) if written_on == server else None
+    if written_on != server:
+        return None
+    return Marker(int(number), int(version), int(revision), int(decision))

@@ -1,0 +1,138 @@
+"""Reading a run in bulk for a rebuild: tasks by their sub-tasks, statistics as binary COPY.
+
+A row of statistics has a fixed width (its packed arrays hold one float64 a sub-task), so numpy
+reads a chunk as one structured array. Neighbours: `catalog` and `ledger_views` call it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import asyncpg
+import numpy as np
+
+from etude_sampler.statistics import Floats, Ints, TaskStatistics
+
+from ...ports.catalog import DrawableTasks
+from ...ports.ledger import BareStatistics
+
+_COLUMNS = (
+    ("ordinal", "i4"),
+    ("s", "f8"),
+    ("f", "f8"),
+    ("ema", "f8"),
+    ("z_easy", "i4"),
+    ("z_hard", "i4"),
+    ("abs_a", "f8"),
+    ("m", "V"),
+    ("v", "V"),
+    ("reward_mean", "f8"),
+    ("reward_var", "f8"),
+    ("full_visits", "i4"),
+    ("n", "i4"),
+    ("last_version", "i4"),
+)
+"""What a rebuild reads of `task_statistics`; `V` is packed, one float64 a sub-task."""
+_HEADER, _TRAILER = 19, 2
+"""Bytes of binary COPY around its rows."""
+
+_TASKS = """
+SELECT subtasks, array_agg(ordinal) AS ordinals FROM (
+    SELECT ordinal, subtasks FROM tasks WHERE dataset_id = $1 AND ordinal > $2
+    AND split = 'train' AND ($3::text[] IS NULL OR source = ANY($3)) ORDER BY ordinal LIMIT $4
+) AS chunk GROUP BY subtasks
+"""
+_STATISTICS = f"""
+SELECT {", ".join(name for name, _ in _COLUMNS)} FROM task_statistics
+WHERE run_id = $1 AND kind = 'none' AND level = 0 AND ordinal BETWEEN $2 AND $3 ORDER BY ordinal
+"""
+
+LOADING_EPOCH = """
+UPDATE runs SET epoch = CASE WHEN loading_epoch = epoch THEN epoch ELSE epoch + 1 END,
+    loading_epoch = CASE WHEN loading_epoch = epoch THEN epoch ELSE epoch + 1 END
+WHERE id = $1 RETURNING epoch
+"""
+"""An epoch that was never opened is used again: attempts that fail use up no epochs."""
+
+LOADED = """
+UPDATE runs SET loading_epoch = NULL, last_rebuild = $3::text::jsonb
+WHERE id = $1 AND epoch = $2 AND loading_epoch = $2 RETURNING epoch
+"""
+
+
+def _row(num_subtasks: int) -> np.dtype[np.void]:
+    """A row of binary COPY: the number of fields, then length and value of each."""
+    fields = [("fields", ">i2")]
+    for name, kind in _COLUMNS:
+        fields.append((f"{name}:bytes", ">i4"))
+        if kind != "V" or num_subtasks:
+            fields.append((name, f"V{8 * num_subtasks}" if kind == "V" else f">{kind}"))
+    return np.dtype(fields)
+
+
+async def read_drawable(
+    connection: asyncpg.Connection,
+    dataset_id: str,
+    sources: Sequence[str] | None,
+    *,
+    after: int,
+    limit: int,
+) -> DrawableTasks | None:
+    """The next drawable tasks above an ordinal; None: there are no more."""
+    wanted = None if sources is None else list(sources)
+    records = await connection.fetch(_TASKS, dataset_id, after, wanted, limit)
+    if not records:
+        return None
+    parts = [np.array(record["ordinals"], dtype=np.int64) for record in records]
+    ordinals = np.concatenate(parts)
+    kinds = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    order = ordinals.argsort()
+    return DrawableTasks(
+        ordinals[order], tuple(tuple(record["subtasks"]) for record in records), kinds[order]
+    )
+
+
+async def read_bare(
+    connection: asyncpg.Connection, run_id: str, *, first: int, last: int, num_subtasks: int
+) -> BareStatistics:
+    """Un-scaffolded statistics of the tasks `first` to `last` that have some."""
+    output = io.BytesIO()
+    await connection.copy_from_query(
+        _STATISTICS, run_id, first, last, output=output, format="binary"
+    )
+    body = output.getvalue()[_HEADER:-_TRAILER]
+    rows = np.frombuffer(body, dtype=_row(num_subtasks))
+    if np.any(rows["ordinal:bytes"] != 4) or np.any(rows["m:bytes"] != 8 * num_subtasks):
+        raise ValueError(f"statistics of run {run_id} are not of {num_subtasks} sub-tasks")
+
+    def floats(name: str) -> Floats:
+        return rows[name].astype(np.float64)
+
+    def ints(name: str) -> Ints:
+        return rows[name].astype(np.int64)
+
+    def packed(name: str) -> Floats:
+        if num_subtasks == 0:
+            return np.zeros((len(rows), 0))
+        return np.ascontiguousarray(rows[name]).view("<f8").reshape(len(rows), num_subtasks)
+
+    return BareStatistics(
+        ints("ordinal"),
+        TaskStatistics(
+            s_N=floats("s"),
+            f_N=floats("f"),
+            ema_N=floats("ema"),
+            z_easy_N=ints("z_easy"),
+            z_hard_N=ints("z_hard"),
+            abs_a_N=floats("abs_a"),
+            m_NK=packed("m"),
+            v_NK=packed("v"),
+            reward_mean_N=floats("reward_mean"),
+            reward_var_N=floats("reward_var"),
+            full_N=ints("full_visits"),
+            n_N=ints("n"),
+            last_N=ints("last_version"),
+        ),
+        body,
+    )

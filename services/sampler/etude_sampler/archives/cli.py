@@ -22,7 +22,6 @@ from ..operating import DataDir, complain, operated
 from ..settings import Settings
 from ..store.postgres.archive import plain_engine
 from ..store.redis.connection import connect
-from ..store.redis.views import RedisRaces
 from .manifest import ArchiveFault, Manifest
 from .transfer import Imported, Tell, export_run, import_run
 
@@ -140,7 +139,9 @@ async def _import(settings: Settings, source: Path, name: str | None, tell: Tell
     engine = plain_engine(settings.database_url, timeout_s=timeout_s)
     redis = connect(settings.redis_url, pool_size=2, timeout_s=timeout_s)
     try:
-        return await import_run(engine, source, name=name, tell=tell, forget=RedisRaces(redis).forget)
+        return await import_run(
+            engine, source, name=name, tell=tell, forget=RedisRaces(redis).forget
+        )
     finally:
         await redis.aclose()
         await engine.dispose()

@@ -9,7 +9,6 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -24,7 +23,7 @@ from etude_sampler.errors import IllegalTransition, RunNotFound
 from etude_sampler.store.postgres.archive import plain_engine, statistics_digest
 from etude_sampler.store.postgres.engine import raw
 from etude_sampler.store.redis.connection import connect
-from etude_sampler.store.redis.forgetting import forget_run
+from etude_sampler.store.redis.views import RedisRaces
 from support.sampler_app import Api, problem, query, sampler_app
 from support.servers import Servers
 from support.waiting import wait_until
@@ -55,7 +54,7 @@ async def read(
     engine = plain_engine(database_url, timeout_s=10.0)
     client = connect(redis.url, pool_size=1, timeout_s=10.0)
     try:
-        forget = partial(forget_run, client)
+        forget = RedisRaces(client).forget
         return await import_run(engine, source, name=name, tell=silent, forget=forget)
     finally:
         await client.aclose()

@@ -22,6 +22,7 @@ from ..operating import DataDir, complain, operated
 from ..settings import Settings
 from ..store.postgres.archive import plain_engine
 from ..store.redis.connection import connect
+from ..store.redis.views import RedisRaces
 from .manifest import ArchiveFault, Manifest
 from .transfer import Imported, Tell, export_run, import_run
 

@@ -43,12 +43,12 @@ from etude_proto.v1 import (
 
 from . import operations
 from .call import TrainingFrame
-from .keys import AsyncKeyCalls
 from .operations import TaskOrder
 from .paging import all_items_async
+from .travel import AsyncTravelCalls
 
 
-class AsyncEtudeClient(AsyncKeyCalls):
+class AsyncEtudeClient(AsyncTravelCalls):
     """An async client of a sampler, for one event loop.
 
     Arguments of the constructor: see `AsyncConnection`. A mutating call makes its own idempotency

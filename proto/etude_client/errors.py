@@ -73,6 +73,10 @@ class LeaseNotFound(NotFound):
     """The lease never existed, or it was settled or forgotten (404)."""
 
 
+class CheckpointNotFound(NotFound):
+    """The run has no such checkpoint, or not any more (404)."""
+
+
 class TaskNotFound(NotFound):
     """The run has no such task (404)."""
 
@@ -171,6 +175,7 @@ BY_CODE: dict[ProblemCode, type[ApiError]] = {
     ProblemCode.RUN_NOT_FOUND: RunNotFound,
     ProblemCode.LEASE_NOT_FOUND: LeaseNotFound,
     ProblemCode.TASK_NOT_FOUND: TaskNotFound,
+    ProblemCode.CHECKPOINT_NOT_FOUND: CheckpointNotFound,
     ProblemCode.KEY_NOT_FOUND: KeyNotFound,
     ProblemCode.METHOD_NOT_ALLOWED: MethodNotAllowed,
     ProblemCode.LEASE_SUPERSEDED: LeaseSuperseded,

@@ -196,7 +196,13 @@ def extend_training_batch(lease_id: str, request: ExtendRequest, *, key: str | N
 
 
 def ack_training_batch(lease_id: str, request: AckRequest, *, key: str | None) -> Call[AckReceipt]:
-    return _post(_training_batch(lease_id, "/ack"), request, AckReceipt, key=key)
+    return Call(
+        "POST",
+        _training_batch(lease_id, "/ack"),
+        json_decoder(AckReceipt),
+        headers=_headers("application/json", key),
+        body=request.model_dump_json(exclude_none=True).encode(),
+    )
 
 
 def release_training_batch(

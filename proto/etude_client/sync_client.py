@@ -43,12 +43,12 @@ from etude_proto.v1 import (
 
 from . import operations
 from .call import TrainingFrame
-from .keys import KeyCalls
 from .operations import TaskOrder
 from .paging import all_items
+from .travel import TravelCalls
 
 
-class EtudeClient(KeyCalls):
+class EtudeClient(TravelCalls):
     """A client of a sampler for code without an event loop; safe to share between threads.
 
     Arguments of the constructor: see `AsyncConnection`. A mutating call makes its own idempotency

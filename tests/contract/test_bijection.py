@@ -8,17 +8,22 @@ import pytest
 
 from etude_client import (
     AsyncEtudeClient,
+    CheckpointNotFound,
     EtudeClient,
     LeaseSuperseded,
     RevisionMismatch,
     Unauthorized,
+    VersionConflict,
 )
 from etude_proto.keys import new_key
 from etude_proto.v1 import (
     AckRequest,
+    CheckpointCreate,
     CurriculumConfig,
     DatasetCreate,
     ExtendRequest,
+    ForkedFrom,
+    ForkRequest,
     GateVerdict,
     KeyCreate,
     PolicyVersionRequest,
@@ -26,6 +31,7 @@ from etude_proto.v1 import (
     PredictionsRequest,
     PromptBatchRequest,
     ReleaseRequest,
+    RestoreRequest,
     Run,
     RunCreate,
     RunMode,
@@ -155,6 +161,24 @@ async def curriculum_only(client: AsyncEtudeClient, run: Run) -> None:
     assert (await client.announce_policy_version(other.id, request)).policy_version == 1
 
 
+async def time_travel(client: AsyncEtudeClient, run: Run) -> None:
+    """Take a checkpoint, begin another run from it, go back to it, forget it."""
+    mark = CheckpointCreate(label="here", policy_version=1)
+    taken = await client.create_checkpoint(run.id, mark)
+    with pytest.raises(VersionConflict):
+        await client.create_checkpoint(run.id, CheckpointCreate(policy_version=0))
+    assert [one.id for one in (await client.list_checkpoints(run.id)).items] == [taken.id]
+    assert await client.get_checkpoint(run.id, taken.id) == taken
+    fork = await client.fork_run(run.id, ForkRequest(name="fork", checkpoint_id=taken.id))
+    assert fork.forked_from == ForkedFrom(run_id=run.id, checkpoint_id=taken.id, policy_version=1)
+    done = await client.restore_run(run.id, RestoreRequest(checkpoint_id=taken.id))
+    assert [one.id for one in (await client.list_restores(run.id)).items] == [done.id]
+    assert (await client.list_draws(fork.id)).items == []
+    assert (await client.delete_checkpoint(run.id, taken.id)).id == taken.id
+    with pytest.raises(CheckpointNotFound):
+        await client.get_checkpoint(run.id, taken.id)
+
+
 async def keys(client: AsyncEtudeClient) -> None:
     """Make the first key, with which every later call would be made; then end it."""
     made = new_key()
@@ -177,6 +201,7 @@ async def test_every_operation_works(client: AsyncEtudeClient, recorder: Recorde
     await training_batches(client, run)
     await looking(client, run)
     await curriculum_only(client, run)
+    await time_travel(client, run)
     await keys(client)
     methods = inspect.getmembers(AsyncEtudeClient, inspect.isfunction)
     wanted = {name for name, _ in methods if not name.startswith("_")} - NOT_OPERATIONS

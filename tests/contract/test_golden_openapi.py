@@ -34,7 +34,7 @@ def test_paths_follow_the_conventions(service: str, documents: dict[str, JsonObj
         parts = [part for part in path.split("/") if part and not part.startswith("{")]
         assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", part) for part in parts), path
         assert parts[0] == "v1" or len(parts) == 1, path
-        assert method in ("GET", "POST", "PATCH"), path
+        assert method in ("GET", "POST", "PATCH", "DELETE"), path
 
 
 def test_errors_are_our_problems_only(service: str, documents: dict[str, JsonObject]) -> None:

@@ -116,7 +116,7 @@ class Gate:
 
     def app(self) -> Starlette:
         """The proxy as an app, for `serving`."""
-        methods = ["GET", "POST", "PATCH"]
+        methods = ["GET", "POST", "PATCH", "DELETE"]
         return Starlette(routes=[Route("/{path:path}", self._forward, methods=methods)])
 
     async def _forward(self, request: Request) -> Response:

@@ -30,8 +30,12 @@ from .sampler_app_redis import read_hot
 
 _LEDGER = """
 SELECT apply_seq, ordinal, kind, level, verdict, lane, slot_probability, num_waiting, outcomes
-FROM ledger WHERE run_id = %s ORDER BY apply_seq
+FROM ledger l WHERE run_id = %s AND NOT EXISTS (
+    SELECT 1 FROM restores r WHERE r.run_id = l.run_id
+    AND l.apply_seq > r.after_seq AND l.apply_seq <= r.last_seq)
+ORDER BY apply_seq
 """
+"""Without what a restore discarded."""
 _STATISTICS = """
 SELECT ordinal, kind, level, s, f, ema, z_easy, z_hard, abs_a, m, v, reward_mean, reward_var,
        full_visits, n, last_version

@@ -17,6 +17,18 @@ from .batches import (
     ReleaseRequest,
     Scaffold,
 )
+from .checkpoints import (
+    Checkpoint,
+    CheckpointCreate,
+    CheckpointPage,
+    Draw,
+    DrawnTask,
+    DrawPage,
+    ForkRequest,
+    Restore,
+    RestorePage,
+    RestoreRequest,
+)
 from .curriculum import (
     CurriculumConfig,
     Part,
@@ -33,6 +45,7 @@ from .keys import (
     KeyPage,
     Scope,
 )
+from .marks import CheckpointMark, ForkedFrom
 from .problems import (
     Problem,
     ProblemCode,
@@ -120,6 +133,10 @@ __all__ = [
     "CallsReference",
     "CargoRef",
     "Check",
+    "Checkpoint",
+    "CheckpointCreate",
+    "CheckpointMark",
+    "CheckpointPage",
     "Counts",
     "CurriculumConfig",
     "CurriculumView",
@@ -127,8 +144,13 @@ __all__ = [
     "DatasetCreate",
     "DatasetPage",
     "DegradedReason",
+    "Draw",
+    "DrawPage",
+    "DrawnTask",
     "ExtendRequest",
     "FinishReason",
+    "ForkRequest",
+    "ForkedFrom",
     "GateVerdict",
     "GroupReceipt",
     "GroupReport",
@@ -168,6 +190,9 @@ __all__ = [
     "ResolvedPart",
     "Response",
     "ResponseReference",
+    "Restore",
+    "RestorePage",
+    "RestoreRequest",
     "RewardSpec",
     "RowError",
     "Run",

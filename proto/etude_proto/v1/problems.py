@@ -22,6 +22,7 @@ class ProblemCode(StrEnum):
     LEASE_NOT_FOUND = "lease_not_found"
     TASK_NOT_FOUND = "task_not_found"
     KEY_NOT_FOUND = "key_not_found"
+    CHECKPOINT_NOT_FOUND = "checkpoint_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     LEASE_SUPERSEDED = "lease_superseded"
     IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"

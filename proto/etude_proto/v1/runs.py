@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from .base import Id, Name, Request, Response, Text, Version
 from .curriculum import CurriculumConfig, ResolvedCurriculum
 from .rebuilds import LoadProgress, Rebuild
+from .marks import ForkedFrom
 
 
 class RunMode(StrEnum):
@@ -62,6 +63,13 @@ class RunLimits(Request):
     refill_rounds: int = Field(default=3, ge=0, le=20)
     """Refill draws after the first, before a short training batch is served."""
 
+    checkpoint_every_versions: int = Field(default=0, ge=0, le=1_000_000)
+    """Take a curriculum checkpoint with every so many policy versions; 0: only on request."""
+    checkpoint_keep_last: int = Field(default=8, ge=1, le=1000)
+    """Newest curriculum checkpoints that are kept; pinned ones are kept besides."""
+    checkpoint_keep_every: int = Field(default=0, ge=0, le=1_000_000)
+    """Keep also those whose policy version is a multiple of this; 0: none."""
+
     @property
     def cap(self) -> int:
         """The effective cap on leased tasks plus ready groups."""
@@ -79,6 +87,12 @@ class RunLimits(Request):
             raise ValueError(
                 "cargo_bytes must hold two training batches "
                 "(>= 2 training_batch_groups * max_group_bytes)"
+            )
+        every, keep = self.checkpoint_every_versions, self.checkpoint_keep_every
+        if every and keep % every:
+            raise ValueError(
+                "checkpoint_keep_every must be a multiple of checkpoint_every_versions: "
+                "no other version has a checkpoint to keep"
             )
         return self
 
@@ -136,6 +150,8 @@ class Run(Response):
     loading: LoadProgress | None = None
     """Set while the hot state is being loaded, or waits for it (`GET` of one run only)."""
     created_at: str
+    forked_from: ForkedFrom | None = None
+    """The checkpoint that the run began from, if it is a fork."""
 
 
 class RunPage(Response):

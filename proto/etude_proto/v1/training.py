@@ -10,6 +10,7 @@ from pydantic import Field
 
 from .base import Fence, Id, Name, Request, Response, Text, Version
 from .batches import DegradedReason, Lease
+from .marks import CheckpointMark
 
 
 class TrainingBatchRequest(Request):
@@ -61,6 +62,8 @@ class AckRequest(Request):
     weights_uri: Text = Field(min_length=1)
     metrics: dict[Text, float] = Field(default_factory=dict, max_length=64)
     """Scalars of the step, kept in the history (loss, tokens per second, ...)."""
+    checkpoint: CheckpointMark | None = None
+    """Take a curriculum checkpoint of this version, in the same transaction."""
 
 
 class AckReceipt(Response):
@@ -71,6 +74,8 @@ class AckReceipt(Response):
     num_groups: int
     """Groups folded into mastery with this version."""
     component_weights: dict[str, float]
+    checkpoint_id: Id | None = None
+    """The curriculum checkpoint of this version, if one was taken with it."""
 
 
 class PolicyVersionRequest(Request):
@@ -79,6 +84,8 @@ class PolicyVersionRequest(Request):
     policy_version: Version
     weights_uri: Text | None = None
     metrics: dict[Text, float] = Field(default_factory=dict, max_length=64)
+    checkpoint: CheckpointMark | None = None
+    """Take a curriculum checkpoint of this version, in the same transaction."""
 
 
 class Prediction(Request):

@@ -87,6 +87,12 @@ class TaskNotFound(SamplerError):
     code, status, title = ProblemCode.TASK_NOT_FOUND, 404, "No such task"
 
 
+class CheckpointNotFound(SamplerError):
+    """No checkpoint of that id in this run; retention may have dropped it."""
+
+    code, status, title = ProblemCode.CHECKPOINT_NOT_FOUND, 404, "No such checkpoint"
+
+
 class KeyNotFound(SamplerError):
     """No API key of that id."""
 

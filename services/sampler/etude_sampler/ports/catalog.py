@@ -70,6 +70,8 @@ class RunRow:
     allocator_state: str
     totals: dict[str, dict[str, float]]
     created_at: datetime
+    forked_from: dict[str, str | int] | None = None
+    """Run, checkpoint and policy version that a fork began from."""
     last_rebuild: dict[str, str | int | float] | None = None
     """What the newest rebuild found and did."""
 

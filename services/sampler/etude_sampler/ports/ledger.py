@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from etude_sampler.statistics import Floats, Ints, TaskStatistics
 
+from .checkpoints import CheckpointPlan
 from .decisions import LoggedDecision
 
 BARE = ("none", 0)
@@ -135,6 +136,8 @@ class FoldPlan:
     totals: dict[str, dict[str, float]]
     summary: Mapping[str, object]
     receipt: bytes
+    checkpoint: CheckpointPlan | None = None
+    """A checkpoint to take in the same transaction."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,16 @@ def run_id_of(call: str) -> str:
     return "run_" + hashlib.sha256(call.encode()).hexdigest()[:_HALF]
 
 
+def checkpoint_id_of(call: str) -> str:
+    """The id of the checkpoint that a call takes: the same for its every retry."""
+    return "ckpt_" + hashlib.sha256(call.encode()).hexdigest()[:_HALF]
+
+
+def restore_id_of(call: str) -> str:
+    """The id of the restore that a call is: the same for its every retry."""
+    return "rst_" + hashlib.sha256(call.encode()).hexdigest()[:_HALF]
+
+
 def new_dataset_id() -> str:
     """A fresh dataset id."""
     return "ds_" + secrets.token_hex(_HALF // 2)

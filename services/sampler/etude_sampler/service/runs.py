@@ -13,8 +13,10 @@ from etude_proto.v1 import (
     Dataset,
     DatasetCreate,
     DatasetPage,
+    ForkedFrom,
     ImportReceipt,
     ProblemItem,
+    ResolvedCurriculum,
     RowError,
     Run,
     RunCreate,
@@ -27,7 +29,7 @@ from etude_sampler.curriculum import ConfigFault, build, resolve
 from etude_sampler.curriculum.faults import pointer
 
 from ..errors import PayloadInvalid, RevisionMismatch
-from ..ports.catalog import DatasetRow, OnlyRuns, RunRow
+from ..ports.catalog import Catalog, DatasetRow, OnlyRuns, RunRow
 from .identifiers import new_dataset_id, run_id_of
 from .loading_views import last_rebuild, progress
 from .rebuild import Rebuilder
@@ -78,6 +80,7 @@ def run_view(row: RunRow) -> Run:
         revision=row.revision,
         last_rebuild=last_rebuild(row),
         created_at=iso(row.created_at),
+        forked_from=None if row.forked_from is None else ForkedFrom.model_validate(row.forked_from),
     )
 
 
@@ -148,6 +151,24 @@ def row_errors(error: ValidationError, line: int) -> list[RowError]:
     ]
 
 
+async def resolve_curriculum(catalog: Catalog, spec: RunCreate) -> tuple[ResolvedCurriculum, int]:
+    """The parts that a run's curriculum names, and the number of tasks that it can draw.
+
+    Raises:
+        PayloadInvalid: a curriculum field is wrong (named), or no task can be drawn.
+    """
+    counts = await catalog.dataset_subtasks(spec.dataset_id, spec.sources)
+    num_tasks = counts.pop("", 0)
+    if num_tasks == 0:
+        where = "/sources" if spec.sources else "/dataset_id"
+        raise PayloadInvalid.at(where, "no train task can be drawn")
+    try:
+        return resolve(spec.curriculum, dataset_subtasks=sorted(counts)), num_tasks
+    except ConfigFault as fault:
+        item = ProblemItem(pointer=fault.pointer, detail=fault.detail)
+        raise PayloadInvalid(f"{fault.pointer}: {fault.detail}", errors=[item]) from fault
+
+
 class Runs:
     """Runs."""
 
@@ -168,16 +189,7 @@ class Runs:
         """
         catalog = self._ground.catalog
         await catalog.get_dataset(spec.dataset_id)
-        counts = await catalog.dataset_subtasks(spec.dataset_id, spec.sources)
-        num_tasks = counts.pop("", 0)
-        if num_tasks == 0:
-            where = "/sources" if spec.sources else "/dataset_id"
-            raise PayloadInvalid.at(where, "no train task can be drawn")
-        try:
-            resolved = resolve(spec.curriculum, dataset_subtasks=sorted(counts))
-        except ConfigFault as fault:
-            item = ProblemItem(pointer=fault.pointer, detail=fault.detail)
-            raise PayloadInvalid(f"{fault.pointer}: {fault.detail}", errors=[item]) from fault
+        resolved, num_tasks = await resolve_curriculum(catalog, spec)
         curriculum = build(resolved)
         state = curriculum.allocator.initial(len(curriculum.subtasks))
         row = RunRow(
@@ -203,8 +215,9 @@ class Runs:
 
     async def get(self, run_id: str) -> Run:
         """Raises `RunNotFound`."""
+        loading = await progress(self._ground, run_id)
         run = run_view(await self._ground.catalog.get_run(run_id))
-        return run.model_copy(update={"loading": await progress(self._ground, run_id)})
+        return run.model_copy(update={"loading": loading})
 
     async def page(
         self, *, after: str | None, limit: int, only: OnlyRuns | None = None

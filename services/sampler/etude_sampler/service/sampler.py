@@ -6,6 +6,7 @@
 | draw and lease, heartbeat, release | `prompts` |
 | report | `reports`: pin, stage, commit, settle |
 | training batch, ack, announce | `training`, `versions` |
+| checkpoint, restore, fork | `travel` |
 | look | `views`, `task_views` |
 | every call | `callers` (whose key), `rates` (how often); `keys` |
 | meanwhile | `background`: bells, expiry, guard, drain |
@@ -16,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..ports.catalog import Catalog
+from ..ports.checkpoints import Checkpoints
 from ..ports.keys import Keys, Throttle
 from ..ports.ledger import Ledger
 from ..ports.races import Races
@@ -32,6 +34,7 @@ from .runs import Datasets, Runs
 from .steps import Ground
 from .task_views import TaskViews
 from .training import TrainingBatches
+from .travel import TimeTravel
 from .versions import Versions
 from .views import CurriculumViews
 
@@ -65,12 +68,14 @@ class Sampler:
     rebuilder: Rebuilder
     views: CurriculumViews
     task_views: TaskViews
+    travel: TimeTravel
     background: Background
 
 
 def make_sampler(
     *,
     catalog: Catalog,
+    checkpoints: Checkpoints,
     ledger: Ledger,
     races: Races,
     heartbeat_races: Races,
@@ -120,5 +125,6 @@ def make_sampler(
         rebuilder=rebuilder,
         views=CurriculumViews(ground),
         task_views=TaskViews(ground),
+        travel=TimeTravel(ground, checkpoints, rebuilder),
         background=background,
     )

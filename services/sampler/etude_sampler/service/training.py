@@ -130,6 +130,7 @@ class TrainingBatches:
                 weights_uri=body.weights_uri,
                 metrics=body.metrics,
                 fence=body.fence,
+                mark=body.checkpoint,
             )
             await ground.on_run(
                 run_id, lambda c: ground.races.untake(c.key, lease_id, body.fence, kind="ack")
@@ -167,6 +168,7 @@ class TrainingBatches:
             weights_uri=body.weights_uri,
             metrics=body.metrics,
             fence=None,
+            mark=body.checkpoint,
         )
         await self._versions.announce(run_id)
         return receipt

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from etude_proto.v1 import AckReceipt, Arm
+from etude_proto.v1 import AckReceipt, Arm, CheckpointMark
 from etude_sampler.curriculum import AllocatorState, FoldInput, importance
 from etude_sampler.statistics import Floats
 
 from ..errors import LeaseSuperseded, VersionConflict
 from ..ports.fence import epoch_of
 from ..ports.ledger import BARE, FoldPlan, FoldView, LedgerRow, ReportKey
+from .checkpointing import plan_with_version
 from .context import RunContext, announced
 from .entering import pack_records, unpack_records
 from .steps import Ground
@@ -117,6 +118,7 @@ class Versions:
         weights_uri: str | None,
         metrics: dict[str, float],
         fence: int | None,
+        mark: CheckpointMark | None = None,
     ) -> bytes:
         """Fold and store a version; the encoded `AckReceipt`, or the stored one.
 
@@ -137,6 +139,9 @@ class Versions:
             before = AllocatorState.from_json(json.loads(view.allocator_state))
             state = allocator.fold(before, fold_input(context, view.groups, version))
             weights = allocator.component_weights(state)
+            checkpoint = plan_with_version(
+                context.row, mark, version=version, call=key.idempotency_key
+            )
             receipt = AckReceipt(
                 run_id=context.row.id,
                 policy_version=version,
@@ -144,6 +149,7 @@ class Versions:
                 component_weights={
                     n: float(w) for n, w in zip(context.curriculum.subtasks, weights, strict=True)
                 },
+                checkpoint_id=None if checkpoint is None else checkpoint.id,
             )
             return FoldPlan(
                 policy_version=version,
@@ -153,6 +159,7 @@ class Versions:
                 totals=arm_totals(view.totals, view.groups),
                 summary={**summarise_version(context, view.groups, state), "metrics": metrics},
                 receipt=receipt.model_dump_json().encode(),
+                checkpoint=checkpoint,
             )
 
         return await self._ground.ledger.commit_version(context.row.id, key, plan)

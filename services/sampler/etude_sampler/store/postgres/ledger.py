@@ -25,8 +25,10 @@ from ...ports.ledger import (
     ReportKey,
 )
 from . import ledger_sql as sql
+from .checkpoints import insert_checkpoint
 from .engine import fetch_pruned, raw
 from .ledger_views import LedgerViews
+from .snapshot_io import unhurried
 from .statistics_rows import read_rows, write_columns
 
 
@@ -168,7 +170,8 @@ class PostgresLedger(LedgerViews):
                 return response
             records = await fetch_pruned(
                 connection,
-                f"{sql.READ_LEDGER} AND apply_seq > $2 AND verdict = 'applied' ORDER BY apply_seq",
+                f"{sql.READ_LEDGER} AND apply_seq > $2 AND verdict = 'applied' AND {sql.LIVE} "
+                "ORDER BY apply_seq",
                 run_id,
                 head["folded_seq"],
             )
@@ -205,4 +208,7 @@ class PostgresLedger(LedgerViews):
             await connection.execute(
                 sql.INSERT_RECEIPT, run_id, key.idempotency_key, key.body_hash, todo.receipt
             )
+            if todo.checkpoint is not None:
+                await unhurried(connection)
+                await insert_checkpoint(connection, run_id, todo.checkpoint)
         return todo.receipt

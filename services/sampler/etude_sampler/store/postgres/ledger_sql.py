@@ -155,6 +155,10 @@ READ_LEDGER = (
     "FROM ledger WHERE run_id = $1"
 )
 
+LIVE = """NOT EXISTS (SELECT 1 FROM restores d WHERE d.run_id = ledger.run_id
+    AND ledger.apply_seq > d.after_seq AND ledger.apply_seq <= d.last_seq)"""
+"""Ledger rows that no restore has discarded; what counts is read with it."""
+
 FOLD_HEAD = """
 SELECT epoch, policy_version, trainer_fence, allocator_state, totals::text AS totals,
        folded_seq

@@ -173,13 +173,18 @@ class LedgerViews:
     async def since_fold(self, run_id: str, folded_seq: int) -> Sequence[LedgerRow]:
         """Applied groups that no version has folded yet."""
         return await self._ledger(
-            "AND apply_seq > $2 AND verdict = 'applied' ORDER BY apply_seq", run_id, folded_seq
+            f"AND apply_seq > $2 AND verdict = 'applied' AND {sql.LIVE} ORDER BY apply_seq",
+            run_id,
+            folded_seq,
         )
 
     async def recent(self, run_id: str, ordinal: int, limit: int) -> Sequence[LedgerRow]:
         """Last groups of a task, newest first."""
         return await self._ledger(
-            "AND ordinal = $2 ORDER BY apply_seq DESC LIMIT $3", run_id, ordinal, limit
+            f"AND ordinal = $2 AND {sql.LIVE} ORDER BY apply_seq DESC LIMIT $3",
+            run_id,
+            ordinal,
+            limit,
         )
 
     async def num_late(self, run_id: str) -> int:

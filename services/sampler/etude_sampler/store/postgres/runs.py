@@ -41,6 +41,7 @@ def _run(row: sa.RowMapping) -> RunRow:
         totals=row["totals"],
         created_at=row["created_at"],
         last_rebuild=row["last_rebuild"],
+        forked_from=row["forked_from"],
     )
 
 

@@ -13,16 +13,20 @@ MINUTES ?= 10
 
 SOURCES := proto services requirements tests $(sort $(patsubst %/,%,$(dir $(wildcard deploy/*/*.py))))
 DOCKERFILES := $(wildcard deploy/images/*Dockerfile* deploy/images/*/Dockerfile*)
-STAGES := setup check contract-check test test-vllm
+STAGES := setup check contract-check test test-vllm chaos
+# The long storm: FAULTS faults within SECONDS, by SEED.
+FAULTS ?= 1000
+SECONDS ?= 600
+SEED ?= 1
 
 # One thread a test process: two processes already fill two cores.
-test test-vllm: export OMP_NUM_THREADS = 1
+test test-vllm chaos chaos-long: export OMP_NUM_THREADS = 1
 demo: export POLICY := $(POLICY)
 demo: export ENGINE := $(ENGINE)
 demo: export MINUTES := $(MINUTES)
 
 .PHONY: help setup setup-vllm lock check format types imports sizes images \
-	contract contract-check test test-vllm bench demo ci clean
+	contract contract-check test test-vllm chaos chaos-long bench demo ci clean
 .DEFAULT_GOAL := help
 
 help:  ## This list
@@ -72,10 +76,17 @@ contract-check: contract  ## The same, and fail if that changed a file
 	  fi
 
 test: setup  ## Unit, integration, contract, architecture, end to end; real servers
-	$(PY) -m pytest -m "not vllm and not bench" -n $(JOBS) --junitxml=.reports/test.xml $(ARGS)
+	$(PY) -m pytest -m "not vllm and not bench and not chaos" -n $(JOBS) --junitxml=.reports/test.xml $(ARGS)
 
 test-vllm: setup setup-vllm  ## The end-to-end test and weight updates on real vLLM
 	$(PY) -m pytest -m vllm --junitxml=.reports/test-vllm.xml $(ARGS)
+
+chaos: setup  ## Kill, stop, cut, fill and rewind everything at random, in short; then audit
+	$(PY) -m pytest -m chaos -n $(JOBS) --junitxml=.reports/chaos.xml tests/chaos $(ARGS)
+
+chaos-long: setup  ## The same for long: FAULTS=1000 SECONDS=600 SEED=1
+	PYTHONPATH=tests $(PY) tests/chaos/long_storm.py --faults $(FAULTS) --seconds $(SECONDS) \
+	  --seed $(SEED) $(ARGS)
 
 bench: setup  ## The figures of docs/benchmarks.md
 	$(PY) tests/bench/loop.py $(ARGS)

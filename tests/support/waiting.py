@@ -1,4 +1,4 @@
-"""Waiting for a condition instead of sleeping: the only place in the tests that sleeps."""
+"""Waiting for a condition instead of sleeping, and time that passes: only here is slept."""
 
 from __future__ import annotations
 
@@ -35,3 +35,11 @@ async def wait_until(
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {what}")
         await asyncio.sleep(POLL_S)
+
+
+async def pass_time(seconds: float) -> None:
+    """Let time pass where passing time is what is simulated: a client's work, a fault's length.
+
+    Never to wait for something: that is what the functions above are for.
+    """
+    await asyncio.sleep(seconds)

@@ -39,10 +39,12 @@ SUBTASKS = ["format", "tool_name", "param_name", "param_value"]
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A running sampler and where its database is."""
+    """A running sampler, where its servers are, and its first process."""
 
     url: str
     dsn: str
+    redis_url: str
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def serving(workers: int) -> Iterator[Stack]:
     try:
         _wait(url, sampler)
         dsn = servers.database_url.replace("postgresql+asyncpg", "postgresql")
-        yield Stack(url, dsn)
+        yield Stack(url, dsn, servers.redis_url, sampler.pid)
     finally:
         sampler.send_signal(signal.SIGINT)
         sampler.wait(timeout=30)

@@ -29,7 +29,7 @@ from .lane_loads import Tally, make_load
 from .steps import Ground
 
 _LOG = logging.getLogger("etude.rebuild")
-_CHUNK = 20_000
+_CHUNK = 50_000
 _POLL_S = 0.1
 _WAIT_S = 600.0
 """Longest wait for another replica's rebuild before the caller is sent away (our choice)."""

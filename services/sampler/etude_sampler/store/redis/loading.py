@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from redis.typing import EncodableT, FieldT
 
+from etude_sampler.statistics import Ints
+
 from ...errors import DependencyUnavailable
 from ...ports.fence import first_fence
 from ...ports.loading import Load, Loader, Progress
@@ -33,8 +35,9 @@ COUNTERS = (
     "cargo_bytes",
 )
 _UNLINK = 1000
-_PAIRS = 1000
-"""Pairs of one call: about a millisecond of the server's time (our choice; unpack takes 4,000)."""
+_AT_ONCE = 1000
+"""Tasks of one call: about a millisecond of the server's time (our choice; Lua's `unpack` takes
+4,000)."""
 
 
 class LoadingSteps:
@@ -71,16 +74,15 @@ class LoadingSteps:
     async def load(self, run: RunKey, loader: Loader, load: Load) -> None:
         """Add waiting tasks, lane by lane, a millisecond of the server's time at once."""
         keys = RunKeys(run.run_id)
-        members = [b"%d" % ordinal for ordinal in load.ordinals_N.tolist()]
-        for first in range(0, len(members), _PAIRS):
-            rows = slice(first, first + _PAIRS)
-            words = _alternate(members[rows], load.records[rows])
-            step = [len(words) // 2, "tasks", *words]
+        for first in range(0, len(load.ordinals_N), _AT_ONCE):
+            rows = slice(first, first + _AT_ONCE)
+            step = ["tasks", *_packed(load.ordinals_N[rows]), b"".join(load.records[rows])]
             await self._as(loader, "load", [keys.loading, keys.tasks], step)
         for index in range(run.num_lanes):
-            for words in _sorted_lane(load, index, members):
-                target = [keys.loading, keys.lane(index)]
-                await self._as(loader, "load", target, [0, "lane", *words])
+            for rows_N in _in_order(load, index):
+                arrivals = load.arrivals_NL[rows_N, index].astype("<f8").tobytes()
+                step = ["lane", *_packed(load.ordinals_N[rows_N]), arrivals]
+                await self._as(loader, "load", [keys.loading, keys.lane(index)], step)
 
     async def open(
         self,
@@ -146,21 +148,17 @@ class LoadingSteps:
             raise EpochMismatch(f"{name}: the load was {reply[0].decode()}")
 
 
-def _alternate(first: Sequence[Word], second: Sequence[Word]) -> list[Word]:
-    """a0 b0 a1 b1 ..."""
-    words: list[Word] = [b""] * (2 * len(first))
-    words[0::2], words[1::2] = first, second
-    return words
+def _packed(ordinals_N: Ints) -> list[Word]:
+    """Number of tasks, and which."""
+    return [len(ordinals_N), ordinals_N.astype("<u4").tobytes()]
 
 
-def _sorted_lane(load: Load, index: int, members: Sequence[bytes]) -> Iterator[list[Word]]:
-    """One lane's (arrival time, ordinal)* in calls; in order, which a sorted set takes fastest."""
-    arrivals_N = load.arrivals_NL[:, index]
-    order = arrivals_N.argsort(kind="stable")
+def _in_order(load: Load, index: int) -> Iterator[Ints]:
+    """Rows of a lane in calls; by arrival time, which a sorted set takes fastest."""
+    order: Ints = load.arrivals_NL[:, index].argsort(kind="stable")
     order = order[load.weights_NL[order, index] > 0]
-    for first in range(0, len(order), _PAIRS):
-        rows = order[first : first + _PAIRS]
-        yield _alternate(arrivals_N[rows].tolist(), [members[i] for i in rows.tolist()])
+    for first in range(0, len(order), _AT_ONCE):
+        yield order[first : first + _AT_ONCE]
 
 
 def _flat(fields: dict[FieldT, EncodableT]) -> list[Word]:

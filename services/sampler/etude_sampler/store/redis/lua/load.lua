@@ -3,16 +3,25 @@
 -- KEYS[1] loading hash who loads the run, how far it is
 -- KEYS[2] target hash of the tasks, or zset of a lane
 -- ARGV[1] token of the loader
--- ARGV[2] num_tasks that this call completes
--- ARGV[3] kind `tasks` or `lane`
--- ARGV[4] words (ordinal, record)* or (arrival time, ordinal)*, at most 4000 of them
+-- ARGV[2] kind `tasks` or `lane`
+-- ARGV[3] n tasks, at most 1000
+-- ARGV[4] ordinals packed `<I4` each
+-- ARGV[5] values packed records of equal length, or packed arrival times `<d` each
 -- Returns {ok} or {replaced}
-local loading, target, token, num_tasks, kind = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3]
+local loading, target, token, kind, n = KEYS[1], KEYS[2], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local ordinals, values = ARGV[4], ARGV[5]
 if redis.call('HGET', loading, 'by') ~= token then return {'replaced'} end
+local ordinal, words = {struct.unpack('<' .. string.rep('I4', n), ordinals)}, {}
 if kind == 'tasks' then
-  redis.call('HSET', target, unpack(ARGV, 4))
+  local width = #values / n
+  for i = 1, n do
+    words[2 * i - 1], words[2 * i] = ordinal[i], string.sub(values, (i - 1) * width + 1, i * width)
+  end
+  redis.call('HSET', target, unpack(words))
+  redis.call('HINCRBY', loading, 'n', n)
 else
-  redis.call('ZADD', target, unpack(ARGV, 4))
+  local arrival = {struct.unpack('<' .. string.rep('d', n), values)}
+  for i = 1, n do words[2 * i - 1], words[2 * i] = string.format('%.17g', arrival[i]), ordinal[i] end
+  redis.call('ZADD', target, unpack(words))
 end
-redis.call('HINCRBY', loading, 'n', num_tasks)
 return {'ok'}

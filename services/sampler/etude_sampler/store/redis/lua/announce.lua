@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Announces a policy version: weights, reward weights, lane shares; purges groups now too stale.
 -- KEYS[1] meta hash run-wide counters
 -- KEYS[2] ready zset group id by staleness

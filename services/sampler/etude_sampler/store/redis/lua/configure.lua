@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Applies a run's limits and pause state; evicts the stalest ready groups above a lowered cap.
 -- KEYS[1] meta hash run-wide counters
 -- KEYS[2] ready zset group id by staleness

@@ -1,3 +1,4 @@
+#!lua
 -- Draws up to n waiting tasks, lane by lane, and leases them to a worker in the same step.
 -- Over 80 lines: slots, draw, lease and log entry must be one atomic step.
 -- KEYS[1] meta hash run-wide counters, clocks, credits, shares

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Proves that a lease is still held, moves its deadline and tells how the named tasks were drawn.
 -- KEYS[1] meta hash run-wide counters
 -- KEYS[2] leases zset lease id by deadline (prompt or training leases)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Subtracts a lane's clock from all its arrival times, so that they stay small and exact.
 -- KEYS[1] meta hash clocks
 -- KEYS[2] lane zset ordinal by arrival time

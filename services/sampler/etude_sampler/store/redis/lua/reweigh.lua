@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives waiting tasks new lane weights without a new draw: t' = clock + (t - clock) w_old / w_new.
 -- KEYS[1] meta hash clocks, totals
 -- KEYS[2] tasks hash ordinal -> packed entry number and lane weights

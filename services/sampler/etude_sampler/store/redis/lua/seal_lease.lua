@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Seals a prompt lease that has run out or is given back: no heartbeat and no report passes any more.
 -- A sealed lease bears its fence negated and is due at once, so whoever dies here leaves it to an expiry.
 -- KEYS[1] meta hash run-wide counters

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes tasks out of a lease and enters them into their lanes: after a report, a release, an expiry.
 -- Over 80 lines: report, release and expiry share one atomic way back into the lanes.
 -- KEYS[1] meta hash run-wide counters, clocks, totals

@@ -1,3 +1,4 @@
+#!lua
 -- Puts a group's trajectories under its lease; evicts the stalest ready groups if bytes run out.
 -- KEYS[1] meta hash run-wide counters
 -- KEYS[2] cargo hash group id -> trajectories

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Leases the oldest ready groups to a trainer: a full batch, or what there is once refill is spent.
 -- KEYS[1] meta hash run-wide counters
 -- KEYS[2] ready zset group id by staleness

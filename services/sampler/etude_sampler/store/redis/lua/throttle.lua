@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes up to n calls out of a key's bucket, which refills steadily up to its burst.
 -- KEYS[1] bucket hash what it held, and when
 -- ARGV[1] per_s calls that flow in every second

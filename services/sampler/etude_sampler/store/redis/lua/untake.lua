@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Ends a training lease: trained groups are forgotten, others go back to the ready queue.
 -- KEYS[1] meta hash run-wide counters
 -- KEYS[2] ready zset group id by staleness

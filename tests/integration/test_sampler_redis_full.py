@@ -85,7 +85,8 @@ async def test_what_frees_memory_still_works(own: Own) -> None:
     await api.report_cargo(await api.lease(run.id, 4))
     kept, back = await api.lease(run.id, 4), await api.lease(run.id, 3)
     await api.lease(run.id, 2, ttl_s=0.3)
-    assert kept.lease is not None and back.lease is not None
+    assert kept.lease is not None
+    assert back.lease is not None
     own.limit(1)
     path = f"/v1/leases/{kept.lease.id}/extend"
     assert (await api.post(path, {"fence": kept.lease.fence})).status_code == 200

@@ -30,7 +30,7 @@ AWAY = [
 
 def said(text: str) -> RedisError:
     """The exception that redis-py makes of an error reply."""
-    error = BaseParser.parse_error(text)
+    error = BaseParser.parse_error(text)  # type: ignore[no-untyped-call]
     assert isinstance(error, RedisError)
     return error
 

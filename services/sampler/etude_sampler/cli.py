@@ -19,6 +19,7 @@ from .archives.cli import register as register_archives
 from .datasets.cli import import_app
 from .embedded import Embedded, EmbeddedServerError, start_embedded
 from .keys_cli import keys_app, num_live_keys
+from .replay_cli import replay
 from .runs_cli import runs_app, strategies
 from .settings import Settings
 from .store.postgres.migrate import DatabaseUnreachable, SchemaFault, check, upgrade
@@ -35,6 +36,7 @@ app.add_typer(runs_app, name="runs")
 register_archives(runs_app)
 app.add_typer(keys_app, name="keys")
 app.command()(strategies)
+app.command()(replay)
 
 
 _NO_KEYS = "set ETUDE_API_KEYS: {host} can be reached from other machines, and there is no key yet"

@@ -1,0 +1,150 @@
+"""`etude replay`: draw a run's batches again and compare; on the database itself, reading only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .errors import SamplerError
+from .operating import DataDir, complain, operated
+from .ports.catalog import Catalog, RunRow
+from .service.context import make_context
+from .service.replay import Replay, Span
+from .service.replay_report import Gap, ReplayReport
+from .settings import Settings
+from .store.postgres.catalog import PostgresCatalog
+from .store.postgres.engine import create_engine
+from .store.postgres.history import PostgresHistories
+
+_SAID = {
+    "same": "same: every batch is what seed, ledger and log make of it",
+    "different": "DIFFERENT: see above",
+    "unexplained": "UNEXPLAINED: nothing differs, but not everything could be replayed; see above",
+}
+_PAGE = 200
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error."""
+    columns = (
+        TextColumn("decisions"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("decisions")
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def replay(  # noqa: PLR0917 - options of a command, by name
+    run: Annotated[str, typer.Argument(help="Name or id of the run.", show_default=False)],
+    first: Annotated[
+        int, typer.Option("--from", min=0, help="Compare decisions from this number on.")
+    ] = 0,
+    last: Annotated[int | None, typer.Option("--to", min=0, help="Stop after this number.")] = None,
+    epoch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Only this epoch; numbers begin anew in each. Default: all."),
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Draw a run's batches again, from the decision log, the ledger and the seed, and compare.
+
+    Tasks, lanes, entry numbers, weights and probabilities must be the same to the bit. Names the
+    first difference of each epoch and every gap in the log (Redis lost before it was drained), and
+    says whether the ledger alone gives the statistics. The run may go on meanwhile; nothing is
+    written. Exit code 0: same; 1: different or unexplained; 2: wrong arguments or no database.
+    """
+    if last is not None and last < first:
+        raise complain(f"--to {last} is before --from {first}")
+    with operated(data_dir) as settings:
+        try:
+            with _progress() as tell:
+                span = Span(epoch=epoch, first=first, last=last)
+                report = asyncio.run(_replay(settings, run, span, tell))
+        except SamplerError as error:
+            raise complain(str(error)) from error
+    if as_json:
+        typer.echo(json.dumps({**asdict(report), "verdict": report.verdict}))
+    else:
+        _show(report)
+    if report.verdict != "same":
+        raise typer.Exit(1)
+
+
+async def _replay(
+    settings: Settings, run: str, span: Span, tell: Callable[[int, int], None]
+) -> ReplayReport:
+    assert settings.database_url is not None
+    engine = create_engine(
+        settings.database_url, pool_size=2, timeout_s=settings.dependency_timeout_s
+    )
+    try:
+        row = await _find(PostgresCatalog(engine), run)
+        async with PostgresHistories(engine).history(row.id) as history:
+            return await Replay(history, make_context(row), span=span, progress=tell).run()
+    finally:
+        await engine.dispose()
+
+
+async def _find(catalog: Catalog, name_or_id: str) -> RunRow:
+    """A run by id, or the newest of that name. Raises `RunNotFound`, `typer.Exit`."""
+    if name_or_id.startswith("run_"):
+        return await catalog.get_run(name_or_id)
+    found: list[RunRow] = []
+    after: str | None = None
+    while page := await catalog.list_runs(after=after, limit=_PAGE):
+        found += [row for row in page if row.name == name_or_id]
+        after = page[-1].id
+    if not found:
+        raise complain(f"no run is called {name_or_id!r}")
+    return max(found, key=lambda row: row.created_at)
+
+
+def _where(gap: Gap) -> str:
+    if gap.first is None:
+        return f"epoch {gap.epoch}"
+    until = "" if gap.last == gap.first else " on" if gap.last is None else f" to {gap.last}"
+    return f"epoch {gap.epoch}, number {gap.first}{until}"
+
+
+def _show(report: ReplayReport) -> None:
+    for one in report.epochs:
+        typer.echo(
+            f"epoch {one.epoch}: {one.num_replayed} of {one.num_logged} decisions replayed, "
+            f"{one.num_draws} batches with {one.num_tasks} tasks"
+        )
+    for gap in report.gaps:
+        typer.echo(f"gap: {_where(gap)}: {gap.why}")
+    for found in report.differences:
+        where = f"epoch {found.epoch}, number {found.number}, {found.kind}"
+        typer.echo(f"different: {where}: {found.what}")
+    for named, num in (
+        (len(report.gaps), report.num_gaps),
+        (len(report.differences), report.num_differences),
+    ):
+        if num > named:
+            typer.echo(f"... and {num - named} more")
+    told = report.ledger
+    statistics, mastery = (
+        "yes" if good else "no" for good in (told.explains_statistics, told.explains_mastery)
+    )
+    typer.echo(
+        f"ledger explains statistics: {statistics} ({told.num_groups} groups, "
+        f"digest {told.digest[:16] or '-'}, stored {told.stored_digest[:16] or '-'})"
+    )
+    typer.echo(f"ledger explains mastery: {mastery} (version {told.num_versions})")
+    if told.first_fault is not None:
+        typer.echo(f"ledger: {told.first_fault}; {told.num_faults} in all")
+    typer.echo(_SAID[report.verdict])

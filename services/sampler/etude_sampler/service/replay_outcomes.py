@@ -1,0 +1,59 @@
+"""Outcomes as the ledger keeps them, back into arrays: pure. Used by `replay_ledger`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+
+from etude_proto.v1 import FinishReason
+from etude_sampler.statistics import OutcomeArrays
+
+from ..ports.ledger import LedgerRow
+
+_VALID = {reason.value for reason in FinishReason if reason.is_valid}
+
+
+class LedgerIncomplete(Exception):
+    """The ledger does not hold all that the statistics were made of; the message says what."""
+
+
+def outcome_arrays(rows: Sequence[LedgerRow], subtasks: Sequence[str]) -> OutcomeArrays:
+    """The outcomes of ledger rows as arrays, padded to the largest group.
+
+    Raises:
+        LedgerIncomplete: outcomes were removed.
+    """
+    groups = [orjson.loads(row.outcomes) for row in rows]
+    for row, group in zip(rows, groups, strict=True):
+        if not group.get("reward"):
+            raise LedgerIncomplete(f"the outcomes of group {row.apply_seq} were removed")
+    largest = max(len(group["reward"]) for group in groups)
+    shape = (len(rows), largest)
+    q_NGK = np.full((*shape, len(subtasks)), np.nan)
+    reward_NG, success_NG = np.full(shape, np.nan), np.full(shape, np.nan)
+    valid_NG = np.zeros(shape, dtype=bool)
+    for i, group in enumerate(groups):
+        size = len(group["reward"])
+        for k, name in enumerate(subtasks):
+            values = group["components"].get(name)
+            if values is not None:
+                q_NGK[i, :size, k] = [np.nan if value is None else value for value in values]
+        reward_NG[i, :size], success_NG[i, :size] = group["reward"], group["success"]
+        valid_NG[i, :size] = [reason in _VALID for reason in group["finish_reason"]]
+    return OutcomeArrays(q_NGK, reward_NG, success_NG, valid_NG)
+
+
+def rounds(rows: Sequence[LedgerRow]) -> list[list[int]]:
+    """Rows so that no round holds a statistics key twice; order is kept per key."""
+    rounds: list[list[int]] = []
+    seen: dict[tuple[int, str, int], int] = {}
+    for i, row in enumerate(rows):
+        key = (row.ordinal, row.kind, row.level)
+        turn = seen.get(key, 0)
+        seen[key] = turn + 1
+        if turn == len(rounds):
+            rounds.append([])
+        rounds[turn].append(i)
+    return rounds

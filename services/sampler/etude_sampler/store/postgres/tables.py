@@ -116,6 +116,7 @@ ended_leases = sa.Table(
     sa.Column("run_id", sa.Text, primary_key=True),
     sa.Column("lease_id", sa.Text, primary_key=True),
     _created(),
+    sa.Index(None, "run_id", "created_at"),
 )
 """Prompt leases that expired or were given back: no report of theirs may commit any more."""
 
@@ -151,6 +152,7 @@ receipts = sa.Table(
     sa.Column("body_hash", sa.Text, nullable=False),
     sa.Column("response", sa.LargeBinary, nullable=False),
     _created(),
+    sa.Index(None, "run_id", "created_at"),
 )
 
 policy_versions = sa.Table(
@@ -289,3 +291,10 @@ imported_archives = sa.Table(
     _created(),
 )
 """Which archive a run came from, so that importing it again does nothing."""
+
+retention_marks = sa.Table(
+    *("retention_marks", metadata),
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("outcomes_seq", sa.BigInteger, nullable=False, server_default="0"),
+)
+"""Ledger rows up to this one have lost their outcomes' detail."""

@@ -45,10 +45,11 @@ from . import operations
 from .call import TrainingFrame
 from .operations import TaskOrder
 from .paging import all_items_async
+from .deleting import AsyncDeleteCalls
 from .travel import AsyncTravelCalls
 
 
-class AsyncEtudeClient(AsyncTravelCalls):
+class AsyncEtudeClient(AsyncTravelCalls, AsyncDeleteCalls):
     """An async client of a sampler, for one event loop.
 
     Arguments of the constructor: see `AsyncConnection`. A mutating call makes its own idempotency

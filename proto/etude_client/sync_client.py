@@ -45,10 +45,11 @@ from . import operations
 from .call import TrainingFrame
 from .operations import TaskOrder
 from .paging import all_items
+from .deleting import DeleteCalls
 from .travel import TravelCalls
 
 
-class EtudeClient(TravelCalls):
+class EtudeClient(TravelCalls, DeleteCalls):
     """A client of a sampler for code without an event loop; safe to share between threads.
 
     Arguments of the constructor: see `AsyncConnection`. A mutating call makes its own idempotency

@@ -64,6 +64,7 @@ from .reports import (
     Report,
     Verdict,
 )
+from .retention import Deleted, Retention
 from .runs import (
     RewardSpec,
     Run,

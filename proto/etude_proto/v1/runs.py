@@ -11,6 +11,7 @@ from .base import Id, Name, Request, Response, Text, Version
 from .curriculum import CurriculumConfig, ResolvedCurriculum
 from .rebuilds import LoadProgress, Rebuild
 from .marks import ForkedFrom
+from .retention import Retention
 
 
 class RunMode(StrEnum):
@@ -70,6 +71,9 @@ class RunLimits(Request):
     checkpoint_keep_every: int = Field(default=0, ge=0, le=1_000_000)
     """Keep also those whose policy version is a multiple of this; 0: none."""
 
+    retention: Retention = Retention()
+    """How long what the run leaves behind is kept."""
+
     @property
     def cap(self) -> int:
         """The effective cap on leased tasks plus ready groups."""
@@ -87,6 +91,13 @@ class RunLimits(Request):
             raise ValueError(
                 "cargo_bytes must hold two training batches "
                 "(>= 2 training_batch_groups * max_group_bytes)"
+            )
+        longest = max(self.lease_ttl_s, self.training_lease_ttl_s)
+        receipts_s = self.retention.receipts_s
+        if receipts_s is not None and receipts_s < 10 * longest:
+            raise ValueError(
+                "retention.receipts_s must outlive the retries of a lease "
+                "(>= 10 times the longer of lease_ttl_s and training_lease_ttl_s)"
             )
         every, keep = self.checkpoint_every_versions, self.checkpoint_keep_every
         if every and keep % every:

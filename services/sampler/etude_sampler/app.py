@@ -15,7 +15,7 @@ from etude_proto import v1
 from etude_proto.keys import digest_of
 
 from . import __version__
-from .api import control, data, health, keys, looking, problems, schema, travel
+from .api import control, data, health, keys, looking, problems, removal, schema, travel
 from .api.access import authorize
 from .api.deps import check_url
 from .dashboard.page import router as dashboard
@@ -29,6 +29,7 @@ from .store.postgres.checkpoints import PostgresCheckpoints
 from .store.postgres.engine import create_engine
 from .store.postgres.keys import PostgresKeys
 from .store.postgres.ledger import PostgresLedger
+from .store.postgres.retention import PostgresKeeper
 from .store.redis.connection import connect
 from .store.redis.throttle import RedisThrottle
 from .store.redis.views import RedisRaces
@@ -73,6 +74,7 @@ _ANSWERS: list[type[BaseModel]] = [
     v1.Restore,
     v1.RestorePage,
     v1.DrawPage,
+    v1.Deleted,
     v1.Health,
 ]
 
@@ -106,6 +108,7 @@ async def connected(settings: Settings) -> AsyncIterator[Sampler]:
             catalog=PostgresCatalog(engine),
             checkpoints=PostgresCheckpoints(engine),
             ledger=PostgresLedger(engine),
+            keeper=PostgresKeeper(engine),
             races=RedisRaces(hot),
             heartbeat_races=RedisRaces(beats),
             access=access,
@@ -150,7 +153,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings or Settings()
     metrics = make_metrics()
-    for module in (control, data, looking, keys, travel):
+    for module in (control, data, looking, keys, removal, travel):
         app.include_router(module.router, dependencies=[Depends(authorize), Depends(check_url)])
     app.include_router(health.router)
     app.include_router(dashboard)

@@ -1,4 +1,4 @@
-"""What every replica does beside serving: ring bells, expire leases, guard epochs, drain logs.
+"""What every replica does beside serving: ring bells, expire leases, guard epochs, drain logs, sweep.
 
 Every job can run on any number of replicas at once: the scripts and transactions behind it are
 idempotent, and a rebuild takes a lock.
@@ -24,6 +24,7 @@ _LOG = logging.getLogger("etude.background")
 _REAP_S = 0.25
 _GUARD_S = 1.0
 _DRAIN_S = 1.0
+_SWEEP_S = 60.0
 _CANCEL_AGAIN_S = 0.1
 _REBASE_ABOVE = 1e6
 
@@ -40,6 +41,7 @@ class Background:
         versions: Versions,
         rebuilder: Rebuilder,
         push: Callable[[str], Awaitable[None]],
+        sweep: Callable[[], Awaitable[None]],
     ) -> None:
         self._ground = ground
         self._prompts = prompts
@@ -47,6 +49,7 @@ class Background:
         self._versions = versions
         self._mending = Mending(rebuilder, done=lambda: self._wake.set())
         self._push = push
+        self._sweep = sweep
         self._runs: dict[str, int] = {}
         """Policy version of each run at the last look."""
         self._wanted: set[str] = set()
@@ -64,6 +67,7 @@ class Background:
             asyncio.create_task(self._loop("guard", self._guard, _GUARD_S, wake=self._wake)),
             asyncio.create_task(self._loop("reap", self._reap, _REAP_S)),
             asyncio.create_task(self._loop("drain", self._drain, _DRAIN_S)),
+            asyncio.create_task(self._loop("sweep", self._sweep, _SWEEP_S)),
         ]
         try:
             await asyncio.gather(*jobs)

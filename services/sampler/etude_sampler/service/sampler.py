@@ -7,6 +7,7 @@
 | report | `reports`: pin, stage, commit, settle |
 | training batch, ack, announce | `training`, `versions` |
 | checkpoint, restore, fork | `travel` |
+| delete; drop what is no longer kept | `retention` |
 | look | `views`, `task_views` |
 | every call | `callers` (whose key), `rates` (how often); `keys` |
 | meanwhile | `background`: bells, expiry, guard, drain |
@@ -21,6 +22,7 @@ from ..ports.checkpoints import Checkpoints
 from ..ports.keys import Keys, Throttle
 from ..ports.ledger import Ledger
 from ..ports.races import Races
+from ..ports.retention import Keeper
 from .background import Background
 from .bells import Bells
 from .callers import Callers
@@ -30,6 +32,7 @@ from .prompts import PromptBatches
 from .rates import Rates
 from .rebuild import Rebuilder
 from .reports import Reports
+from .retention import Removals, Sweeper
 from .runs import Datasets, Runs
 from .steps import Ground
 from .task_views import TaskViews
@@ -69,6 +72,8 @@ class Sampler:
     views: CurriculumViews
     task_views: TaskViews
     travel: TimeTravel
+    sweeper: Sweeper
+    removals: Removals
     background: Background
 
 
@@ -77,6 +82,7 @@ def make_sampler(
     catalog: Catalog,
     checkpoints: Checkpoints,
     ledger: Ledger,
+    keeper: Keeper,
     races: Races,
     heartbeat_races: Races,
     access: Access,
@@ -102,6 +108,7 @@ def make_sampler(
     prompts = PromptBatches(ground)
     training = TrainingBatches(ground, versions)
     runs = Runs(ground, rebuilder)
+    sweeper = Sweeper(ground, keeper)
     background = Background(
         ground,
         prompts=prompts,
@@ -109,6 +116,7 @@ def make_sampler(
         versions=versions,
         rebuilder=rebuilder,
         push=runs.push,
+        sweep=sweeper.turn,
     )
     late.append(background)
     return Sampler(
@@ -126,5 +134,7 @@ def make_sampler(
         views=CurriculumViews(ground),
         task_views=TaskViews(ground),
         travel=TimeTravel(ground, checkpoints, rebuilder),
+        sweeper=sweeper,
+        removals=Removals(ground, keeper),
         background=background,
     )

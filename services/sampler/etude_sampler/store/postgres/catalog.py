@@ -52,14 +52,16 @@ class PostgresCatalog(PostgresRuns):
 
     async def get_dataset(self, dataset_id: str) -> DatasetRow:
         """One dataset with its counts. Raises `DatasetNotFound`."""
-        rows = await self._datasets(datasets.c.id == dataset_id, limit=1)
+        here = sa.and_(datasets.c.id == dataset_id, datasets.c.deleted_at.is_(None))
+        rows = await self._datasets(here, limit=1)
         if not rows:
             raise DatasetNotFound(f"no dataset {dataset_id!r}")
         return rows[0]
 
     async def list_datasets(self, *, after: str | None, limit: int) -> list[DatasetRow]:
         """Datasets by id."""
-        return await self._datasets(datasets.c.id > (after or ""), limit=limit)
+        here = sa.and_(datasets.c.id > (after or ""), datasets.c.deleted_at.is_(None))
+        return await self._datasets(here, limit=limit)
 
     async def _datasets(self, where: sa.ColumnElement[bool], *, limit: int) -> list[DatasetRow]:
         async with transaction(self._engine) as connection:
@@ -137,7 +139,9 @@ class PostgresCatalog(PostgresRuns):
 
     async def _lock_dataset(self, connection: AsyncConnection, dataset_id: str) -> None:
         locked = await connection.scalar(
-            sa.select(datasets.c.id).where(datasets.c.id == dataset_id).with_for_update()
+            sa.select(datasets.c.id)
+            .where(datasets.c.id == dataset_id, datasets.c.deleted_at.is_(None))
+            .with_for_update()
         )
         if locked is None:
             raise DatasetNotFound(f"no dataset {dataset_id!r}")

@@ -19,6 +19,7 @@ from ...ports.checkpoints import RestoreRow
 from ...ports.fence import first_fence
 from . import ledger_sql as sql
 from .engine import raw
+from .runs import spec_json
 from .snapshot_io import LONG_S, stored_snapshot, unhurried, write_snapshot
 
 _READ_RESTORE = """
@@ -143,7 +144,7 @@ class Restoring:
                 run.name,
                 run.spec.dataset_id,
                 run.status.value,
-                run.spec.model_dump_json(),
+                json.dumps(spec_json(run.spec)),
                 run.resolved.model_dump_json(),
                 run.secret,
                 run.num_tasks,

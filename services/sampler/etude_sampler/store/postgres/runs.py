@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from etude_proto.v1 import ResolvedCurriculum, RunCreate, RunStatus
+from etude_proto.v1 import ResolvedCurriculum, RunCreate, RunLimits, RunStatus
 
 from ...errors import (
     IdempotencyInProgress,
@@ -28,7 +28,7 @@ def _run(row: sa.RowMapping) -> RunRow:
         id=row["id"],
         name=row["name"],
         status=RunStatus(row["status"]),
-        spec=RunCreate.model_validate(row["spec"]),
+        spec=RunCreate.model_validate(row["spec"], extra="ignore"),
         resolved=ResolvedCurriculum.model_validate(row["resolved"]),
         secret=row["secret"],
         num_tasks=row["num_tasks"],
@@ -43,6 +43,30 @@ def _run(row: sa.RowMapping) -> RunRow:
         last_rebuild=row["last_rebuild"],
         forked_from=row["forked_from"],
     )
+
+
+_NEW_LIMITS = (
+    "checkpoint_every_versions",
+    "checkpoint_keep_last",
+    "checkpoint_keep_every",
+    "retention",
+)
+"""Limits that the release before does not know; it refuses a run whose limits name them."""
+
+
+def spec_json(spec: RunCreate) -> dict[str, object]:
+    """A run's spec as it is stored: limits of today only where they differ from the default.
+
+    So a replica of the release before serves the run beside newer ones.
+    """
+    content = spec.model_dump(mode="json")
+    defaults = RunLimits().model_dump(mode="json")
+    content["limits"] = {
+        name: value
+        for name, value in content["limits"].items()
+        if name not in _NEW_LIMITS or value != defaults[name]
+    }
+    return content
 
 
 class PostgresRuns:
@@ -61,7 +85,7 @@ class PostgresRuns:
                     name=run.name,
                     dataset_id=run.spec.dataset_id,
                     status=run.status.value,
-                    spec=run.spec.model_dump(mode="json"),
+                    spec=spec_json(run.spec),
                     resolved=run.resolved.model_dump(mode="json"),
                     secret=run.secret,
                     num_tasks=run.num_tasks,
@@ -103,7 +127,7 @@ class PostgresRuns:
             .where(runs.c.id == run_id, runs.c.revision == revision)
             .values(
                 name=name,
-                spec=spec.model_dump(mode="json"),
+                spec=spec_json(spec),
                 status=status.value,
                 revision=runs.c.revision + 1,
             )

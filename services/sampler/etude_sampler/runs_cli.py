@@ -179,8 +179,8 @@ def strategies(as_json: AsJson = False) -> None:
     for name, preset in PRESETS.items():
         table.add_row(name, preset.summary)
     Console().print(table)
-    table = Table("part", "kind", "what it does", "knobs")
+    table = Table("part", "kind", "what it does", "whose", "reads", "knobs")
     for part in parts:
         knobs = ", ".join(f"{knob.name}={knob.default}" for knob in part.knobs)
-        table.add_row(part.name, part.kind, part.summary, knobs)
+        table.add_row(part.name, part.kind, part.summary, part.paper, part.state, knobs)
     Console().print(table)

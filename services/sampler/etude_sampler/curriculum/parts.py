@@ -82,6 +82,10 @@ class PartConfig(BaseModel):
     )
     name: ClassVar[str]
     """Name in the table of parts."""
+    paper: ClassVar[str] = "ours"
+    """Whose idea it is, for `etude strategies`; what is not named there is our choice."""
+    state: ClassVar[str] = "-"
+    """What it reads of a task's or the run's statistics, for `etude strategies`."""
 
     def filled(self, context: Context) -> Self:
         """The same config with every default that depends on the run written out."""

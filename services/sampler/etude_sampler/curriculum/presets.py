@@ -50,6 +50,20 @@ class Preset:
 _RDS, _UNIFORM = Choice("rds"), Choice("uniform")
 _TDCL, _FIXED = Choice("tdcl"), Choice("fixed")
 _TRACK_ONLY = Choice("tdcl", {"adapt": False})
+_JOINT = Choice("joint")
+FLOOR = 0.05
+"""Share of lane `uniform` under the presets of whole tasks (section 5, our choice)."""
+
+
+def _whole_tasks(summary: str, weigher: str, *, gate: str = "zero_variance") -> Preset:
+    """One race of all tasks, by one weight a task."""
+    return Preset(summary, Choice(weigher), _JOINT, gate=Choice(gate), control_share=FLOOR)
+
+
+def _uniform_draws(summary: str, gate: str) -> Preset:
+    """Uniform draws; only the gate chooses."""
+    return Preset(summary, _UNIFORM, _FIXED, gate=Choice(gate), control_share=1.0)
+
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
@@ -103,6 +117,26 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             gate=Choice("none"),
             control_share=1.0,
         ),
+        "mixed_group": _whole_tasks(
+            "tasks by the probability that a group has some right and some wrong (ours)",
+            "mixed_group",
+        ),
+        "learnability": _whole_tasks(
+            "tasks by expected p (1 - p) (SFL, LILO; posterior form ours)", "learnability"
+        ),
+        "success_band": _whole_tasks(
+            "tasks and groups with success in [.2, .8] (2504.03380; the weight is ours)",
+            "success_band",
+            gate="success_band",
+        ),
+        "kimi": _whole_tasks("tasks by their failure rate (Kimi k1.5)", "kimi"),
+        "cures": _whole_tasks(
+            "tasks by exp(sqrt(p (1 - p)) / tau) (CurES' weights, without its budgets)", "cures"
+        ),
+        "vcrl": _uniform_draws(
+            "uniform draws, groups of high variance (VCRL's gate, without its replay bank)", "vcrl"
+        ),
+        "dapo": _uniform_draws("uniform draws, groups with 0 < m < G (DAPO)", "dapo"),
     }
 )
 """All presets by name."""

@@ -13,12 +13,21 @@ from importlib.metadata import entry_points
 from typing import TypeVar
 
 from .allocators.fixed import FixedConfig
+from .allocators.joint import JointConfig
 from .allocators.tdcl import TdclConfig
+from .gates.dapo import DapoConfig
 from .gates.none import NoneConfig
+from .gates.success_band import SuccessBandGateConfig
+from .gates.vcrl import VcrlConfig
 from .gates.zero_variance import ZeroVarianceConfig
 from .parts import AllocatorConfig, GateConfig, PartConfig, PartTable, WeigherConfig
+from .weighers.cures import CuresConfig
+from .weighers.kimi import KimiConfig
+from .weighers.learnability import LearnabilityConfig
+from .weighers.mixed_group import MixedGroupConfig
 from .weighers.rds import RdsConfig
 from .weighers.rds_scalar import RdsScalarConfig
+from .weighers.success_band import SuccessBandConfig
 from .weighers.uniform import UniformWeigherConfig
 
 ConfigT = TypeVar("ConfigT", bound=PartConfig)
@@ -30,10 +39,19 @@ BUILT_IN: tuple[type[PartConfig], ...] = (
     UniformWeigherConfig,
     RdsConfig,
     RdsScalarConfig,
+    MixedGroupConfig,
+    LearnabilityConfig,
+    SuccessBandConfig,
+    KimiConfig,
+    CuresConfig,
     FixedConfig,
     TdclConfig,
+    JointConfig,
     NoneConfig,
     ZeroVarianceConfig,
+    SuccessBandGateConfig,
+    DapoConfig,
+    VcrlConfig,
 )
 """Parts that come with the sampler."""
 
@@ -103,6 +121,8 @@ class PartDescription:
     kind: str
     name: str
     summary: str
+    paper: str
+    state: str
     knobs: tuple[KnobDescription, ...]
 
 
@@ -114,6 +134,8 @@ def describe(table: PartTable) -> list[PartDescription]:
             kind=kind,
             name=name,
             summary=(part.__doc__ or "").partition("\n")[0],
+            paper=part.paper,
+            state=part.state,
             knobs=tuple(
                 KnobDescription(
                     name=knob,

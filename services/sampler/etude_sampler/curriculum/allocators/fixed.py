@@ -59,6 +59,8 @@ class FixedConfig(MasteryConfig):
     """Fixed shares of the slots: `control_share` for `uniform`, the rest equal or as given."""
 
     name: ClassVar[str] = "fixed"
+    paper: ClassVar[str] = "-"
+    state: ClassVar[str] = "mastery (shown only)"
 
     shares: dict[str, float] = Field(default_factory=dict, max_length=32)
     """Relative shares of the component lanes by name; lanes not named get none. Empty: equal."""

@@ -33,6 +33,8 @@ class TdclConfig(MasteryConfig):
     """Move slots and component weights, in small steps, to sub-tasks below their threshold."""
 
     name: ClassVar[str] = "tdcl"
+    paper: ClassVar[str] = "idea of DSCL 2509.14718, formulas ours"
+    state: ClassVar[str] = "mastery, component weights"
 
     lam: float = Field(default=1.5, ge=0.0, le=100.0)
     """How strongly a deficit above the mean raises a weight."""

@@ -24,6 +24,7 @@ class NoneConfig(GateConfig):
     """Admit every group."""
 
     name: ClassVar[str] = "none"
+    paper: ClassVar[str] = "-"
 
     def build(self, context: Context) -> Gate:
         """The gate."""

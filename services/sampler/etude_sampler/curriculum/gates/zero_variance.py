@@ -35,6 +35,7 @@ class ZeroVarianceConfig(GateConfig):
     """Admit a group if its rewards, or some component of it, differ between rollouts."""
 
     name: ClassVar[str] = "zero_variance"
+    paper: ClassVar[str] = "DAPO 2503.14476, on the variance"
 
     keep_variance: float = Field(default=1e-8, ge=0.0, le=100.0)
     """Population variance that must be exceeded."""

@@ -49,6 +49,8 @@ class RdsConfig(RdsKnobs):
     """Weight by learning value per component: signal (variance) times headroom (1 - mean)."""
 
     name: ClassVar[str] = "rds"
+    paper: ClassVar[str] = "idea of DSCL 2509.14718, formulas ours"
+    state: ClassVar[str] = "m_k, v_k, full, last"
 
     def build(self, context: Context) -> Weigher:
         """The weigher."""

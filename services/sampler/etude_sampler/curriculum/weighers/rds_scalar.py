@@ -22,6 +22,8 @@ class RdsScalarConfig(RdsKnobs):
     """Weight by the learning value of the scalar reward, mapped to [0, 1]."""
 
     name: ClassVar[str] = "rds_scalar"
+    paper: ClassVar[str] = "ours (ablation of rds)"
+    state: ClassVar[str] = "reward moments, full, last"
 
     low: float = -3.0
     """Smallest reward of a task with several components (ToolRL: -3)."""

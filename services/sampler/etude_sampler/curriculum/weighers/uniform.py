@@ -31,6 +31,7 @@ class UniformWeigherConfig(WeigherConfig):
     """Every task has weight 1 in each of its lanes."""
 
     name: ClassVar[str] = "uniform"
+    paper: ClassVar[str] = "-"
 
     def build(self, context: Context) -> Weigher:
         """The weigher."""

@@ -168,8 +168,8 @@ async def test_checkpoints_come_by_themselves_and_go_by_the_limits(
     one = Traveller(valkey_api, run, database_url)
     marked = []
     for version in range(1, 14):
-        pin = {"checkpoint": {"label": "mine", "pinned": True}} if version == 3 else {}
-        marked.append((await one.announce(**pin)).checkpoint_id)
+        pin = {"label": "mine", "pinned": True} if version == 3 else None
+        marked.append((await one.announce(checkpoint=pin)).checkpoint_id)
     page = parse(await valkey_api.get(f"/v1/runs/{run.id}/checkpoints"), CheckpointPage)
     kept = [(item.policy_version, item.label) for item in page.items]
     wanted: list[tuple[int, str | None]] = [(3, "mine")]

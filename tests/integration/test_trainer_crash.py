@@ -31,7 +31,9 @@ from support.waiting import wait_for
 
 ACK = r"POST /v1/training-batches/\w+/ack"
 LEASE = r"POST /v1/runs/\w+/training-batches"
-CONFIG = "[optimizer]\nlr = 1e-2\n[batch]\nwait_s = 0.5\nlease_ttl_s = {ttl_s}\n"
+CONFIG = (
+    "resume = '{resume}'\n[optimizer]\nlr = 1e-2\n[batch]\nwait_s = 0.5\nlease_ttl_s = {ttl_s}\n"
+)
 
 pytestmark = pytest.mark.slow
 
@@ -49,11 +51,16 @@ class Scene:
     """Of the gate."""
 
     def start(
-        self, *, max_steps: int | None = None, state: str = "trainer", ttl_s: float = 20.0
+        self,
+        *,
+        max_steps: int | None = None,
+        state: str = "trainer",
+        ttl_s: float = 20.0,
+        resume: str = "exact",
     ) -> ForkServerProcess:
         """Start a trainer process."""
-        config = self.folder / f"{state}-{ttl_s}.toml"
-        config.write_text(CONFIG.format(ttl_s=ttl_s), encoding="utf-8")
+        config = self.folder / f"{state}-{ttl_s}-{resume}.toml"
+        config.write_text(CONFIG.format(ttl_s=ttl_s, resume=resume), encoding="utf-8")
         command = ["run", "--run", self.run_id]
         command += ["--config", str(config), "--model", str(self.folder / "model")]
         command += ["--sampler-url", self.url, "--port", "0", "--device", "cpu"]
@@ -228,7 +235,7 @@ def test_overtaken_in_its_ack_it_takes_over_what_was_announced(scene: Scene) -> 
     assert scene.journal("slow") == [2]
     scene.check(state="slow")
     # The fast one, started again, finds itself behind and follows.
-    with stopped_at_end(scene.start(max_steps=1, state="fast")) as fast:
+    with stopped_at_end(scene.start(max_steps=1, state="fast", resume="continue")) as fast:
         scene.worker.fill(8)
         finish(fast)
     assert scene.version() == 3

@@ -5,7 +5,8 @@
         training.pt         optimizer state and random states
         parity.json         the probe that is published with the weights
         state.json          which batch made it, and the ack that is due (`CheckpointState`)
-        acked.json          the receipt; its absence marks a checkpoint whose ack is pending
+        acked.json          the receipt, with the id of the curriculum checkpoint that was taken
+                            with the version; its absence marks a checkpoint whose ack is pending
 
 Written before the ack, pruned after it. docs/adr/0010-trainer-ack.md says why.
 """
@@ -48,6 +49,10 @@ class CheckpointState(BaseModel):
     """Where the weights are, or will be, published."""
     metrics: dict[str, float]
     """Scalars of the step, sent with the ack."""
+    run_id: str | None = None
+    """The run; null in checkpoints of before it was written here."""
+    takes_curriculum: bool = False
+    """Whether the ack asks for a curriculum checkpoint of this version."""
 
 
 @dataclass(frozen=True, slots=True)

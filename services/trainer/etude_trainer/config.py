@@ -168,6 +168,10 @@ class TrainingConfig(_Table):
 
     preset: str = DEFAULT_PRESET
     """Values that hold where this file says nothing: `toolrl` or `toolexpander`."""
+    resume: Literal["exact", "continue"] = "exact"
+    """A trainer that starts behind its run (its newest model checkpoints were lost): `exact` takes
+    the run back to the newest step that is still here, so that model, optimizer and curriculum
+    stand at the same one; `continue` goes on from the announced weights with an empty optimizer."""
     advantage: AdvantageConfig = AdvantageConfig()
     """Rewards to advantages."""
     objective: ObjectiveConfig = ObjectiveConfig()

@@ -33,6 +33,10 @@ class WeightsUnknown(TrainerError, LookupError):
     """The run announces model weights that this trainer can neither find nor read."""
 
 
+class CannotResume(TrainerError, LookupError):
+    """The run is ahead of this trainer and cannot be taken back; the message says what to do."""
+
+
 class StateInUse(TrainerError, RuntimeError):
     """Another trainer works in the same state directory."""
 

@@ -21,6 +21,7 @@ from .errors import LeaseLost, Stopped
 from .journal import Journal
 from .stages.fetch import LeaseNote, fetch, give_back
 from .stages.learn import Learner, learn
+from .stages.rewind import kept_curricula, rewind
 from .stages.save import save_step
 from .stages.settle import LOST, Site, Standing, acknowledge, return_to_announced, settle_pending
 from .status import Stage
@@ -121,7 +122,8 @@ class Trainer:
         logger.info("step.done", extra=fields)
         keep = self.learner.config.publish.keep_checkpoints
         self.site.store.prune(announced=checkpoint, keep=keep)
-        self.site.channel.prune(announced_version=state.policy_version)
+        pinned = {one.weights_uri for one in kept_curricula(self.site) if one.pinned}
+        self.site.channel.prune(announced_version=state.policy_version, keep=pinned)
 
     def recover(self, *, is_fresh: bool = False) -> None:
         """Settle what is pending, then stand where the run stands."""
@@ -133,6 +135,8 @@ class Trainer:
             if lease is not None and lease.id not in {c.state.lease_id for c in settled}:
                 give_back(self.site.client, lease)
             self.note.clear()
+            if is_fresh and self.learner.config.resume == "exact":
+                rewind(self.site)
             self.standing = return_to_announced(self.site, self.learner, is_fresh=is_fresh)
         self.site.board.update(policy_version=self.standing.policy_version)
         logger.info("trainer.standing", extra={"policy_version": self.standing.policy_version})

@@ -54,5 +54,7 @@ def save_step(
         fence=manifest.lease.fence,
         weights_uri=site.channel.uri(version, manifest.lease.id),
         metrics=reportable(timed),
+        run_id=site.run_id,
+        takes_curriculum=learner.config.resume == "exact",
     )
     return site.store.save(state, policy=learner.policy, optimizer=learner.optimizer, parity=parity)

@@ -21,7 +21,7 @@ from etude_client.errors import (
     LeaseSuperseded,
     VersionConflict,
 )
-from etude_proto.v1 import AckReceipt, AckRequest, Run
+from etude_proto.v1 import AckReceipt, AckRequest, CheckpointMark, Run
 
 from ..checkpoint import Checkpoint, CheckpointStore
 from ..errors import CheckpointError, LeaseLost, WeightsUnknown
@@ -99,6 +99,7 @@ def acknowledge(site: Site, checkpoint: Checkpoint) -> AckReceipt:
         policy_version=state.policy_version,
         weights_uri=state.weights_uri,
         metrics=state.metrics,
+        checkpoint=CheckpointMark() if state.takes_curriculum else None,
     )
 
     def call() -> AckReceipt:
@@ -158,6 +159,7 @@ def return_to_announced(site: Site, learner: Learner, *, is_fresh: bool) -> Stan
     checkpoint = site.store.find(standing.policy_version, standing.weights_uri)
     _reset(learner)
     if checkpoint is not None:
+        site.channel.publish(checkpoint)  # a restored version's weights may have been pruned
         checkpoint.load(learner.policy, learner.optimizer)
         checkpoint.mark_acked(None) if not checkpoint.is_acked else None
         return standing

@@ -6,6 +6,7 @@ without the model. `disk.py` is the one that every engine can read.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from ..checkpoint import Checkpoint
@@ -32,5 +33,5 @@ class WeightChannel(Protocol):
     def withdraw(self, checkpoint: Checkpoint) -> None:
         """Remove a version that was never announced."""
 
-    def prune(self, *, announced_version: int) -> None:
-        """Remove versions that no worker may still be told to load."""
+    def prune(self, *, announced_version: int, keep: Collection[str | None] = ()) -> None:
+        """Remove versions that no worker may still be told to load, but for the URIs in `keep`."""

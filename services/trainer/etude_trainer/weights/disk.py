@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -65,11 +66,13 @@ class DiskChannel:
         """Remove the directory of a version that was never announced."""
         remove_directory(path_of(checkpoint.state.weights_uri))
 
-    def prune(self, *, announced_version: int) -> None:
-        """Keep the newest `keep_versions` versions up to the announced one, and what is newer."""
+    def prune(self, *, announced_version: int, keep: Collection[str | None] = ()) -> None:
+        """Keep the newest `keep_versions` versions up to the announced one, what is newer, and the
+        URIs in `keep`: weights of pinned curriculum checkpoints."""
         for path in self.folder.glob("v*"):
             version = version_of(path)
-            if version is not None and version <= announced_version - self._keep_versions:
+            is_old = version is not None and version <= announced_version - self._keep_versions
+            if is_old and str(path) not in keep:
                 remove_directory(path)
 
     def _place_weights(self, source: Path, target: Path) -> None:

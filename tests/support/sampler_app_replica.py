@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,23 +48,29 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def replica(
-    database_url: str, redis_url: str, *, log: Path, port: int | None = None
+    database_url: str,
+    redis_url: str,
+    *,
+    log: Path,
+    port: int | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Replica]:
     """Start one and wait until it is ready; killed at the end. What it says goes to `log`.
 
     The caller's event loop runs meanwhile: a fault proxy may be in it.
     """
     chosen = port or free_port()
-    environment = {
+    variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith("ETUDE_")},
         "ETUDE_DATABASE_URL": database_url,
         "ETUDE_REDIS_URL": redis_url,
         "ETUDE_PORT": str(chosen),
         "ETUDE_LOG_LEVEL": "warning",
+        **(environment or {}),
     }
     command = [sys.executable, "-m", "etude_sampler", "serve"]
     with log.open("ab") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env=variables, stdout=output, stderr=output)
     made = Replica(f"http://127.0.0.1:{chosen}", process)
     try:
         await wait_until(made.is_ready, what=f"replica on {made.url}; see {log}", timeout_s=60.0)

@@ -53,6 +53,7 @@ class Link:
     """Added to every piece of data."""
     connections: set[Connection] = field(default_factory=set)
     _clear: asyncio.Event = field(default_factory=asyncio.Event)
+    _refuses: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -68,9 +69,16 @@ class Link:
         """Carry nothing, and say nothing, until `clear`."""
         self._clear.clear()
 
+    def refuse(self) -> None:
+        """Break every connection and take no new one until `clear`."""
+        self._refuses = True
+        for connection in list(self.connections):
+            connection.abort()
+
     def clear(self) -> None:
         """Carry again what was held up, without delay."""
         self._clear.set()
+        self._refuses = False
         self.delay_s = 0.0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -80,6 +88,8 @@ class Link:
         self._tasks.add(task)
         try:
             await self._clear.wait()
+            if self._refuses:
+                raise ConnectionRefusedError
             server = await self._connect()
         except (OSError, asyncio.CancelledError):
             writer.transport.abort()

@@ -30,6 +30,8 @@ class Connection:
     server: Streams
     budget: dict[str, int] = field(default_factory=dict)
     """Bytes until it breaks, by direction (`up` to the server, `down` to the client)."""
+    ended: set[str] = field(default_factory=set)
+    """Directions that were closed; what is sent there is lost."""
 
     def abort(self) -> None:
         """Break both sides at once, as a reset does."""
@@ -39,6 +41,7 @@ class Connection:
     def half_close(self, direction: str) -> None:
         """End one direction in order; the other goes on."""
         _, writer = self.server if direction == "up" else self.client
+        self.ended.add(direction)
         with contextlib.suppress(OSError, RuntimeError):
             writer.write_eof()
 
@@ -128,6 +131,8 @@ class Link:
             if self.delay_s:
                 await pass_time(self.delay_s)
             await self._clear.wait()
+            if direction in connection.ended:
+                continue
             left = connection.budget.get(direction)
             if left is not None:
                 connection.budget[direction] = left - len(data)

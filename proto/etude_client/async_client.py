@@ -27,6 +27,7 @@ from etude_proto.v1 import (
     PredictionsRequest,
     PromptBatch,
     PromptBatchRequest,
+    Rebuild,
     Receipt,
     Released,
     ReleaseRequest,
@@ -112,6 +113,10 @@ class AsyncEtudeClient(AsyncTravelCalls, AsyncDeleteCalls):
     async def resume_run(self, run_id: str, *, idempotency_key: str | None = None) -> Run:
         """Draw again."""
         return await self._send(operations.resume_run(run_id, key=idempotency_key))
+
+    async def rebuild_run(self, run_id: str, *, idempotency_key: str | None = None) -> Rebuild:
+        """Load a run's hot state anew from PostgreSQL; takes seconds per million tasks."""
+        return await self._send(operations.rebuild_run(run_id, key=idempotency_key))
 
     async def lease_prompt_batch(
         self, run_id: str, request: PromptBatchRequest, *, idempotency_key: str | None = None

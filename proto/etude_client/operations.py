@@ -31,6 +31,7 @@ from etude_proto.v1 import (
     PredictionsRequest,
     PromptBatch,
     PromptBatchRequest,
+    Rebuild,
     Receipt,
     Released,
     ReleaseRequest,
@@ -149,6 +150,10 @@ def pause_run(run_id: str, *, key: str | None) -> Call[Run]:
 
 def resume_run(run_id: str, *, key: str | None) -> Call[Run]:
     return _post(_run(run_id, "/resume"), None, Run, key=key)
+
+
+def rebuild_run(run_id: str, *, key: str | None) -> Call[Rebuild]:
+    return _post(_run(run_id, "/rebuild"), None, Rebuild, key=key)
 
 
 def lease_prompt_batch(

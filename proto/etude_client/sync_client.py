@@ -27,6 +27,7 @@ from etude_proto.v1 import (
     PredictionsRequest,
     PromptBatch,
     PromptBatchRequest,
+    Rebuild,
     Receipt,
     Released,
     ReleaseRequest,
@@ -110,6 +111,10 @@ class EtudeClient(TravelCalls, DeleteCalls):
     def resume_run(self, run_id: str, *, idempotency_key: str | None = None) -> Run:
         """Draw again."""
         return self._send(operations.resume_run(run_id, key=idempotency_key))
+
+    def rebuild_run(self, run_id: str, *, idempotency_key: str | None = None) -> Rebuild:
+        """Load a run's hot state anew from PostgreSQL; takes seconds per million tasks."""
+        return self._send(operations.rebuild_run(run_id, key=idempotency_key))
 
     def lease_prompt_batch(
         self, run_id: str, request: PromptBatchRequest, *, idempotency_key: str | None = None

@@ -77,6 +77,7 @@ async def control_plane(client: AsyncEtudeClient) -> Run:
         await client.update_run(run.id, RunUpdate(name="late"), revision=run.revision)
     assert (await client.pause_run(run.id)).status is RunStatus.PAUSED
     assert (await client.resume_run(run.id)).status is RunStatus.ACTIVE
+    assert (await client.rebuild_run(run.id)).epoch == run.epoch + 1
     assert (await client.get_run(run.id)).name == "renamed"
     assert [item.id for item in (await client.list_runs()).items] == [run.id]
     return run

@@ -128,15 +128,28 @@ async def test_hot_paths_say_that_a_rebuild_is_under_way(own: Own) -> None:
             await own.second.report(batch),
             await own.first.post(f"/v1/leases/{batch.lease.id}/extend", fence),
             await own.first.post(f"/v1/leases/{batch.lease.id}/release", fence),
-            await own.second.get(f"/v1/runs/{run.id}/curriculum"),
         ):
             found = problem(answer, 503, "rebuilding")
             assert found.retryable
             assert answer.headers["retry-after"] == "1"
         assert (await own.first.get("/readyz")).status_code == 200
-        assert (await own.second.get(f"/v1/runs/{run.id}")).status_code == 200
+        shown = parse(await own.second.get(f"/v1/runs/{run.id}"), Run)
+        assert shown.loading is not None
+        view = await own.second.view(run.id)
+        assert view.loading is not None
+        assert (view.counts.num_parked, view.parked_share) == (12, 1.0)
+        assert sum(lane.share for lane in view.lanes) == pytest.approx(1.0)
+        assert (await own.first.task(run.id, batch.items[0].task.id)).state == "parked"
+        for path in ("history", "tasks"):
+            assert (await own.first.get(f"/v1/runs/{run.id}/{path}")).status_code == 200
+        for path in ("pause", "resume"):
+            assert (await own.first.post(f"/v1/runs/{run.id}/{path}")).status_code == 200
     await own.back(run.id, 2)
     assert len((await own.first.lease(run.id, 12)).items) == 12
+    shown = parse(await own.second.get(f"/v1/runs/{run.id}"), Run)
+    assert shown.loading is None
+    assert shown.last_rebuild is not None
+    assert (shown.last_rebuild.reason, shown.last_rebuild.epoch) == ("missing", 2)
 
 
 async def test_many_calls_on_two_replicas_rebuild_once(own: Own) -> None:

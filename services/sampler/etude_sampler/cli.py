@@ -20,6 +20,7 @@ from .datasets.cli import import_app
 from .embedded import Embedded, EmbeddedServerError, start_embedded
 from .keys_cli import keys_app, num_live_keys
 from .replay_cli import replay
+from .rebuild_cli import rebuild
 from .runs_cli import runs_app, strategies
 from .settings import Settings
 from .store.postgres.migrate import DatabaseUnreachable, SchemaFault, check, upgrade
@@ -36,6 +37,7 @@ app.add_typer(runs_app, name="runs")
 register_archives(runs_app)
 app.add_typer(keys_app, name="keys")
 app.command()(strategies)
+app.command()(rebuild)
 app.command()(replay)
 
 

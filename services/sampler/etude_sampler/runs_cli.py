@@ -135,6 +135,8 @@ def show(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = Fa
         typer.echo(view.model_dump_json())
         return
     _show(found, as_json=False)
+    if view.loading is not None:
+        typer.echo(f"not served: Redis is loaded anew, {view.loading.share:.0%} is there")
     table = Table("lane", "share", "waiting", "mastery", "threshold", "weight w")
     mastery = {one.name: one for one in view.subtasks}
     for lane in view.lanes:

@@ -39,6 +39,7 @@ NEEDS: dict[str, Scope] = {
     "update_run": Scope.ADMIN,
     "pause_run": Scope.ADMIN,
     "resume_run": Scope.ADMIN,
+    "rebuild_run": Scope.ADMIN,
     "delete_run": Scope.ADMIN,
     "delete_dataset": Scope.ADMIN,
     "lease_prompt_batch": Scope.ROLLOUT,

@@ -12,6 +12,7 @@ from etude_proto.v1 import (
     DatasetCreate,
     DatasetPage,
     ImportReceipt,
+    Rebuild,
     Run,
     RunCreate,
     RunPage,
@@ -218,3 +219,26 @@ async def pause_run(request: Request, run_id: str, sampler: S) -> Response:
 async def resume_run(request: Request, run_id: str, sampler: S) -> Response:
     """Draw again."""
     return await _set_status(request, run_id, sampler, RunStatus.ACTIVE)
+
+
+@router.post(
+    "/runs/{run_id}/rebuild",
+    operation_id="rebuild_run",
+    responses=answer(Rebuild),
+    openapi_extra=no_body(),
+    response_class=Response,
+)
+async def rebuild_run(request: Request, run_id: str, sampler: S) -> Response:
+    """Load a run's hot state anew from PostgreSQL; its leases and ready groups end."""
+
+    async def work() -> tuple[int, bytes]:
+        return 200, (await sampler.runs.rebuild(run_id)).model_dump_json().encode()
+
+    return await once(
+        sampler.ground.catalog,
+        scope=scope_of(request),
+        key=idempotency_key(request),
+        body_hash=hash_body(request, b""),
+        work=work,
+    )
+

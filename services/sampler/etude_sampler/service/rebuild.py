@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
-from itertools import count
 
 from etude_proto.v1 import RebuildReason
 
@@ -56,10 +55,17 @@ class Rebuilder:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
 
-    async def rebuild(self, run_id: str) -> Rebuilt | None:
-        """Rebuild a run, whatever Redis holds of it; None: another replica is at it."""
-        async with self._ground.ledger.rebuild_lock(run_id) as held:
-            return await self._rebuild(run_id, RebuildReason.ASKED) if held else None
+    async def rebuild(self, run_id: str) -> Rebuilt:
+        """Rebuild a run, whatever Redis holds of it.
+
+        Raises:
+            Rebuilding: another replica has been at it for very long.
+        """
+        async with aclosing(self._turns(run_id)) as turns:
+            async for held in turns:
+                if held:
+                    return await self._rebuild(run_id, RebuildReason.ASKED)
+        raise Rebuilding(f"run {run_id} is being rebuilt elsewhere")
 
     async def ensure(self, run_id: str, *, wait: bool = False) -> Rebuilt | None:
         """Rebuild a run if Redis does not hold it as PostgreSQL knows it; None: not done here.
@@ -69,17 +75,22 @@ class Rebuilder:
         Raises:
             Rebuilding: another replica has been at it for very long.
         """
-        for turn in count():
-            async with self._ground.ledger.rebuild_lock(run_id) as held:
+        async with aclosing(self._turns(run_id)) as turns:
+            async for held in turns:
                 reason = await self.fault(run_id) if held or wait else None
-                if held and reason is not None:
+                if reason is None:
+                    return None
+                if held:
                     return await self._rebuild(run_id, reason)
-            if reason is None:
-                return None
-            if turn * _POLL_S > _WAIT_S:
-                break
-            await asyncio.sleep(_POLL_S)
         raise Rebuilding(f"run {run_id} is being rebuilt elsewhere")
+
+    async def _turns(self, run_id: str) -> AsyncGenerator[bool, None]:
+        """Try for the run's lock, again and again: whether it is held now."""
+        deadline = time.monotonic() + _WAIT_S
+        while time.monotonic() < deadline:
+            async with self._ground.ledger.rebuild_lock(run_id) as held:
+                yield held
+            await asyncio.sleep(_POLL_S)
 
     async def fault(self, run_id: str) -> RebuildReason | None:
         """What is wrong with a run's hot state; None: it is served."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from etude_proto.v1 import (
     ForkedFrom,
     ImportReceipt,
     ProblemItem,
+    Rebuild,
     ResolvedCurriculum,
     RowError,
     Run,
@@ -28,7 +30,7 @@ from etude_proto.v1 import (
 from etude_sampler.curriculum import ConfigFault, build, resolve
 from etude_sampler.curriculum.faults import pointer
 
-from ..errors import PayloadInvalid, RevisionMismatch
+from ..errors import PayloadInvalid, Rebuilding, RevisionMismatch
 from ..ports.catalog import Catalog, DatasetRow, OnlyRuns, RunRow
 from .identifiers import new_dataset_id, run_id_of
 from .loading_views import last_rebuild, progress
@@ -242,6 +244,14 @@ class Runs:
             )
         return await self._pushed(row)
 
+    async def rebuild(self, run_id: str) -> Rebuild:
+        """Load a run's hot state anew, now. Raises `RunNotFound`, `Rebuilding`."""
+        await self._ground.catalog.get_run(run_id)
+        await self._rebuilder.rebuild(run_id)
+        done = last_rebuild(await self._ground.catalog.get_run(run_id))
+        assert done is not None, "it was stored"
+        return done
+
     async def set_status(self, run_id: str, status: RunStatus) -> Run:
         """Pause or resume; live leases go on."""
         while True:
@@ -257,7 +267,8 @@ class Runs:
             return await self._pushed(row)
 
     async def _pushed(self, row: RunRow) -> Run:
-        await self.push(row.id)
+        with suppress(Rebuilding):  # what is loaded, or pushed by the background, is what is stored
+            await self.push(row.id)
         return run_view(row)
 
     async def push(self, run_id: str) -> None:

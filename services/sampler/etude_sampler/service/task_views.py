@@ -22,7 +22,7 @@ from etude_proto.v1 import (
 )
 from etude_sampler.statistics import TaskStatistics, empty
 
-from ..errors import TaskNotFound
+from ..errors import Rebuilding, TaskNotFound
 from ..ports.catalog import TaskRow
 from ..ports.ledger import BARE, LedgerRow, StatisticsKey, StatisticsRows
 from .context import RunContext
@@ -139,7 +139,10 @@ class TaskViews:
             (record,) = await ground.races.entries(c.key, [task.ordinal])
             return record, await ground.races.is_waiting(c.key, task.ordinal)
 
-        record, waiting = await ground.on_run(run_id, hot)
+        try:
+            record, waiting = await ground.on_run(run_id, hot)
+        except Rebuilding:
+            record, waiting = None, False
         recent = await ground.ledger.recent(run_id, task.ordinal, _RECENT)
         state = "waiting" if waiting else "leased" if record is not None else "parked"
         return TaskView(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 from etude_proto.v1 import (
@@ -15,9 +16,11 @@ from etude_proto.v1 import (
     SubtaskView,
 )
 
+from ..errors import Rebuilding
 from ..ports.ledger import VersionRow
-from ..ports.races import RaceState
+from ..ports.races import LaneState, RaceState
 from .context import RunContext
+from .loading_views import progress
 from .runs import iso
 from .steps import Ground
 from .versions import arm_totals
@@ -37,8 +40,11 @@ class CurriculumViews:
         async def step(context: RunContext) -> tuple[RunContext, RaceState]:
             return context, await ground.races.state(context.key)
 
-        await ground.contexts.refresh(run_id)
-        context, state = await ground.on_run(run_id, step)
+        context, loading = await ground.contexts.refresh(run_id), None
+        try:
+            context, state = await ground.on_run(run_id, step)
+        except Rebuilding:
+            state, loading = _parked(context), await progress(ground, run_id)
         pending = await ground.ledger.since_fold(run_id, context.row.folded_seq)
         totals = arm_totals(context.row.totals, pending)
         num_parked = context.row.num_tasks - state.lanes[0].num_waiting - state.counters["n_leased"]
@@ -62,6 +68,7 @@ class CurriculumViews:
             num_groups_applied=int(sum(total["groups"] for total in totals.values())),
             num_groups_late=await ground.ledger.num_late(run_id),
             parked_share=num_parked / context.row.num_tasks,
+            loading=loading,
         )
 
     async def _subtasks(self, context: RunContext) -> list[SubtaskView]:
@@ -107,6 +114,13 @@ def arm_view(arm: Arm, totals: Mapping[str, float]) -> ArmView:
         mean_reward=totals["reward"] / groups if groups else None,
         num_tokens=int(totals["tokens"]),
     )
+
+
+def _parked(context: RunContext) -> RaceState:
+    """A run whose hot state is not there: its shares are known, and no task waits or is leased."""
+    shares = context.curriculum.allocator.shares(context.state())
+    lanes = tuple(LaneState(float(share), 0.0, 0.0, 0.0, 0) for share in shares)
+    return RaceState(lanes, defaultdict(int), 0, 0)
 
 
 def _counts(context: RunContext, state: RaceState, num_parked: int) -> Counts:

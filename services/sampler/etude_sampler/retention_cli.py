@@ -1,0 +1,148 @@
+"""`etude gc`, `etude runs delete`, `etude datasets`: what goes. Mounted by `cli`.
+
+`gc` works on the servers themselves (`operating`); the others call the public API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from etude_client import EtudeClient
+from etude_proto.v1 import Dataset, Deleted
+
+from .app import connected
+from .errors import SamplerError
+from .operating import DataDir, complain, operated
+from .ports.retention import Dropped
+from .runs_cli import DEFAULT_URL, AsJson, Key, Url, find_run
+from .runs_cli import _client as client_of
+from .settings import Settings
+
+datasets_app = typer.Typer(help="List and delete datasets.", no_args_is_help=True)
+_WHAT = {
+    "receipts": "receipts of reports, acks and versions",
+    "leases": "marks of ended leases",
+    "decisions": "entries of the decision log",
+    "late": "ledger rows that came too late",
+    "discarded": "ledger rows that a restore discarded",
+    "outcomes": "ledger rows that lose single rollouts",
+    "summaries": "points of the history",
+    "answers": "answers of the control plane",
+    "run": "rows and tables of a deleted run",
+    "tasks": "tasks of deleted datasets",
+}
+
+
+def gc(
+    run: Annotated[
+        str | None, typer.Option(help="Only this run, by id; default: all, and what was deleted.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Drop what the runs' retention no longer keeps, and the rows of deleted runs and datasets.
+
+    Every sampler does the same in small steps each minute; this does all of it now. Statistics,
+    the curriculum, checkpoints and the ledger's rows are never dropped by age.
+    """
+    with operated(data_dir) as settings:
+        try:
+            found = asyncio.run(_gc(settings, run, dry_run=dry_run))
+        except SamplerError as error:
+            raise complain(str(error)) from error
+    if as_json:
+        rows = [asdict(one) for one in found]
+        typer.echo(json.dumps({"dry_run": dry_run, "dropped": rows}))
+        return
+    _show(found, dry_run=dry_run)
+
+
+async def _gc(settings: Settings, run: str | None, *, dry_run: bool) -> Sequence[Dropped]:
+    console = Console(stderr=True)
+    async with connected(settings) as sampler:
+        if dry_run:
+            return await sampler.sweeper.due(run)
+        with console.status("sweeping") as status:
+
+            def tell(done: Dropped) -> None:
+                status.update(f"{done.run_id} {_WHAT[done.kind]}: {done.num_rows}")
+
+            return await sampler.sweeper.sweep(run, tell=tell)
+
+
+def _show(found: Sequence[Dropped], *, dry_run: bool) -> None:
+    if not found:
+        typer.echo("nothing to drop")
+        return
+    table = Table("run", "what", "would go" if dry_run else "dropped")
+    for one in found:
+        table.add_row(one.run_id or "-", _WHAT[one.kind], str(one.num_rows))
+    Console().print(table)
+
+
+def _say_deleted(done: Deleted, as_json: bool) -> None:
+    typer.echo(done.model_dump_json() if as_json else f"{done.id}  {done.name}  deleted")
+
+
+def delete(
+    run: Annotated[str, typer.Argument(help="Name or id of the run.", show_default=False)],
+    force: Annotated[
+        bool, typer.Option("--force", help="Although leases are live; they are over then.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a paused run with all it has learned; `etude runs export` keeps it as files."""
+    with client_of(url, key) as client:
+        _say_deleted(client.delete_run(find_run(client, run).id, force=force), as_json)
+
+
+def _datasets(client: EtudeClient) -> list[Dataset]:
+    found, cursor = [], None
+    while True:
+        page = client.list_datasets(limit=1000, cursor=cursor)
+        found += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+@datasets_app.command("list")
+def list_(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """List datasets with their tasks."""
+    with client_of(url, key) as client:
+        for one in _datasets(client):
+            text = f"{one.id}  {one.name}  {one.num_train} train, {one.num_held_out} held out"
+            typer.echo(one.model_dump_json() if as_json else text)
+
+
+@datasets_app.command("delete")
+def delete_dataset(
+    dataset: Annotated[str, typer.Argument(help="Name or id.", show_default=False)],
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a dataset that no run uses."""
+    with client_of(url, key) as client:
+        matching = [one.id for one in _datasets(client) if dataset in (one.id, one.name)]
+        if not matching:
+            raise complain(f"no dataset is called {dataset!r}")
+        _say_deleted(client.delete_dataset(matching[0]), as_json)
+
+
+def register(app: typer.Typer, runs_app: typer.Typer) -> None:
+    """Mount the commands."""
+    app.command()(gc)
+    app.add_typer(datasets_app, name="datasets")
+    runs_app.command("delete")(delete)

@@ -21,6 +21,7 @@ from .embedded import Embedded, EmbeddedServerError, start_embedded
 from .keys_cli import keys_app, num_live_keys
 from .replay_cli import replay
 from .rebuild_cli import rebuild
+from .retention_cli import register as register_retention
 from .runs_cli import runs_app, strategies
 from .settings import Settings
 from .store.postgres.migrate import DatabaseUnreachable, SchemaFault, check, upgrade
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(import_app, name="import")
 app.add_typer(runs_app, name="runs")
 register_archives(runs_app)
+register_retention(app, runs_app)
 app.add_typer(keys_app, name="keys")
 app.command()(strategies)
 app.command()(rebuild)

@@ -1,4 +1,4 @@
-"""What every replica does beside serving: ring bells, expire leases, guard epochs, drain logs, sweep.
+"""What every replica does beside serving: ring bells, expire leases, guard epochs, drain, sweep.
 
 Every job can run on any number of replicas at once: the scripts and transactions behind it are
 idempotent, and a rebuild takes a lock.

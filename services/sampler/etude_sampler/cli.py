@@ -19,8 +19,8 @@ from .archives.cli import register as register_archives
 from .datasets.cli import import_app
 from .embedded import Embedded, EmbeddedServerError, start_embedded
 from .keys_cli import keys_app, num_live_keys
-from .replay_cli import replay
 from .rebuild_cli import rebuild
+from .replay_cli import replay
 from .retention_cli import register as register_retention
 from .runs_cli import runs_app, strategies
 from .settings import Settings

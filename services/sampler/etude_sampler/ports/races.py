@@ -203,7 +203,7 @@ class Races(Loads, Protocol):
         """Prove a training lease and move its deadline."""
 
     async def stage(self, run: RunKey, group_id: str, body: bytes) -> bool:
-        """Keep a group's trajectories; False if the byte budget has no room for them."""
+        """Keep a group's trajectories; False without room, or if its task has left the lease."""
 
     async def seal_lease(
         self, run: RunKey, lease_id: str, fence: int | None

@@ -156,10 +156,16 @@ class PromptSteps:
         )
 
     async def stage(self, run: RunKey, group_id: str, body: bytes) -> bool:
-        """Keep a group's trajectories under its lease; False without room in the byte budget."""
+        """Keep a group's trajectories under its live lease; False without room, or too late."""
         keys = RunKeys(run.run_id)
         reply = await self._scripts.call(
-            "stage", run.epoch, [keys.meta, keys.cargo, keys.ready, keys.groups], [group_id, body]
+            "stage",
+            run.epoch,
+            [
+                *(keys.meta, keys.cargo, keys.ready, keys.groups),
+                keys.lease_tasks(group_id.rpartition(":")[0]),
+            ],
+            [group_id, body],
         )
         return reply[0] == b"ok"
 

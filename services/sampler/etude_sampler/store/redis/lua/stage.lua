@@ -1,17 +1,20 @@
 #!lua
--- Puts a group's trajectories under its lease; evicts the stalest ready groups if bytes run out.
+-- Puts a group's trajectories under its live lease; evicts the stalest ready groups for room.
 -- KEYS[1] meta hash run-wide counters
 -- KEYS[2] cargo hash group id -> trajectories
 -- KEYS[3] ready zset group id by staleness
 -- KEYS[4] groups hash group id -> manifest entry
+-- KEYS[5] ltasks hash ordinal -> how it was drawn
 -- ARGV[1] epoch
 -- ARGV[2] group_id
 -- ARGV[3] body
--- Returns {ok}, {evicted} (no room even so: the body is not kept) or {epoch}
-local meta, cargo, ready, groups = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- Returns {ok}, {evicted} (no room even so: the body is not kept), {settled} (the task is in the
+-- lease no more: nothing would ever free the body) or {epoch}
+local meta, cargo, ready, groups, ltasks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local epoch, group_id, body = ARGV[1], ARGV[2], ARGV[3]
 local m = redis.call('HMGET', meta, 'epoch', 'cargo_bytes', 'cargo_cap')
 if m[1] ~= epoch then return {'epoch'} end
+if redis.call('HEXISTS', ltasks, string.match(group_id, '[^:]*$')) == 0 then return {'settled'} end
 local bytes, cap = tonumber(m[2]), tonumber(m[3])
 bytes = bytes + #body - redis.call('HSTRLEN', cargo, group_id)
 redis.call('HSET', cargo, group_id, body)

@@ -13,6 +13,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass, field
+from pathlib import Path
 
 _FORM = re.compile(r"etk_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 _RANDOM_BYTES = 32
@@ -33,6 +34,21 @@ def new_key() -> NewKey:
     name = secrets.token_hex(6)
     text = f"etk_{name}_{secrets.token_urlsafe(_RANDOM_BYTES)}"
     return NewKey(f"key_{name}", text, digest_of(text).hex())
+
+
+def key_in(file: Path) -> str:
+    """The one key that a file holds, as secrets are mounted.
+
+    Raises:
+        ValueError: it cannot be read, or does not hold one key.
+    """
+    try:
+        lines = file.read_text("utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+    if len(lines) != 1:
+        raise ValueError(f"{file} holds {len(lines)} keys instead of one")
+    return lines[0]
 
 
 def digest_of(text: str) -> bytes:

@@ -90,14 +90,18 @@ def test_commands_exist_and_take_their_arguments(service: Service) -> None:
 
 
 @pytest.mark.parametrize("service", OURS, ids=names(OURS))
-def test_variables_are_settings(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_are_settings(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secret = tmp_path / "api_key"
+    secret.write_text("secret\n")
     command, _ = command_of(service)
     kind = PROGRAMS[service.words[0]][1]
     known = {f"ETUDE_{name.upper()}" for name in kind.model_fields}
     known |= {str(option.envvar) for option in command.params if option.envvar}
     for name, value in variables(service):
         assert name in known, f"{service.name}: {name} is no setting of {service.words[0]}"
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name, str(secret) if name == "ETUDE_API_KEY_FILE" else value)
     kind()
 
 

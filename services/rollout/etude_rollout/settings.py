@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from etude_proto.keys import key_in
 
 from .engines.base import Sampling
 from .engines.vllm_server import VllmOptions
@@ -27,7 +29,9 @@ class RolloutSettings(BaseSettings):
 
     sampler_url: str = Field(default="http://127.0.0.1:8321", pattern=r"^https?://")
     """Base URL of the sampler (or of the load balancer before its replicas)."""
-    api_key: SecretStr | None = None
+    api_key_file: Path | None = None
+    """File with that key alone, instead of `ETUDE_API_KEY`: how secrets are mounted."""
+    api_key: SecretStr | None = Field(default=None, validate_default=True)
     """Key sent to the sampler as bearer token, and asked for by `POST /v1/rollouts` here."""
     run: str = ""
     """Id or name of the run to work for; the worker waits until it exists."""
@@ -101,11 +105,35 @@ class RolloutSettings(BaseSettings):
     """Whether trained weights without the trainer's probes (`parity.json`) are refused."""
 
     rollout_host: str = "127.0.0.1"
-    """Address of the service's own small API."""
+    """Address of the service's own small API. Anything but loopback needs `ETUDE_API_KEY`."""
     rollout_port: int = Field(default=8322, ge=0, le=65535)
     """Port of the service's own small API; 0 takes a free one."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log events that are shown."""
+
+    @field_validator("api_key_file")
+    @classmethod
+    def _holds_a_key(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            key_in(file)
+        return file
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _from_the_file(cls, given: object, info: ValidationInfo) -> object:
+        file = info.data.get("api_key_file")
+        if file is None:
+            return given or None
+        if given:
+            raise ValueError("set this or ETUDE_API_KEY_FILE, not both")
+        return key_in(file)
+
+    @field_validator("rollout_host")
+    @classmethod
+    def _closed(cls, host: str, info: ValidationInfo) -> str:
+        if host not in ("127.0.0.1", "::1", "localhost") and info.data.get("api_key") is None:
+            raise ValueError(f"{host} can be reached from other machines: set ETUDE_API_KEY")
+        return host
 
     def vllm_options(self) -> VllmOptions:
         """How a vLLM server of our own is started."""

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from etude_proto.places import place_of
 
 
 class Settings(BaseSettings):
@@ -41,7 +43,7 @@ class Settings(BaseSettings):
     """Calls that one key may make at once; they come back at `ETUDE_RATE_PER_S`."""
     weights_roots: str = ""
     """Where announced model weights may lie, separated by commas: folders, or URI prefixes such as
-    `s3://bucket/run`. Empty: any absolute path or `file://` URI, and no other scheme."""
+    `s3://bucket/run`. Empty: any path or `file://` URI, and no other scheme."""
     pool_size: int = Field(default=16, ge=2, le=256)
     """Most PostgreSQL connections of one process."""
     redis_pool_size: int = Field(default=64, ge=2, le=1024)
@@ -54,6 +56,15 @@ class Settings(BaseSettings):
     """Memory for encoded tasks in one process."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least severe events that are logged."""
+
+    @field_validator("weights_roots")
+    @classmethod
+    def _roots(cls, roots: str) -> str:
+        for root in filter(None, map(str.strip, roots.split(","))):
+            place_of(root)
+            if not root.startswith("/") and ":" not in root:
+                raise ValueError(f"{root!r} is neither an absolute path nor a URI")
+        return roots
 
     def accepted_keys(self) -> list[str]:
         """All accepted bearer keys.

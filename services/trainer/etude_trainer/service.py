@@ -143,6 +143,7 @@ class TrainerService:
             board=self.board,
             stop=self._stop,
             model_dir=self._job.model_dir,
+            weights_root=self._settings.weights_root,
         )
 
     def _request(self, run: Run) -> TrainingBatchRequest:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from etude_proto.keys import key_in
 
 
 class Settings(BaseSettings):
@@ -21,7 +23,9 @@ class Settings(BaseSettings):
 
     sampler_url: str = "http://127.0.0.1:8321"
     """Base URL of a sampler, or of the address in front of several."""
-    api_key: SecretStr | None = None
+    api_key_file: Path | None = None
+    """File with that key alone, instead of `ETUDE_API_KEY`: how secrets are mounted."""
+    api_key: SecretStr | None = Field(default=None, validate_default=True)
     """Bearer key, where the sampler wants one."""
     run: str | None = None
     """Id or name of the run to train."""
@@ -43,6 +47,23 @@ class Settings(BaseSettings):
     """`auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, ..."""
     trainer_threads: int = Field(default=0, ge=0, le=4096)
     """Compute threads on a CPU; 0 leaves it to torch."""
+
+    @field_validator("api_key_file")
+    @classmethod
+    def _holds_a_key(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            key_in(file)
+        return file
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _from_the_file(cls, given: object, info: ValidationInfo) -> object:
+        file = info.data.get("api_key_file")
+        if file is None:
+            return given or None
+        if given:
+            raise ValueError("set this or ETUDE_API_KEY_FILE, not both")
+        return key_in(file)
 
     def name(self) -> str:
         """The trainer's name on the wire."""

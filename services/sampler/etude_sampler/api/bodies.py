@@ -20,6 +20,7 @@ from ..errors import (
     UnsupportedMediaType,
 )
 from .problems import invalid
+from .weights import check_weights_uri
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _MAX_KEY = 255
@@ -149,6 +150,9 @@ def json_call(model: type[ModelT]) -> Callable[[Request], Awaitable[Call[ModelT]
         if media_type not in ("application/json", ""):
             raise UnsupportedMediaType(f"{media_type!r}; this call takes application/json")
         data = await read(request, max_bytes=request.app.state.settings.max_body_bytes)
-        return Call(validate(model, data), key, hash_body(request, data))
+        body = validate(model, data)
+        if (uri := getattr(body, "weights_uri", None)) is not None:
+            check_weights_uri(uri, request.app.state.settings.weights_root_list)
+        return Call(body, key, hash_body(request, data))
 
     return dependency

@@ -30,7 +30,7 @@ from ..status import StatusBoard
 from ..stop import StopSignal
 from ..weight_files import load_into
 from ..weights import WeightChannel
-from ..weights.disk import path_of
+from ..weights.disk import below, path_of
 from .fetch import insist
 from .learn import Learner, make_optimizer
 
@@ -77,6 +77,8 @@ class Site:
     board: StatusBoard
     stop: StopSignal
     model_dir: Path
+    weights_root: Path
+    """Announced weights are read strictly below it."""
 
     def announced(self) -> Run:
         """The run as it is now."""
@@ -166,7 +168,7 @@ def return_to_announced(site: Site, learner: Learner, *, is_fresh: bool) -> Stan
     uri = standing.weights_uri
     if uri is not None and path_of(uri).resolve() != site.model_dir.resolve():
         try:
-            load_into(learner.policy, path_of(uri))
+            load_into(learner.policy, below(site.weights_root, uri))
         except CheckpointError as error:
             raise WeightsUnknown(
                 f"run {site.run_id} is at version {standing.policy_version} with weights {uri!r}, "

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from ..checkpoint import PARITY_FILE, Checkpoint, directory_name, version_of
 from ..durable import new_directory, remove_directory, remove_leftovers
+from ..errors import CheckpointError
 from ..weight_files import WEIGHTS_FILE, copy_side_files, write_weights
 
 
@@ -87,6 +88,20 @@ class DiskChannel:
             os.link(source, target)
         except OSError:  # another volume, or one without links
             shutil.copyfile(source, target)
+
+
+def below(root: Path, weights_uri: str) -> Path:
+    """The directory of a URI that somebody else announced, links followed.
+
+    Raises:
+        CheckpointError: it does not lie strictly below `root`.
+    """
+    if weights_uri.startswith("file:") and urlsplit(weights_uri).netloc not in ("", "localhost"):
+        raise CheckpointError(f"{weights_uri} lies on another machine")
+    resolved, whole = (root / path_of(weights_uri)).resolve(), root.resolve()
+    if whole not in resolved.parents:
+        raise CheckpointError(f"{resolved} does not lie below {whole} (ETUDE_WEIGHTS_ROOT)")
+    return resolved
 
 
 def path_of(weights_uri: str) -> Path:

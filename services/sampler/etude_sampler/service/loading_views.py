@@ -19,7 +19,10 @@ def last_rebuild(row: RunRow) -> Rebuild | None:
 
 async def progress(ground: Ground, run_id: str) -> LoadProgress | None:
     """How far the load of a run is; None while it is served, or while Redis does not answer."""
-    ((_, wanted),) = await ground.catalog.run_markers(run_id)
+    stored = await ground.catalog.run_markers(run_id)
+    if not stored:
+        return None  # deleted since
+    ((_, wanted),) = stored
     try:
         (marker,) = await ground.races.markers([run_id])
         if fault(wanted, marker) is None:

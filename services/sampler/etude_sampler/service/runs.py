@@ -217,9 +217,8 @@ class Runs:
 
     async def get(self, run_id: str) -> Run:
         """Raises `RunNotFound`."""
-        loading = await progress(self._ground, run_id)
         run = run_view(await self._ground.catalog.get_run(run_id))
-        return run.model_copy(update={"loading": loading})
+        return run.model_copy(update={"loading": await progress(self._ground, run_id)})
 
     async def page(
         self, *, after: str | None, limit: int, only: OnlyRuns | None = None

@@ -1,4 +1,4 @@
-"""The `etude` command: serve, migrate, import, runs, tasks, strategies.
+"""The `etude` command: serve, migrate, import, runs, tasks, strategies, simulate.
 
 Bad settings or arguments: one line and exit code 2. `--json` prints what scripts read.
 """
@@ -24,7 +24,9 @@ from .replay_cli import replay
 from .retention_cli import register as register_retention
 from .runs_cli import runs_app, strategies
 from .settings import Settings
+from .simulate_cli import simulate_command
 from .store.postgres.migrate import DatabaseUnreachable, SchemaFault, check, upgrade
+from .travel_cli import register as register_travel
 
 app = typer.Typer(
     name="etude",
@@ -36,9 +38,11 @@ app = typer.Typer(
 app.add_typer(import_app, name="import")
 app.add_typer(runs_app, name="runs")
 register_archives(runs_app)
+register_travel(runs_app)
 register_retention(app, runs_app)
 app.add_typer(keys_app, name="keys")
 app.command()(strategies)
+app.command("simulate")(simulate_command)
 app.command()(rebuild)
 app.command()(replay)
 

@@ -45,7 +45,8 @@ class RunLimits(Request):
     training_batch_groups: int = Field(default=8, ge=1, le=4096)
     """B: groups per training batch."""
     cap_groups: int | None = Field(default=None, ge=1, le=65536)
-    """Most tasks leased plus groups ready at a time; default `max(4 B, 64)`, at least 2 B."""
+    """Most tasks leased plus groups ready at a time, at least 2 B; default `max(4 B, 64)`, in
+    training runs at most `B max_staleness`: what waits longer is purged untrained."""
     max_staleness: int = Field(default=4, ge=0, le=1024)
     """A ready group whose oldest token is more than this many versions old is purged."""
     lease_ttl_s: float = Field(default=60.0, ge=0.2, le=3600.0)
@@ -80,6 +81,17 @@ class RunLimits(Request):
         if self.cap_groups is not None:
             return self.cap_groups
         return max(4 * self.training_batch_groups, 64)
+
+    def cap_in(self, mode: RunMode) -> int:
+        """The effective cap of a run of this mode.
+
+        The last of `cap` groups is trained on `cap / B` versions after it was drawn. A default
+        that held more than `B max_staleness` would generate groups to purge them (our choice).
+        """
+        if self.cap_groups is not None or mode is RunMode.CURRICULUM_ONLY:
+            return self.cap
+        fresh = self.training_batch_groups * self.max_staleness
+        return min(self.cap, max(fresh, 2 * self.training_batch_groups))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -50,7 +50,7 @@ class RunContext:
         return RaceLimits(
             revision=self.row.revision,
             paused=self.row.status is RunStatus.PAUSED,
-            cap=limits.cap,
+            cap=limits.cap_in(self.row.spec.mode),
             worker_cap=limits.leases_per_worker,
             max_staleness=limits.max_staleness,
             cargo_bytes=limits.cargo_bytes,

@@ -48,9 +48,10 @@ class TrainingBatches:
             raise IllegalTransition("a curriculum-only run has no training batches")
         limits = context.row.spec.limits
         wanted = body.num_groups or limits.training_batch_groups
-        if 2 * wanted > limits.cap:
+        cap = limits.cap_in(context.row.spec.mode)
+        if 2 * wanted > cap:
             raise PayloadInvalid.at(
-                "/num_groups", f"at most {limits.cap // 2}: the cap must hold two training batches"
+                "/num_groups", f"at most {cap // 2}: the cap must hold two training batches"
             )
         request = TakeRequest(
             num_groups=wanted,

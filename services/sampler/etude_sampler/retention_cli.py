@@ -52,7 +52,7 @@ def gc(
     """Drop what the runs' retention no longer keeps, and the rows of deleted runs and datasets.
 
     Every sampler does the same in small steps each minute; this does all of it now. Statistics,
-    the curriculum, checkpoints and the ledger's rows are never dropped by age.
+    the curriculum, its checkpoints and the ledger's rows that count are never dropped by age.
     """
     with operated(data_dir) as settings:
         try:

@@ -44,6 +44,7 @@ _DUE: dict[Kind, str] = {
         WHERE d.run_id = $1 AND d.{_OLD} AND NOT {_PENDING}""",
     "outcomes": f"""
         SELECT apply_seq FROM ledger WHERE run_id = $1 AND {_OLD} AND apply_seq <= {_FOLDED}
+        AND verdict <> 'late'
         AND apply_seq > coalesce((SELECT outcomes_seq FROM retention_marks WHERE run_id = $1), 0)
         ORDER BY apply_seq""",
     "summaries": f"""

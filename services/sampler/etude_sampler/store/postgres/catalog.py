@@ -11,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from etude_proto.v1 import Split, TaskCreate, task_id
 
-from ...errors import DatasetNotFound
+from ...errors import DatasetNotFound, DependencyUnavailable
 from ...ports.catalog import DatasetRow, DrawableTasks, TaskRow
 from .bulk import read_drawable
 from .engine import outages, raw, transaction
+from .migrate import is_behind
 from .runs import PostgresRuns
 from .tables import datasets, task_statistics, tasks
 
@@ -243,4 +244,6 @@ class PostgresCatalog(PostgresRuns):
         """Revision of the schema."""
         async with outages(), self._engine.connect() as connection:
             revision = await connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        if is_behind(revision):
+            raise DependencyUnavailable(f"the schema is at {revision}: run `etude migrate`")
         return str(revision)

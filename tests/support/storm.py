@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,9 +161,14 @@ async def _create_runs(url: str, size: Size) -> list[Run]:
 
 
 async def ride(
-    size: Size, faults: list[Fault], *, seed: int, say: Callable[[str], None] = print
+    size: Size,
+    faults: list[Fault],
+    *,
+    seed: int,
+    say: Callable[[str], None] = print,
+    after: Callable[[Storm, Diary], Awaitable[None]] | None = None,
 ) -> Outcome:
-    """Raise a storm, let it pass, audit what is left."""
+    """Raise a storm, let it pass, audit what is left; `after` that, as long as all is up."""
     folder = Path(tempfile.mkdtemp(prefix="etude-storm-", dir="/tmp"))
     folder.chmod(0o755)  # PostgreSQL may run as another user
     began = time.monotonic()
@@ -201,6 +206,8 @@ async def ride(
             findings = await asyncio.to_thread(
                 audit, storm.postgres.url, storm.valkey.url, storm.runs, diary
             )
+            if after is not None:
+                await after(storm, diary)
         if any(findings.wrong.values()):
             say(f"logs are kept in {folder}")
         return Outcome(seed, time.monotonic() - began, gremlin.struck, diary.counts, findings)

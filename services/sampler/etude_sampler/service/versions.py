@@ -182,7 +182,8 @@ class Versions:
             )
 
         await ground.on_run(run_id, step)
-        await self.refresh(run_id)
+        # A rebuild between the two weighs every task anew; the caller comes again for its receipt.
+        await ground.on_run(run_id, lambda _: self.refresh(run_id))
 
     async def refresh(self, run_id: str, *, since: int | None = None) -> int:
         """Re-weigh (L4) the tasks whose weight changes with age at the version of today.

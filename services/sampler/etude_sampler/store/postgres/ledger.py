@@ -9,6 +9,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ...errors import (
+    DependencyUnavailable,
     IdempotencyKeyReused,
     LeaseSuperseded,
     RunNotFound,
@@ -31,9 +32,16 @@ from .ledger_views import LedgerViews
 from .snapshot_io import unhurried
 from .statistics_rows import read_rows, write_columns
 
+_TRIES = 8
+"""Of a report whose version or epoch moves while it waits for the lock (our choice)."""
+
 
 class _Raced(SamplerError):
-    """The epoch was raised while the transaction read."""
+    """The epoch or the version moved while the transaction read."""
+
+
+class _Taken(_Raced):
+    """The attempts are in the ledger already; the detail is their lease."""
 
 
 class PostgresLedger(LedgerViews):
@@ -60,7 +68,8 @@ class PostgresLedger(LedgerViews):
             LeaseSuperseded: the epoch was raised, or a later lease has reported a task.
             DependencyUnavailable: PostgreSQL does not answer; nothing is known to be written.
         """
-        for _ in range(3):
+        failure: Exception | None = None
+        for _ in range(_TRIES):
             try:
                 async with raw(self._engine) as connection:
                     return await self._commit_report(
@@ -72,9 +81,21 @@ class PostgresLedger(LedgerViews):
                         num_subtasks=num_subtasks,
                         plan=plan,
                     )
-            except (_Raced, asyncpg.UniqueViolationError):
-                continue
-        raise TaskNotLeased("these attempts were reported under another Idempotency-Key")
+            except (_Raced, asyncpg.UniqueViolationError) as error:
+                if isinstance(failure, _Taken) and isinstance(error, _Taken):
+                    break  # not by a twin of this call, whose receipt would have been found
+                failure = error
+        if isinstance(failure, _Taken):
+            if await self._is_late(run_id, failure.detail):
+                raise LeaseSuperseded("another try came after the lease had ended")
+            raise TaskNotLeased("these attempts were reported under another Idempotency-Key")
+        raise DependencyUnavailable("the run's version kept moving; nothing is written")
+
+    async def _is_late(self, run_id: str, lease_id: str) -> bool:
+        """Whether outcomes of the lease are kept as late."""
+        async with raw(self._engine) as connection:
+            found: bool = await connection.fetchval(sql.HAS_LATE, run_id, lease_id)
+        return found
 
     async def _commit_report(
         self,
@@ -102,7 +123,10 @@ class PostgresLedger(LedgerViews):
             todo = plan(
                 CommitView(head["epoch"], head["policy_version"], tuple(head["seqs"]), found)
             )
-            await sql.copy_ledger(connection, run_id, todo.ledger)
+            try:
+                await sql.copy_ledger(connection, run_id, todo.ledger)
+            except asyncpg.UniqueViolationError as error:
+                raise _Taken(todo.ledger[0].lease_id) from error
             counts = await connection.fetchrow(
                 sql.WRITE,
                 run_id,

@@ -138,6 +138,10 @@ FROM runs r WHERE r.id = $1
 """What a report's transaction writes beside its ledger rows (`copy_ledger`); the caller compares
 the count, and epoch and version, which `READ` may have seen from before it got the lock."""
 
+HAS_LATE = """
+SELECT EXISTS (SELECT FROM ledger WHERE run_id = $1 AND lease_id = $2 AND verdict = 'late')
+"""
+
 LOCK_PATIENCE = "SET LOCAL lock_timeout = '1s'"
 """For who can come again: whoever waits for the exclusive lock keeps every report waiting."""
 

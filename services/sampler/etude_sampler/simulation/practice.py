@@ -1,0 +1,246 @@
+"""One run of an arm in a world: draw, roll out, fold, gate, step (algorithms.md 11, ours).
+
+The arm draws through the same parts that serve real runs: lanes with exponential races, slots by
+share, the estimator's fold, weigher, allocator and gate. Batches are not in flight: a batch is
+reported before the next is drawn. Neighbours: `leasing.Lanes`, `curriculum`, `metrics`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from etude_sampler.curriculum import FoldInput, importance, micro
+from etude_sampler.leasing import Drawn, Lanes
+from etude_sampler.statistics import (
+    Bools,
+    Floats,
+    Ints,
+    OutcomeArrays,
+    TaskStatistics,
+    empty,
+    fold,
+    summarise,
+)
+
+from .rollout import roll_out, scored
+from .step import STEP_ROLLOUTS, Signals, advance, join, readiness, signals
+from .strategies import SUBTASKS, Arm
+from .truth import best
+from .world import World, beginner, chances, learner_noise, true_success
+
+INFORMATIVE_VARIANCE = 1e-8
+"""A group is informative if its rewards vary by more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Size of a run; the same for every strategy."""
+
+    budget: int = 102_400
+    """Rollouts, whatever becomes of them; a multiple of a batch."""
+    batch_tasks: int = 64
+    group_size: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that is not a whole number of batches."""
+        if self.budget < self.batch_rollouts or self.budget % self.batch_rollouts:
+            raise ValueError(f"the budget must be a multiple of {self.batch_rollouts} rollouts")
+
+    @property
+    def batch_rollouts(self) -> int:
+        """Rollouts of one batch."""
+        return self.batch_tasks * self.group_size
+
+    @property
+    def num_batches(self) -> int:
+        """Batches that the budget pays for."""
+        return self.budget // self.batch_rollouts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """What happened; row b is the state after b batches, row 0 the start."""
+
+    rollouts_B: Ints
+    """Rollouts spent."""
+    steps_B: Ints
+    """Training steps made."""
+    success_B: Floats
+    """True mean success over sound tasks."""
+    num_groups: int
+    num_informative: int
+    last_served_N: Ints
+    """Batch (from 1) in which each task was served last; 0: never."""
+    component_K: Floats
+    """True mean chance of each component at the end, over the tasks that have it."""
+    mastery_K: Floats
+    """The allocator's estimate at the end; nan before the first fold."""
+    held_K: Floats
+    """What mastery estimates: expected score of each component at the end, over these tasks."""
+
+
+class Practice:
+    """A learner, an arm and a world, one batch after another."""
+
+    def __init__(self, arm: Arm, world: World, plan: Plan, *, seed: int) -> None:
+        """Everything at the start; `seed` seeds the races and the learner's noise."""
+        self._arm, self._world, self._plan, self._seed = arm, world, plan, seed
+        self._active_NK: Bools = world.active_NK
+        self._stats = empty(len(world.family_N), len(SUBTASKS))
+        self._lanes = Lanes(arm.curriculum.lanes, num_tasks=len(world.family_N), seed=seed)
+        self._state = arm.curriculum.allocator.initial(len(SUBTASKS))
+        self._folds: list[FoldInput] = []
+        self._skills = beginner()
+        self._chances_NK = chances(world, self._skills)
+        self._ready: Signals | None = None
+        self._version = 0
+        self._best_N = self._wanted()
+        everyone = np.arange(len(world.family_N))
+        self._lanes.enter(everyone, self._weights(everyone))
+
+    def run(self) -> Trace:
+        """Spend the budget."""
+        num_batches, world = self._plan.num_batches, self._world
+        last_served_N = np.zeros(len(world.family_N), np.int64)
+        rows = [(0, 0, self._success())]
+        num_informative = 0
+        for batch in range(1, num_batches + 1):
+            tasks_B, informative_B = self._batch(batch)
+            last_served_N[tasks_B] = batch
+            num_informative += int(np.count_nonzero(informative_B))
+            rows.append((batch * self._plan.batch_rollouts, self._version, self._success()))
+        rollouts, steps, success = zip(*rows, strict=True)
+        known = self._active_NK
+        held_NK: Floats = np.cumprod(self._chances_NK, axis=1, dtype=np.float64)
+        return Trace(
+            rollouts_B=np.array(rollouts),
+            steps_B=np.array(steps),
+            success_B=np.array(success),
+            num_groups=num_batches * self._plan.batch_tasks,
+            num_informative=num_informative,
+            last_served_N=last_served_N,
+            component_K=np.mean(self._chances_NK, axis=0, where=known),
+            mastery_K=np.array(self._state.M_K),
+            held_K=np.mean(scored(held_NK), axis=0, where=known),
+        )
+
+    def _success(self) -> float:
+        """True mean success over sound tasks."""
+        return float(true_success(self._world, self._chances_NK)[self._world.is_sound_N].mean())
+
+    def _batch(self, batch: int) -> tuple[Ints, Bools]:
+        """Draw, roll out, report; then step while enough groups are ready."""
+        curriculum = self._arm.curriculum
+        drawn = self._lanes.draw(curriculum.allocator.shares(self._state), self._plan.batch_tasks)
+        outcomes = roll_out(
+            self._world,
+            self._chances_NK,
+            drawn.tasks_B,
+            group_size=self._plan.group_size,
+            weights_K=curriculum.allocator.component_weights(self._state),
+            noise=learner_noise(self._seed, batch),
+        )
+        kept_B, informative_B = self._report(drawn, outcomes)
+        taught = signals(self._world.family_N[drawn.tasks_B], outcomes).select(
+            np.flatnonzero(kept_B)
+        )
+        self._ready = taught if self._ready is None else join(self._ready, taught)
+        while (num := _enough(self._ready)) is not None:
+            self._step(self._ready.select(slice(0, num)))
+            self._ready = self._ready.select(slice(num, None))
+        return drawn.tasks_B, informative_B
+
+    def _report(self, drawn: Drawn, outcomes: OutcomeArrays) -> tuple[Bools, Bools]:
+        """Fold every group, kept or not, and let the tasks wait again."""
+        tasks_B, summary = drawn.tasks_B, summarise(outcomes)
+        old = self._stats.select(tasks_B)
+        new = fold(
+            old,
+            summary,
+            version_N=np.full(len(tasks_B), self._version),
+            constants=self._arm.curriculum.estimator,
+        )
+        for column in fields(TaskStatistics):
+            getattr(self._stats, column.name)[tasks_B] = getattr(new, column.name)
+        first_BK = np.isnan(old.m_NK) & ~np.isnan(summary.mean_NK)
+        self._folds.append(
+            FoldInput(
+                mean_NK=summary.mean_NK,
+                prev_NK=np.where(first_BK, summary.mean_NK, old.m_NK),
+                new_NK=new.m_NK,
+                first_NK=first_BK,
+                iota_N=importance(drawn.probability_B, drawn.num_waiting),
+                is_control_N=drawn.lanes_B == 0,
+                num_acked_batches=self._version + 1,
+            )
+        )
+        self._lanes.enter(tasks_B, self._weights(tasks_B))
+        kept_B = self._arm.curriculum.gate.admit(summary)
+        return kept_B, summary.reward_var_N > INFORMATIVE_VARIANCE
+
+    def _step(self, groups: Signals) -> None:
+        """Train on `groups`: a new policy version."""
+        success_N = true_success(self._world, self._chances_NK)
+        self._skills = advance(self._skills, groups, readiness(self._world, success_N))
+        self._chances_NK = chances(self._world, self._skills)
+        self._version += 1
+        self._state = self._arm.curriculum.allocator.fold(self._state, self._folded())
+        self._refresh()
+
+    def _folded(self) -> FoldInput:
+        """The groups reported since the last version, in order, kept or not; they are forgotten."""
+        folds, self._folds = self._folds or [_nothing()], []
+        return FoldInput(
+            mean_NK=np.concatenate([one.mean_NK for one in folds]),
+            prev_NK=np.concatenate([one.prev_NK for one in folds]),
+            new_NK=np.concatenate([one.new_NK for one in folds]),
+            first_NK=np.concatenate([one.first_NK for one in folds]),
+            iota_N=np.concatenate([one.iota_N for one in folds]),
+            is_control_N=np.concatenate([one.is_control_N for one in folds]),
+            num_acked_batches=self._version,
+        )
+
+    def _refresh(self) -> None:
+        """Re-weigh the waiting tasks whose weight changed without a report."""
+        if self._arm.oracle is not None:
+            self._best_N = self._wanted()
+            tasks = np.arange(len(self._active_NK))
+        else:
+            age_N = self._version - self._stats.last_N
+            tasks = np.flatnonzero(np.isin(age_N, self._arm.curriculum.weigher.refresh_ages))
+        weights_NL = self._weights(tasks)
+        for lane, race in enumerate(self._lanes.races):
+            race.reweigh(tasks, weights_NL[:, lane])
+
+    def _wanted(self) -> Floats:
+        """[N] weights by which an oracle draws the batch that is best now; others: not read."""
+        if self._arm.oracle is None:
+            return np.zeros(0)
+        return best(self._arm.oracle(self._world, self._skills), self._plan.batch_tasks)
+
+    def _weights(self, tasks: Ints) -> Ints:
+        """Lane weights [N, 1 + K] in units of 1e-6."""
+        active_NK = self._active_NK[tasks]
+        if self._arm.oracle is not None:
+            weights_NK = active_NK * self._best_N[tasks][:, None]
+        else:
+            weights_NK = self._arm.curriculum.weigher.weights(
+                self._stats.select(tasks), active_NK, version=self._version
+            )
+        return micro(np.concatenate([np.ones((len(tasks), 1)), weights_NK], axis=1))
+
+
+def _nothing() -> FoldInput:
+    """A fold without groups."""
+    none_NK, none_N = np.zeros((0, len(SUBTASKS))), np.zeros(0)
+    no_NK = none_NK.astype(np.bool_)
+    return FoldInput(none_NK, none_NK, none_NK, no_NK, none_N, none_N.astype(np.bool_), 0)
+
+
+def _enough(groups: Signals) -> int | None:
+    """How many of the oldest groups make a step; None while there are too few."""
+    total_N = np.cumsum(groups.size_N)
+    place = int(np.searchsorted(total_N, STEP_ROLLOUTS))
+    return None if place == len(total_N) else place + 1

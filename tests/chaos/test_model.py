@@ -1,0 +1,135 @@
+"""The store under random interleavings, against a model that says what must hold after each step.
+
+Real PostgreSQL and Valkey, the sampler's own services on two replicas, crashes between any two
+steps, a Redis that forgets. Each step is followed by every invariant (`support.model_checks`), each
+history by a replay of its decision log. `ETUDE_MODEL_EXAMPLES` sets the number of histories;
+another number than the default also makes them random, `ETUDE_MODEL_SHRINK` shrinks what fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from contextlib import AsyncExitStack
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, rule, run_state_machine_as_test
+
+from etude_sampler.embedded import RunningServer
+from etude_sampler.errors import Rebuilding
+from support.model_machine import CRASH, REPLICA
+from support.model_training import TrainingMachine
+from support.model_world import Crash, World, world
+from support.replaying import replayed
+
+pytestmark = pytest.mark.chaos
+
+DEFAULT_EXAMPLES = 20
+NUM_EXAMPLES = int(os.environ.get("ETUDE_MODEL_EXAMPLES", DEFAULT_EXAMPLES))
+NUM_STEPS = 40
+SHRINK = "ETUDE_MODEL_SHRINK" in os.environ
+
+
+class Machine(TrainingMachine):
+    """All calls, and everything else that happens to a run."""
+
+    # What the background does.
+
+    @rule(at=REPLICA)
+    def mend(self, at: int) -> None:
+        """The guard: announce what Redis missed, move every weight that aged."""
+        versions = self._on(at).versions
+        self._do(versions.announce(self.run.id))
+        self._do(versions.refresh(self.run.id, since=0))
+        self.model.announce()
+        self.model.unsettled_weights = False
+
+    @rule()
+    def drain(self) -> None:
+        """The decision log moves to PostgreSQL."""
+        self._do(self.world.drain(self.run.id))
+
+    @rule(at=REPLICA, drained=st.booleans(), crash=CRASH)
+    def forget(self, at: int, drained: bool, crash: int) -> None:
+        """Redis loses the run; nothing is served until one replica has rebuilt it."""
+        if drained:
+            self.drain()
+        else:
+            self.model.lost_log.add(self.model.epoch)
+        self.world.forget(self.run.id)
+        with pytest.raises(Rebuilding):
+            self._draw(at, num=1, worker="w0", key=uuid.uuid4().hex)
+        if crash == 0:
+            self.world.trap.at = ("open", "before")
+            with pytest.raises(Crash):
+                self._do(self._on(1 - at).rebuilder.ensure(self.run.id))
+        done = self._do(self._on(at).rebuilder.ensure(self.run.id))
+        assert done is not None
+        assert self._do(self._on(1 - at).rebuilder.ensure(self.run.id)) is None
+        self.model.rebuilt(done.epoch)
+
+    @rule(at=REPLICA)
+    def raise_epoch(self, at: int) -> None:
+        """A rebuild by hand of a run that is well: everyone's leases are over."""
+        done = self._do(self._on(at).rebuilder.rebuild(self.run.id))
+        self.model.rebuilt(done.epoch)
+
+    # After every step, and at the end.
+
+    @invariant()
+    def every_invariant_holds(self) -> None:
+        """All checks of `support.model_checks`."""
+        assert self.world.trap.at is None, "a crash was ordered that never came"
+        self.checks.all()
+
+    def teardown(self) -> None:
+        """Both replicas see the same run, and every batch is drawn again the same."""
+        if not hasattr(self, "run"):
+            return
+        self.world.trap.at = None
+        self.checks.all(anew=True)
+        self.checks.invariant_6_stateless_replicas(
+            *(self._do(one.views.curriculum(self.run.id)) for one in self.world.replicas)
+        )
+        self._do(self.world.drain(self.run.id))
+        report = self._do(replayed(self.world.database_url, self.run.id))
+        self.checks.invariant_8_reproducible(report)
+
+
+def test_invariants_1_to_8_and_10_hold_in_every_interleaving(
+    database_url: str, valkey: RunningServer
+) -> None:
+    """Named after what it tries to break; `invariant_N` are its checks."""
+
+    async def opened(stack: AsyncExitStack) -> World:
+        return await stack.enter_async_context(world(database_url, valkey.url))
+
+    with asyncio.Runner() as runner:
+        stack = AsyncExitStack()
+        made = runner.run(opened(stack))
+        try:
+
+            class Bound(Machine):
+                """The machine on these servers."""
+
+                world = made
+
+            Bound.runner = runner
+            run_state_machine_as_test(
+                Bound,
+                settings=settings(
+                    max_examples=NUM_EXAMPLES,
+                    stateful_step_count=NUM_STEPS,
+                    deadline=None,
+                    derandomize=NUM_EXAMPLES == DEFAULT_EXAMPLES,
+                    database=None,
+                    print_blob=True,
+                    suppress_health_check=list(HealthCheck),
+                    phases=[Phase.generate, *([Phase.shrink] if SHRINK else [])],
+                ),
+            )
+        finally:
+            runner.run(stack.aclose())

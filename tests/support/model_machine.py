@@ -1,0 +1,292 @@
+"""Half of the stateful test: prompt leases and reports, played by hypothesis on real servers.
+
+Each rule makes one call on one of two replicas and tells the model what must have come of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Coroutine
+from typing import TypeVar
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from etude_proto.v1 import (
+    ExtendRequest,
+    GateVerdict,
+    GroupReport,
+    PromptBatch,
+    PromptBatchRequest,
+    Receipt,
+    ReleaseRequest,
+    Report,
+    RunMode,
+)
+from etude_sampler.errors import IdempotencyKeyReused, LeaseSuperseded, TaskNotLeased
+from etude_sampler.service.reports import Incoming
+from etude_sampler.service.sampler import Sampler
+
+from .model_checks import Checks
+from .model_reports import attempts, hashed, key_of
+from .model_run import Held, RunModel, Sent
+from .model_world import LIMITS, NUM_TASKS, Crash, When, World
+
+T = TypeVar("T")
+PICK = st.integers(0, 10_000)
+REPLICA = st.integers(0, 1)
+CRASH = st.integers(0, 11)
+"""Which of a call's crashes; beyond the last there is none."""
+SHAPE = st.sampled_from(["mixed", "mixed", "right", "wrong", "failed", "alone", "hinted"])
+REPORT_CRASHES: list[tuple[str, When]] = [
+    ("pin", "before"),
+    ("pin", "after"),
+    ("commit_report", "before"),
+    ("commit_report", "after"),
+    ("settle", "before"),
+    ("settle", "after"),
+]
+REPORT_COMMITTED = REPORT_CRASHES[3:]
+"""Crashes that leave the report in the ledger."""
+
+
+class PromptMachine(RuleBasedStateMachine):
+    """Everything about prompt leases and reports; `tests/chaos/test_model.py` adds the rest."""
+
+    world: World
+    runner: asyncio.Runner
+
+    def _do(self, call: Coroutine[object, object, T]) -> T:
+        return self.runner.run(call)
+
+    @initialize(mode=st.sampled_from(list(RunMode)), seed=st.integers(0, 2**32))
+    def begin(self, mode: RunMode, seed: int) -> None:
+        """A run with everyone waiting."""
+        self.run = self._do(self.world.create_run(mode, seed))
+        self.world.trap.at = None
+        self.model = RunModel(NUM_TASKS, LIMITS.cap, LIMITS.max_staleness)
+        self.checks = Checks(
+            self.run,
+            self.model,
+            self.world.query,
+            self.world.database_url,
+            self.world.redis_url,
+            LIMITS.leases_per_worker,
+            LIMITS.cargo_bytes,
+        )
+        self.trains = mode is RunMode.TRAINING
+
+    def _on(self, replica: int) -> Sampler:
+        return self.world.replicas[replica]
+
+    # Drawing.
+
+    def _draw(self, at: int, *, num: int, worker: str, key: str) -> PromptBatch:
+        body = PromptBatchRequest(num_tasks=num, worker=worker)
+        told = self._do(
+            self._on(at).prompts.lease(
+                self.run.id, body, idempotency_key=key, body_hash=hashed(num, worker)
+            )
+        )
+        return PromptBatch.model_validate_json(told)
+
+    @rule(at=REPLICA, num=st.integers(1, 5), worker=st.sampled_from(["w0", "w1"]), crash=CRASH)
+    def draw(self, at: int, num: int, worker: str, crash: int) -> None:
+        """New tasks, as many as there is room for; sometimes the answer is lost on the way."""
+        key, model = uuid.uuid4().hex, self.model
+        waiting, room = len(model.waiting), model.room()
+        live = sum(held.worker == worker for held in model.live())
+        if crash == 0:
+            self.world.trap.at = ("draw", "after")
+            with pytest.raises(Crash):
+                self._draw(at, num=num, worker=worker, key=key)
+            at = 1 - at
+        batch = self._draw(at, num=num, worker=worker, key=key)
+        want = 0 if live >= LIMITS.leases_per_worker else max(0, min(num, waiting, room))
+        assert len(batch.items) == want
+        if batch.lease is None:
+            return
+        assert batch.policy_version == model.announced
+        assert batch.lease.fence > max(model.fences, default=0)
+        inside = {item.task.ordinal for item in batch.items}
+        assert inside <= model.waiting
+        model.drawn(Held(batch, key, worker, num, waiting, inside))
+
+    @precondition(lambda self: self.model.live())
+    @rule(at=REPLICA, pick=PICK)
+    def draw_again(self, at: int, pick: int) -> None:
+        """The same key: what is left of the same lease. Another body: refused."""
+        held = self._pick(self.model.live(), pick)
+        again = self._draw(at, num=held.num_tasks, worker=held.worker, key=held.key)
+        assert again.lease is not None
+        assert (again.lease.id, again.lease.fence) == (held.id, held.fence)
+        items = {item.task.ordinal: item for item in held.batch.items}
+        assert {item.task.ordinal for item in again.items} == held.inside
+        assert all(item == items[item.task.ordinal] for item in again.items)
+        with pytest.raises(IdempotencyKeyReused):
+            self._draw(at, num=held.num_tasks + 1, worker=held.worker, key=held.key)
+
+    @staticmethod
+    def _pick(some: list[T], pick: int) -> T:
+        return some[pick % len(some)]
+
+    # Leases.
+
+    @precondition(lambda self: self.model.leases)
+    @rule(at=REPLICA, pick=PICK)
+    def extend(self, at: int, pick: int) -> None:
+        """A heartbeat: of a live lease only."""
+        held = self._pick(self.model.leases, pick)
+        call = self._on(at).prompts.extend(held.id, ExtendRequest(fence=held.fence))
+        if held.live:
+            assert self._do(call).fence == held.fence
+        else:
+            with pytest.raises(LeaseSuperseded):
+                self._do(call)
+
+    @precondition(lambda self: self.model.leases)
+    @rule(at=REPLICA, pick=PICK)
+    def release(self, at: int, pick: int) -> None:
+        """Give back what was not reported."""
+        held = self._pick(self.model.leases, pick)
+        call = self._on(at).prompts.release(held.id, ReleaseRequest(fence=held.fence))
+        if held.live:
+            assert self._do(call).num_released == len(held.inside)
+            self.model.back(held, set(held.inside))
+        else:
+            with pytest.raises(LeaseSuperseded):
+                self._do(call)
+
+    @precondition(lambda self: self.model.live())
+    @rule(at=REPLICA, pick=PICK, crash=CRASH)
+    def expire(self, at: int, pick: int, crash: int) -> None:
+        """A deadline passes, and any replica notices; not before."""
+        held = self._pick(self.model.live(), pick)
+        end = self._on(at).prompts.end
+        assert self._do(end(self.run.id, held.id, None, kind="expire")) == 0, "it is live"
+        self.world.run_out(self.run.id, held.id)
+        if crash == 0:
+            self.world.trap.at = ("settle", "before")
+            with pytest.raises(Crash):
+                self._do(end(self.run.id, held.id, None, kind="expire"))
+            end = self._on(1 - at).prompts.end
+        assert self._do(end(self.run.id, held.id, None, kind="expire")) == len(held.inside)
+        self.model.back(held, set(held.inside))
+
+    # Reports.
+
+    def _send(self, sent: Sent, at: int, *, other: bool = False) -> bytes:
+        incoming = Incoming(sent.held.id, sent.report, key_of(sent, other=other), sent.cargo)
+        return self._do(self._on(at).reports.report(incoming))
+
+    def _make(self, held: Held, ordinals: list[int], shape: str, *, cargo: bool = False) -> Sent:
+        items = {item.task.ordinal: item.task for item in held.batch.items}
+        version = held.batch.policy_version
+        groups = [
+            GroupReport(
+                task_id=items[o].id, attempts=attempts(shape, list(items[o].subtasks), version)
+            )
+            for o in ordinals
+        ]
+        body = bytes([len(self.model.sent) % 256]) * 600 if cargo else None
+        report = Report(fence=held.fence, groups=groups)
+        return Sent(held, report, ordinals, uuid.uuid4().hex, body)
+
+    def _settled(self, sent: Sent, told: bytes) -> None:
+        """The report's tasks are back, as its receipt says."""
+        receipt = Receipt.model_validate_json(told)
+        rows = [
+            self.model.rows[sent.held.id, ordinal, a.scaffold_kind, a.scaffold_level, a.number]
+            for ordinal, group in zip(sent.ordinals, receipt.groups, strict=True)
+            for a in group.attempts
+        ]
+        assert [a.verdict for group in receipt.groups for a in group.attempts] == rows
+        admitted = {
+            ordinal
+            for ordinal, group in zip(sent.ordinals, receipt.groups, strict=True)
+            if group.gate is GateVerdict.ADMITTED
+        }
+        assert not admitted or sent.cargo is not None
+        self.model.settle(sent, admitted)
+
+    def _acknowledged(self, sent: Sent, told: bytes) -> None:
+        """A receipt arrived: the report is committed and settled."""
+        if not sent.committed:
+            self.model.commit(sent)
+        assert sent.receipt in (None, told), "not the receipt of before"
+        sent.receipt = told
+        self._settled(sent, told)
+
+    def _free(self, held: Held) -> list[int]:
+        """Tasks of a lease that no transaction has reported."""
+        return sorted(task for task in held.inside if (held.id, task) not in self.model.orders)
+
+    @precondition(lambda self: any(self._free(held) for held in self.model.live()))
+    @rule(at=REPLICA, pick=PICK, shape=SHAPE, tokens=st.booleans(), crash=CRASH)
+    def report(self, at: int, pick: int, shape: str, tokens: bool, crash: int) -> None:
+        """Some tasks of a live lease, as JSON, or one with trajectories; it may die anywhere."""
+        held = self._pick([held for held in self.model.live() if self._free(held)], pick)
+        free, cargo = self._free(held), tokens and self.trains
+        num = 1 if cargo else 1 + pick % len(free)
+        sent = self._make(held, free[:num], shape, cargo=cargo)
+        self.model.sent.append(sent)
+        if crash >= len(REPORT_CRASHES):
+            self._acknowledged(sent, self._send(sent, at))
+            return
+        where = REPORT_CRASHES[crash]
+        self.world.trap.at = where
+        with pytest.raises(Crash):
+            self._send(sent, at)
+        if where in REPORT_COMMITTED:
+            self.model.commit(sent)
+        if where == ("settle", "after"):
+            told = self._do(self._on(at).ground.ledger.receipt(self.run.id, key_of(sent)))
+            assert told is not None
+            self._settled(sent, told)
+
+    @precondition(lambda self: self.model.sent)
+    @rule(at=REPLICA, pick=PICK)
+    def retry(self, at: int, pick: int) -> None:
+        """The same report under the same key, whatever became of the first."""
+        sent = self._pick(self.model.sent, pick)
+        if sent.committed or set(sent.ordinals) <= set(self._free(sent.held)):
+            self._acknowledged(sent, self._send(sent, at))
+        elif sent.held.live:
+            with pytest.raises(TaskNotLeased):
+                self._send(sent, at)
+        else:
+            with pytest.raises(LeaseSuperseded):
+                self._send(sent, at)
+            self.model.late(sent)
+
+    @precondition(lambda self: any(sent.committed for sent in self.model.sent))
+    @rule(at=REPLICA, pick=PICK)
+    def another_body(self, at: int, pick: int) -> None:
+        """The same key with another body changes nothing."""
+        sent = self._pick([sent for sent in self.model.sent if sent.committed], pick)
+        with pytest.raises(IdempotencyKeyReused):
+            self._send(sent, at, other=True)
+
+    @precondition(lambda self: any(sent.committed for sent in self.model.sent))
+    @rule(at=REPLICA, pick=PICK, shape=SHAPE)
+    def report_twice(self, at: int, pick: int, shape: str) -> None:
+        """Tasks that were reported, under another key: refused, or late if the lease is over."""
+        before = self._pick([sent for sent in self.model.sent if sent.committed], pick)
+        again = self._make(before.held, before.ordinals[:1], shape)
+        with pytest.raises(TaskNotLeased if before.held.live else LeaseSuperseded):
+            self._send(again, at)
+        if not before.held.live:
+            self.model.late(again)
+
+    @precondition(lambda self: any(not held.live for held in self.model.leases))
+    @rule(at=REPLICA, pick=PICK, shape=SHAPE)
+    def late_report(self, at: int, pick: int, shape: str) -> None:
+        """Of a lease that ended: kept apart."""
+        held = self._pick([held for held in self.model.leases if not held.live], pick)
+        item = self._pick(held.batch.items, pick)
+        sent = self._make(held, [item.task.ordinal], shape)
+        with pytest.raises(LeaseSuperseded):
+            self._send(sent, at)
+        self.model.late(sent)

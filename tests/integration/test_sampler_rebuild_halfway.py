@@ -22,8 +22,8 @@ from support.waiting import wait_until
 from support.workload import task
 from support.workload_model import check_run
 
-HALF = b"\r\nlane\r\n"
-"""In the first load of a lane: all records are there, and no lane is."""
+HALF = b"\r\ntasks\r\n"
+"""In the load of the records: the lanes are there."""
 NUM_TASKS = 24
 
 
@@ -102,7 +102,7 @@ async def test_a_replica_killed_in_mid_rebuild_is_replaced(own: Own, short_folde
             problem(await survivor.try_lease(run_id), 503, "rebuilding")
             view = await survivor.view(run_id)
             assert view.loading is not None
-            assert view.loading.share == 1.0, "records are loaded first"
+            assert view.loading.num_tasks == NUM_TASKS
             victim.kill()
             await own.served(survivor, epochs=1)
 

@@ -24,10 +24,10 @@ async def progress(ground: Ground, run_id: str) -> LoadProgress | None:
         return None  # deleted since
     ((_, wanted),) = stored
     try:
+        (found,) = await ground.races.progress([run_id])
         (marker,) = await ground.races.markers([run_id])
         if fault(wanted, marker) is None:
             return None
-        (found,) = await ground.races.progress([run_id])
     except SamplerError:
         return None
     num_tasks = 0 if found is None else found.num_tasks

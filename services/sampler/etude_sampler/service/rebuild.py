@@ -28,7 +28,8 @@ from .lane_loads import Tally, make_load
 from .steps import Ground
 
 _LOG = logging.getLogger("etude.rebuild")
-_CHUNK = 50_000
+_CHUNKS = (2_000, 50_000)
+"""Fewest and most tasks of a chunk: large ones are cheaper, small ones show progress."""
 _POLL_S = 0.1
 _WAIT_S = 600.0
 """Longest wait for another replica's rebuild before the caller is sent away (our choice)."""
@@ -161,8 +162,9 @@ class Rebuilder:
         """The run's tasks with their statistics: those that it was created with, no later ones."""
         ground, row = self._ground, context.row
         left = row.num_tasks
+        chunk = min(max(_CHUNKS[0], left // 20), _CHUNKS[1])
         async for tasks in ground.catalog.drawable(
-            row.spec.dataset_id, row.spec.sources, chunk=_CHUNK
+            row.spec.dataset_id, row.spec.sources, chunk=chunk
         ):
             if len(tasks.ordinals_N) > left:
                 tasks = tasks.first(left)

@@ -72,17 +72,20 @@ class LoadingSteps:
             await self._redis.unlink(RunKeys(run_id).loading)
 
     async def load(self, run: RunKey, loader: Loader, load: Load) -> None:
-        """Add waiting tasks, lane by lane, a millisecond of the server's time at once."""
+        """Add waiting tasks, lane by lane, a millisecond of the server's time at once.
+
+        Their records come last: these are what `progress` counts.
+        """
         keys = RunKeys(run.run_id)
-        for first in range(0, len(load.ordinals_N), _AT_ONCE):
-            rows = slice(first, first + _AT_ONCE)
-            step = ["tasks", *_packed(load.ordinals_N[rows]), b"".join(load.records[rows])]
-            await self._as(loader, "load", [keys.loading, keys.tasks], step)
         for index in range(run.num_lanes):
             for rows_N in _in_order(load, index):
                 arrivals = load.arrivals_NL[rows_N, index].astype("<f8").tobytes()
                 step = ["lane", *_packed(load.ordinals_N[rows_N]), arrivals]
                 await self._as(loader, "load", [keys.loading, keys.lane(index)], step)
+        for first in range(0, len(load.ordinals_N), _AT_ONCE):
+            rows = slice(first, first + _AT_ONCE)
+            step = ["tasks", *_packed(load.ordinals_N[rows]), b"".join(load.records[rows])]
+            await self._as(loader, "load", [keys.loading, keys.tasks], step)
 
     async def open(
         self,

@@ -8,6 +8,7 @@
 -- ARGV[4] ordinals packed `<I4` each
 -- ARGV[5] values packed records of equal length, or packed arrival times `<d` each
 -- Returns {ok} or {replaced}
+-- Numbers pass through redis.call with all 17 digits.
 local loading, target, token, kind, n = KEYS[1], KEYS[2], ARGV[1], ARGV[2], tonumber(ARGV[3])
 local ordinals, values = ARGV[4], ARGV[5]
 if redis.call('HGET', loading, 'by') ~= token then return {'replaced'} end
@@ -21,7 +22,7 @@ if kind == 'tasks' then
   redis.call('HINCRBY', loading, 'n', n)
 else
   local arrival = {struct.unpack('<' .. string.rep('d', n), values)}
-  for i = 1, n do words[2 * i - 1], words[2 * i] = string.format('%.17g', arrival[i]), ordinal[i] end
+  for i = 1, n do words[2 * i - 1], words[2 * i] = arrival[i], ordinal[i] end
   redis.call('ZADD', target, unpack(words))
 end
 return {'ok'}

@@ -103,6 +103,15 @@ class Api:
         assert counts.num_parked == 0
         return counts
 
+    async def loaded(self, run_id: str) -> None:
+        """Wait until Redis holds a run: while it does not, every task is shown as parked."""
+
+        async def holds() -> bool:
+            view = parse(await self.get(f"/v1/runs/{run_id}/curriculum"), CurriculumView)
+            return view.counts.num_parked == 0
+
+        await wait_until(holds, what="the run is loaded")
+
     async def task(self, run_id: str, task_id: str) -> TaskView:
         """One task of a run."""
         return parse(await self.get(f"/v1/runs/{run_id}/tasks/{task_id}"), TaskView)

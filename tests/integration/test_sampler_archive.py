@@ -26,7 +26,6 @@ from etude_sampler.store.redis.connection import connect
 from etude_sampler.store.redis.views import RedisRaces
 from support.sampler_app import Api, problem, query, sampler_app
 from support.servers import Servers
-from support.waiting import wait_until
 from support.workload import report_of
 
 PARTS = {"ledger", "task_statistics", "policy_versions", "receipts", "decisions", "predictions"}
@@ -121,11 +120,7 @@ async def test_a_run_comes_back_bit_for_bit_in_another_database(  # noqa: PLR091
         assert await digest(other, again.run_id) == manifest.statistics_digest
         assert await digest(database_url, practised.id) == manifest.statistics_digest
         async with sampler_app(other, valkey.url) as api:
-
-            async def loaded() -> bool:
-                return (await api.get(f"/v1/runs/{again.run_id}/curriculum")).status_code == 200
-
-            await wait_until(loaded, what="the imported run is loaded")
+            await api.loaded(again.run_id)
             after = await api.view(again.run_id)
             same = ("policy_version", "subtasks", "arms", "num_groups_applied", "num_groups_late")
             assert after.model_dump(include=set(same)) == before.model_dump(include=set(same))
@@ -353,11 +348,7 @@ async def test_leases_of_before_are_over_in_an_imported_run(
     with servers.database() as other:
         await read(other, valkey, archive)
         async with sampler_app(other, valkey.url) as api:
-
-            async def loaded() -> bool:
-                return (await api.get(f"/v1/runs/{run.id}/curriculum")).status_code == 200
-
-            await wait_until(loaded, what="the imported run is loaded")
+            await api.loaded(run.id)
             problem(await api.report(batch), 409, "lease_superseded")
             view = await api.view(run.id)
             assert (view.num_groups_late, view.num_groups_applied) == (4, 0)

@@ -73,15 +73,6 @@ async def checkpoint(api: Api, run: Run) -> Checkpoint:
     return parse(answer, Checkpoint, answer.status_code)
 
 
-async def settled(api: Api, run: Run) -> None:
-    """The run is served again after an epoch was raised."""
-
-    async def served() -> bool:
-        return (await api.get(f"/v1/runs/{run.id}/curriculum")).status_code == 200
-
-    await wait_until(served, what="the run is rebuilt")
-
-
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_sweeping_at_any_moment_changes_nothing_that_counts(
     valkey_api: Api, database_url: str, valkey: RunningServer, seed: int
@@ -122,7 +113,7 @@ async def test_sweeping_at_any_moment_changes_nothing_that_counts(
         assert await _curriculum(api, swept) == await _curriculum(api, plain)
         for run, mark in zip((swept, plain), marks, strict=True):
             await api.post(f"/v1/runs/{run.id}/restore", {"checkpoint_id": mark.id})
-            await settled(api, run)
+            await api.loaded(run.id)
         age(database_url)
         await sampler.sweeper.sweep(swept.id)
         assert await digest(database_url, swept.id) == await digest(database_url, plain.id)
@@ -130,7 +121,7 @@ async def test_sweeping_at_any_moment_changes_nothing_that_counts(
         before = await digest(database_url, swept.id)
         for run in (swept, plain):
             assert await sampler.rebuilder.rebuild(run.id) is not None
-            await settled(api, run)
+            await api.loaded(run.id)
         assert await digest(database_url, swept.id) == before
         drawn = [await _act(api, run, "report", 0) for run in (swept, plain)]
         assert drawn[0] == drawn[1]
@@ -239,7 +230,7 @@ async def test_a_discarded_future_goes_but_for_what_a_fork_needs(
     pending = await digest(database_url, run.id)
     answer = await api.post(f"/v1/runs/{run.id}/restore", {"checkpoint_id": early.id})
     assert answer.status_code == 200, answer.text
-    await settled(api, run)
+    await api.loaded(run.id)
     kept = await digest(database_url, run.id)
     age(database_url)
     async with operated(database_url, valkey) as sampler:

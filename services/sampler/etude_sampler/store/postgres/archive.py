@@ -151,7 +151,7 @@ class RunReader:
         where, value = self._of(table)
         status = await self._connection.copy_from_query(
             f"SELECT {quoted(table.columns)} FROM {quoted((table.name,))} WHERE {where} "
-            f"ORDER BY {quoted(table.key)}",
+            f"ORDER BY {quoted(table.key) or 1}",
             value,
             output=write,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
+import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -42,6 +43,7 @@ def sync_url(url: str) -> str:
 
 
 def _run(url: str, revision: str, *, down: bool) -> None:
+    _refuse_server(url)
     engine = sa.create_engine(sync_url(url), poolclass=sa.pool.NullPool)
     try:
         with engine.connect() as connection:
@@ -50,7 +52,7 @@ def _run(url: str, revision: str, *, down: bool) -> None:
             config = _config()
             config.attributes["connection"] = connection
             try:
-                refuse_unknown(connection)
+                refuse_newer(connection)
                 connection.commit()
                 (command.downgrade if down else command.upgrade)(config, revision)
                 connection.commit()
@@ -66,8 +68,8 @@ def upgrade(url: str, revision: str = "head") -> None:
     """Upgrade the database at `url`; safe to call from several processes at once.
 
     Raises:
+        DatabaseUnreachable: nobody answers.
         SchemaFault: the database is not one for Etude, or newer than this version.
-        sqlalchemy.exc.OperationalError: the database cannot be reached.
     """
     _run(url, revision, down=False)
 
@@ -101,32 +103,45 @@ def current(connection: sa.Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def refuse_unknown(connection: sa.Connection) -> str | None:
+def _refuse_server(url: str) -> None:
+    """Look at a server with the driver itself: SQLAlchemy cannot even connect to SQL_ASCII.
+
+    Raises:
+        DatabaseUnreachable: nobody answers.
+        SchemaFault: too old a server, or an encoding that cannot hold every text.
+    """
+    try:
+        with psycopg.connect(
+            url.replace("postgresql+asyncpg://", "postgresql://", 1), connect_timeout=10
+        ) as connection:
+            major = connection.info.server_version // 10000
+            encoding = connection.info.parameter_status("server_encoding")
+            name = connection.info.dbname
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DatabaseUnreachable(f"PostgreSQL does not answer: {reason}") from error
+    if major < _OLDEST_SERVER:
+        raise SchemaFault(
+            f"the server is PostgreSQL {major}; Etude needs {_OLDEST_SERVER} or newer"
+        )
+    if encoding != "UTF8":
+        raise SchemaFault(
+            f"database {name!r} has encoding {encoding}, and Etude needs UTF8: "
+            "create one with createdb --encoding=UTF8 --template=template0"
+        )
+
+
+def refuse_newer(connection: sa.Connection) -> str | None:
     """The revision of a database that this version can work on, also after migrating it.
 
     Raises:
-        SchemaFault: too old a server, an encoding that cannot hold every text, or a newer schema.
+        SchemaFault: the schema is newer than this version.
     """
-    server = connection.execute(
-        sa.text(
-            "SELECT current_setting('server_version_num')::int / 10000 AS major, "
-            "current_setting('server_encoding') AS encoding, current_database() AS name"
-        )
-    ).one()
-    if server.major < _OLDEST_SERVER:
-        raise SchemaFault(
-            f"the server is PostgreSQL {server.major}; Etude needs {_OLDEST_SERVER} or newer"
-        )
-    if server.encoding != "UTF8":
-        raise SchemaFault(
-            f"database {server.name!r} has encoding {server.encoding}, and Etude needs UTF8: "
-            "create one with createdb --encoding=UTF8 --template=template0"
-        )
     revision = current(connection)
     if revision is not None and revision not in known():
         raise SchemaFault(
-            f"database {server.name!r} is at schema {revision}, and this version of Etude knows "
-            f"up to {known()[0]}: upgrade Etude"
+            f"the database is at schema {revision}, and this version of Etude knows up to "
+            f"{known()[0]}: upgrade Etude"
         )
     return revision
 
@@ -138,15 +153,11 @@ def check(url: str) -> None:
         DatabaseUnreachable: nobody answers.
         SchemaFault: it needs `etude migrate`, or another version.
     """
-    engine = sa.create_engine(
-        sync_url(url), poolclass=sa.pool.NullPool, connect_args={"connect_timeout": 10}
-    )
+    _refuse_server(url)
+    engine = sa.create_engine(sync_url(url), poolclass=sa.pool.NullPool)
     try:
         with engine.connect() as connection:
-            revision = refuse_unknown(connection)
-    except sa.exc.OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        raise DatabaseUnreachable(f"PostgreSQL does not answer: {reason}") from error
+            revision = refuse_newer(connection)
     finally:
         engine.dispose()
     if is_behind(revision):

@@ -125,16 +125,16 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "tasks by expected p (1 - p) (SFL, LILO; posterior form ours)", "learnability"
         ),
         "success_band": _whole_tasks(
-            "tasks and groups with success in [.2, .8] (2504.03380; the weight is ours)",
+            "tasks and groups with success in [.2, .8] (design input: 2504.03380)",
             "success_band",
             gate="success_band",
         ),
         "kimi": _whole_tasks("tasks by their failure rate (Kimi k1.5)", "kimi"),
         "cures": _whole_tasks(
-            "tasks by exp(sqrt(p (1 - p)) / tau) (CurES' weights, without its budgets)", "cures"
+            "tasks by exp(sqrt(p (1 - p)) / tau) (design input: CurES; no budgets)", "cures"
         ),
         "vcrl": _uniform_draws(
-            "uniform draws, groups of high variance (VCRL's gate, without its replay bank)", "vcrl"
+            "uniform draws, groups of high variance (design input: VCRL; no replay bank)", "vcrl"
         ),
         "dapo": _uniform_draws("uniform draws, groups with 0 < m < G (DAPO)", "dapo"),
     }

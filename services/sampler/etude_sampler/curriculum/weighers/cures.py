@@ -1,4 +1,4 @@
-"""Weigher `cures`: the weights of CurES (2510.01037), without its budgets (section 5).
+"""Weigher `cures`: weights after CurES (2510.01037), without its budgets (section 5).
 
 Prior Beta(1, 1) from the paper; the exponential form is attributed to it by others; tau .2 is our
 choice (the released code's temperature is inverted and gives almost equal weights).

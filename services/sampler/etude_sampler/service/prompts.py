@@ -15,7 +15,7 @@ from etude_proto.v1 import (
     ReleaseRequest,
 )
 
-from ..errors import DependencyUnavailable, LeaseSuperseded, PayloadInvalid
+from ..errors import DependencyUnavailable, LeaseSuperseded, PayloadInvalid, SamplerError
 from ..ports.races import Announced, DrawRequest, NoTasks, PromptLease
 from .context import RunContext
 from .entering import enter, unpack_records
@@ -33,6 +33,10 @@ _REASONS = {
 
 def _dumps(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+class LedgerBusy(SamplerError):
+    """Reports of this run are in flight: its expiries come again, other runs' go on."""
 
 
 def _not_ended(why: str, lease_id: str, *, kind: str) -> int:
@@ -187,7 +191,8 @@ class PromptBatches:
             if isinstance(sealed, str):
                 return _not_ended(sealed, lease_id, kind=kind)
             if not await ground.ledger.end_lease(context.row.id, lease_id):
-                raise DependencyUnavailable("the run's ledger is locked; the lease ends soon")
+                why = "the run's ledger is locked; the lease ends soon"
+                raise LedgerBusy(why) if kind == "expire" else DependencyUnavailable(why)
             drawn = await ground.races.lease_tasks(context.key, lease_id)
             ordinals = [one.ordinal for one in drawn]
             records = await ground.races.entries(context.key, ordinals)

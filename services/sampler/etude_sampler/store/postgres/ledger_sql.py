@@ -142,7 +142,7 @@ HAS_LATE = """
 SELECT EXISTS (SELECT FROM ledger WHERE run_id = $1 AND lease_id = $2 AND verdict = 'late')
 """
 
-LOCK_PATIENCE = "SET LOCAL lock_timeout = '1s'"
+LOCK_PATIENCE = "SET LOCAL lock_timeout = '500ms'"
 """For who can come again: whoever waits for the exclusive lock keeps every report waiting."""
 
 END_LEASE = """

@@ -180,6 +180,23 @@ async def time_travel(client: AsyncEtudeClient, run: Run) -> None:
         await client.get_checkpoint(run.id, taken.id)
 
 
+async def deleting(client: AsyncEtudeClient) -> None:
+    """A dataset and its run go; a dataset in use and an active run stay."""
+    dataset = await client.create_dataset(DatasetCreate(name="short-lived"))
+    await client.import_tasks(dataset.id, list(tasks(2)))
+    run = await client.create_run(
+        RunCreate(name="short-lived", dataset_id=dataset.id, group_size=GROUP_SIZE)
+    )
+    for refused in (client.delete_run(run.id), client.delete_dataset(dataset.id)):
+        with pytest.raises(IllegalTransition):
+            await refused
+    await client.pause_run(run.id)
+    assert (await client.delete_run(run.id, force=True)).id == run.id
+    with pytest.raises(RunNotFound):
+        await client.get_run(run.id)
+    assert (await client.delete_dataset(dataset.id)).name == "short-lived"
+
+
 async def keys(client: AsyncEtudeClient) -> None:
     """Make the first key, with which every later call would be made; then end it."""
     made = new_key()
@@ -203,6 +220,7 @@ async def test_every_operation_works(client: AsyncEtudeClient, recorder: Recorde
     await looking(client, run)
     await curriculum_only(client, run)
     await time_travel(client, run)
+    await deleting(client)
     await keys(client)
     methods = inspect.getmembers(AsyncEtudeClient, inspect.isfunction)
     wanted = {name for name, _ in methods if not name.startswith("_")} - NOT_OPERATIONS

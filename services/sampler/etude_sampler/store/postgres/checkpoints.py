@@ -67,8 +67,8 @@ async def insert_checkpoint(
     )
     snapshot = await read_snapshot(connection, run_id, plan.num_subtasks)
     packed = await asyncio.to_thread(pack, snapshot)
-    record = await connection.fetchrow(
-        _INSERT,
+    insert = await connection.prepare(_INSERT)  # reads the ledger: see `engine.fetch_pruned`
+    record = await insert.fetchrow(
         run_id,
         plan.id,
         plan.label,

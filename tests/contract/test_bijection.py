@@ -10,8 +10,10 @@ from etude_client import (
     AsyncEtudeClient,
     CheckpointNotFound,
     EtudeClient,
+    IllegalTransition,
     LeaseSuperseded,
     RevisionMismatch,
+    RunNotFound,
     Unauthorized,
     VersionConflict,
 )

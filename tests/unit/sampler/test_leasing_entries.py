@@ -138,3 +138,34 @@ def test_no_tasks_or_no_lanes() -> None:
     assert exponentials(1, ordinals_N=nobody, entries_N=nobody, lane_keys_L=[1]).shape == (0, 1)
     one = np.array([1])
     assert exponentials(1, ordinals_N=one, entries_N=one, lane_keys_L=[]).shape == (1, 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**64 - 1),
+    rows=st.lists(
+        st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), min_size=1, max_size=12
+    ),
+    lanes=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5),
+    block=st.integers(1, 9),
+)
+def test_many_at_once_are_the_same_as_one_by_one(
+    seed: int, rows: list[tuple[int, int]], lanes: list[int], block: int
+) -> None:
+    """A rebuild draws in bulk what settle draws task by task: the same bits, however it is cut."""
+
+    def draw(ordinals: list[int], entries: list[int], keys: list[int]) -> bytes:
+        found = exponentials(
+            seed,
+            ordinals_N=np.array(ordinals, dtype=np.int64),
+            entries_N=np.array(entries, dtype=np.int64),
+            lane_keys_L=keys,
+        )
+        return found.tobytes()
+
+    ordinals, entries = [row[0] for row in rows], [row[1] for row in rows]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("etude_sampler.leasing.entries._BLOCK", block)
+        bulk = draw(ordinals, entries, lanes)
+    single = b"".join(draw([o], [e], [lane]) for o, e in rows for lane in lanes)
+    assert bulk == single

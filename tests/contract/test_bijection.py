@@ -10,13 +10,12 @@ from etude_client import (
     AsyncEtudeClient,
     CheckpointNotFound,
     EtudeClient,
-    IllegalTransition,
     LeaseSuperseded,
     RevisionMismatch,
-    RunNotFound,
     Unauthorized,
     VersionConflict,
 )
+from etude_client.errors import IllegalTransition, RunNotFound
 from etude_proto.keys import new_key
 from etude_proto.v1 import (
     AckRequest,

@@ -3,90 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import hashlib
-import json
 import shutil
-import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from etude_proto.v1 import Run
-from etude_sampler.archives.container import opened
-from etude_sampler.archives.manifest import MANIFEST, ArchiveFault, Manifest
-from etude_sampler.archives.transfer import Imported, export_run, import_run
+from etude_sampler.archives.manifest import ArchiveFault
 from etude_sampler.embedded import RunningServer
 from etude_sampler.errors import IllegalTransition, RunNotFound
-from etude_sampler.store.postgres.archive import plain_engine, statistics_digest
-from etude_sampler.store.postgres.engine import raw
-from etude_sampler.store.redis.connection import connect
-from etude_sampler.store.redis.views import RedisRaces
+from support.archives import digest, everything, practise, read, written
 from support.sampler_app import Api, problem, query, sampler_app
 from support.servers import Servers
-from support.workload import report_of
 
 PARTS = {"ledger", "task_statistics", "policy_versions", "receipts", "decisions", "predictions"}
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Progress that nobody sees, but that must make sense."""
-    assert done >= 0, what
-    assert total >= 0, what
-
-
-async def written(database_url: str, run: str, target: Path) -> Manifest:
-    """Export a run."""
-    engine = plain_engine(database_url, timeout_s=10.0)
-    try:
-        return await export_run(engine, run, target, tell=silent)
-    finally:
-        await engine.dispose()
-
-
-async def read(
-    database_url: str, redis: RunningServer, source: Path, name: str | None = None
-) -> Imported:
-    """Import an archive."""
-    engine = plain_engine(database_url, timeout_s=10.0)
-    client = connect(redis.url, pool_size=1, timeout_s=10.0)
-    try:
-        forget = RedisRaces(client).forget
-        return await import_run(engine, source, name=name, tell=silent, forget=forget)
-    finally:
-        await client.aclose()
-        await engine.dispose()
-
-
-async def digest(database_url: str, run_id: str) -> str:
-    """Digest of a run's statistics."""
-    engine = plain_engine(database_url, timeout_s=10.0)
-    try:
-        async with raw(engine) as connection:
-            return await statistics_digest(connection, run_id)
-    finally:
-        await engine.dispose()
-
-
-async def practise(api: Api, run: Run, versions: int = 2) -> None:
-    """Some batches and versions of a curriculum-only run."""
-    first = (await api.view(run.id)).policy_version
-    for version in range(first + 1, first + versions + 1):
-        await api.reported(batch := await api.lease(run.id, 5), report_of(batch))
-        await api.announced(run.id, version)
-    await api.reported(batch := await api.lease(run.id, 3), report_of(batch))
-
-
-def everything(database_url: str) -> list[tuple[object, ...]]:
-    """How many rows every table of a database has."""
-    names = query(
-        database_url,
-        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace "
-        "AND relkind IN ('r', 'p') ORDER BY relname",
-    )
-    return [(name, *query(database_url, f"SELECT count(*) FROM {name}")) for (name,) in names]
 
 
 @pytest.fixture
@@ -196,114 +127,6 @@ async def test_a_dataset_with_other_tasks_is_no_place_for_a_run(
         with pytest.raises(IllegalTransition, match="holds other tasks"):
             await read(other, valkey, archive)
         assert everything(other) == before
-
-
-def _truncate(archive: Path) -> None:
-    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
-
-
-def _flip(archive: Path) -> None:
-    """Another byte in the middle of the ledger's part."""
-    with tarfile.open(archive) as tar:
-        member = tar.getmember("ledger.tsv.gz")
-        at = member.offset_data + member.size // 2
-    data = bytearray(archive.read_bytes())
-    data[at] ^= 1
-    archive.write_bytes(bytes(data))
-
-
-def _manifest(archive: Path, change: Callable[[dict[str, object]], None]) -> None:
-    folder = archive.with_suffix(".files")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    content = json.loads((folder / MANIFEST).read_bytes())
-    change(content)
-    (folder / MANIFEST).write_text(json.dumps(content))
-    with tarfile.open(archive, "w") as tar:
-        for path in sorted(folder.iterdir()):
-            tar.add(path, path.name)
-
-
-def _newer(archive: Path) -> None:
-    _manifest(archive, lambda content: content.update(format_version=99))
-
-
-def _other_name(archive: Path) -> None:
-    _manifest(archive, lambda content: content.update(run_name="forged"))
-
-
-def _without_part(archive: Path) -> None:
-    folder = archive.with_suffix(".files")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    (folder / "ledger.tsv.gz").unlink()
-    archive.unlink()
-    with tarfile.open(archive, "w") as tar:
-        for path in sorted(folder.iterdir()):
-            tar.add(path, path.name)
-
-
-def _noise(archive: Path) -> None:
-    archive.write_bytes(b"not an archive" * 100)
-
-
-@pytest.mark.parametrize(
-    ("damage", "sentence"),
-    [
-        (_truncate, "truncated"),
-        (_flip, "ledger.tsv.gz is damaged: its digest"),
-        (_newer, "format 99.*upgrade Etude"),
-        (_other_name, "its seal does not match"),
-        (_without_part, "no ledger.tsv.gz"),
-        (_noise, "truncated or damaged"),
-    ],
-)
-async def test_a_damaged_archive_imports_nothing(  # noqa: PLR0917
-    practised: Run,
-    database_url: str,
-    valkey: RunningServer,
-    servers: Servers,
-    tmp_path: Path,
-    damage: Callable[[Path], None],
-    sentence: str,
-) -> None:
-    """Each kind of damage has its sentence, and the database stays as it was."""
-    archive = tmp_path / "run.tar"
-    await written(database_url, practised.id, archive)
-    damage(archive)
-    with servers.database() as other:
-        before = everything(other)
-        with pytest.raises(ArchiveFault, match=sentence):
-            await read(other, valkey, archive)
-        assert everything(other) == before
-
-
-async def test_rows_that_lie_roll_back_the_whole_import(
-    practised: Run, database_url: str, valkey: RunningServer, servers: Servers, tmp_path: Path
-) -> None:
-    """Sealed and well-formed, but the statistics are not those of the digest."""
-    folder = tmp_path / "folder"
-    await written(database_url, practised.id, folder)
-    with opened(folder) as archive:
-        manifest = archive.manifest
-    part = next(part for part in manifest.parts if part.table == "task_statistics")
-    lines = gzip.decompress((folder / part.file).read_bytes()).splitlines(keepends=True)
-    cells = lines[0].split(b"\t")
-    cells[4] = b"0.123456789"
-    forged = gzip.compress(b"".join([b"\t".join(cells), *lines[1:]]))
-    (folder / part.file).write_bytes(forged)
-    entry = part.model_copy(update={"num_bytes": len(forged), "sha256": _sha(forged)})
-    parts = [entry if one is part else one for one in manifest.parts]
-    (folder / MANIFEST).write_bytes(manifest.model_copy(update={"parts": parts}).to_bytes())
-    with servers.database() as other:
-        before = everything(other)
-        with pytest.raises(IllegalTransition, match="statistics differ"):
-            await read(other, valkey, folder)
-        assert everything(other) == before
-
-
-def _sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 async def test_a_column_of_a_later_schema_is_named(

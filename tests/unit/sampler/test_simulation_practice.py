@@ -60,6 +60,12 @@ def test_every_strategy_spends_the_budget_and_learns(strategy: str) -> None:
     assert 64 <= np.count_nonzero(trace.last_served_N) <= 2000
 
 
+@pytest.mark.parametrize("oracle", ORACLES)
+def test_an_oracle_chooses_anew_at_every_step(oracle: str) -> None:
+    """Tasks that were best at the start give way as the learner moves on."""
+    assert np.count_nonzero(_run(oracle).last_served_N) > 120
+
+
 @pytest.mark.parametrize("strategy", ["dscl", "oracle_gradient"])
 def test_a_run_is_a_function_of_its_seed(strategy: str) -> None:
     one, two, other = (_run(strategy, seed=seed) for seed in (3, 3, 4))

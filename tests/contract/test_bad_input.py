@@ -135,7 +135,7 @@ CASES = [
     Bad("import to nowhere", "POST", f"{DATASETS}/ds_none/tasks", 404, "dataset_not_found", b"{}",
         {"content-type": "application/x-ndjson"}),
     Bad("unknown path", "GET", "/v1/nothing", 404, "not_found"),
-    Bad("unknown method", "DELETE", RUN, 405, "method_not_allowed"),
+    Bad("unknown method", "PUT", RUN, 405, "method_not_allowed"),
     Bad("unknown dataset", "GET", f"{DATASETS}/ds_none", 404, "dataset_not_found"),
     Bad("unknown run", "GET", f"{RUNS}/run_none", 404, "run_not_found"),
     Bad("NUL in a path", "GET", f"{RUNS}/%00", 400, "bad_request"),

@@ -100,6 +100,30 @@ async def lines(request: Request, *, max_line_bytes: int) -> AsyncIterator[bytes
         yield rest
 
 
+class HashedLines:
+    """Lines as they are read, and in the end the hash that a repeated key must agree on."""
+
+    def __init__(self, request: Request, found: AsyncIterator[bytes]) -> None:
+        self._found = found
+        self._digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for line in self._found:
+            self._digest.update(line)
+            self._digest.update(b"\n")
+            yield line
+
+    async def read_out(self) -> None:
+        """Read all lines for their hash alone."""
+        async for _ in self:
+            pass
+
+    @property
+    def hash(self) -> str:
+        """Of method, path and the lines read so far."""
+        return self._digest.hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[ModelT]):
     """A mutating call: its validated body, idempotency key and the hash that must match it."""

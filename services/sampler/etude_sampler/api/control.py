@@ -20,10 +20,10 @@ from etude_proto.v1 import (
     RunUpdate,
 )
 
-from ..errors import BadRequest, RevisionMismatch, UnsupportedMediaType
+from ..errors import BadRequest, IdempotencyInProgress, RevisionMismatch, UnsupportedMediaType
 from ..service.sampler import Sampler
 from .access import caller_of
-from .bodies import Call, hash_body, idempotency_key, json_call, lines
+from .bodies import Call, HashedLines, hash_body, idempotency_key, json_call, lines
 from .deps import sampler_of
 from .replies import decode_cursor, encode_cursor, once, reply, scope_of
 from .schema import answer, json_body, lines_body, no_body
@@ -94,12 +94,24 @@ async def get_dataset(dataset_id: str, sampler: S) -> Response:
 )
 async def import_tasks(request: Request, dataset_id: str, sampler: S) -> Response:
     """Import tasks, one JSON object a line. Idempotent by content; bad lines are reported."""
-    idempotency_key(request)
+    key, scope = idempotency_key(request), scope_of(request)
     media_type = request.headers.get("content-type", "").split(";")[0].strip()
     if media_type not in ("application/x-ndjson", "application/jsonl"):
         raise UnsupportedMediaType(f"{media_type!r}; imports are application/x-ndjson")
-    found = lines(request, max_line_bytes=_MAX_LINE)
-    return reply(await sampler.datasets.add_tasks(dataset_id, found))
+    hashed = HashedLines(request, lines(request, max_line_bytes=_MAX_LINE))
+    catalog = sampler.ground.catalog
+    receipt: ImportReceipt | None = None
+    if await catalog.has_answer(scope, key):
+        await hashed.read_out()  # the answer is given again, to the same lines only
+    else:
+        receipt = await sampler.datasets.add_tasks(dataset_id, hashed)
+
+    async def work() -> tuple[int, bytes]:
+        if receipt is None:
+            raise IdempotencyInProgress("the stored answer was just dropped; send it again")
+        return 200, receipt.model_dump_json().encode()
+
+    return await once(catalog, scope=scope, key=key, body_hash=hashed.hash, work=work)
 
 
 @router.post(

@@ -97,7 +97,8 @@ async def lease_prompt_batch(run_id: str, call: _PromptCall, sampler: S) -> Resp
 )
 async def extend_lease(lease_id: str, call: _ExtendCall, sampler: S) -> Response:
     """Heartbeat: move the lease's deadline."""
-    return reply(await sampler.prompts.extend(lease_id, call.body))
+    key = ReportKey(call.key, call.body_hash)
+    return reply(await sampler.prompts.extend(lease_id, call.body, key))
 
 
 @router.post(
@@ -173,7 +174,8 @@ async def lease_training_batch(run_id: str, call: _TrainingCall, sampler: S) -> 
 )
 async def extend_training_batch(lease_id: str, call: _ExtendCall, sampler: S) -> Response:
     """Heartbeat: move the training batch's deadline."""
-    return reply(await sampler.training.extend(lease_id, call.body))
+    key = ReportKey(call.key, call.body_hash)
+    return reply(await sampler.training.extend(lease_id, call.body, key))
 
 
 @router.post(

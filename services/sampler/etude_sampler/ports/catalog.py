@@ -155,6 +155,9 @@ class Catalog(Protocol):
         Raises `IdempotencyKeyReused`, `IdempotencyInProgress`.
         """
 
+    async def has_answer(self, scope: str, key: str) -> bool:
+        """Whether a key has its answer already."""
+
     async def finish_call(self, scope: str, key: str, answer: StoredAnswer | None) -> None:
         """Keep the answer, or free the key (None) so that a retry runs again."""
 

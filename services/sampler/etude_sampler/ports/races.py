@@ -92,6 +92,27 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True)
+class BeatRequest:
+    """A heartbeat of a prompt lease (`lease`) or a training lease (`tb`)."""
+
+    kind: Literal["lease", "tb"]
+    lease_id: str
+    fence: int
+    ttl_ms: int
+    """0 for the lease's own."""
+    idempotency_key: str
+    body_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A lease that goes on."""
+
+    deadline_ms: int
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Entering:
     """One task on its way back into the lanes."""
 
@@ -201,6 +222,9 @@ class Races(Loads, Protocol):
         self, run: RunKey, lease_id: str, fence: int, *, ttl_ms: int
     ) -> Pinned | LeaseEnd:
         """Prove a training lease and move its deadline."""
+
+    async def beat(self, run: RunKey, request: BeatRequest) -> Beat | LeaseEnd:
+        """Move a lease's deadline; a repeated key gets the same. Raises `IdempotencyKeyReused`."""
 
     async def stage(self, run: RunKey, group_id: str, body: bytes) -> bool:
         """Keep a group's trajectories; False without room, or if its task has left the lease."""

@@ -16,9 +16,11 @@ from etude_proto.v1 import (
 )
 
 from ..errors import DependencyUnavailable, LeaseSuperseded, PayloadInvalid, SamplerError
+from ..ports.ledger import ReportKey
 from ..ports.races import Announced, DrawRequest, NoTasks, PromptLease
 from .context import RunContext
 from .entering import enter, unpack_records
+from .heartbeats import beat
 from .identifiers import new_lease_id
 from .steps import Ground
 from .weighing import announced_version, weights_now
@@ -145,31 +147,11 @@ class PromptBatches:
         lease_json = model.model_dump_json().encode()
         return b'{"lease":%b,"items":[%b],%b' % (lease_json, items, _dumps(head)[1:])
 
-    async def extend(self, lease_id: str, body: ExtendRequest) -> Lease:
-        """Heartbeat.
-
-        Raises:
-            LeaseNotFound: no such lease was ever issued.
-            LeaseSuperseded: it ended.
-        """
-        ground = self._ground
-        context = await ground.leased_run("lease", lease_id)
-        ttl_ms = 0 if body.ttl_s is None else round(1000 * body.ttl_s)
-        pinned = await ground.on_run(
-            context.row.id,
-            lambda c: ground.heartbeat_races.pin(
-                c.key, lease_id, body.fence, ttl_ms=ttl_ms, ordinals=()
-            ),
-        )
-        if isinstance(pinned, str):
-            raise LeaseSuperseded(f"lease {lease_id} is {pinned}")
-        return Lease(
-            id=lease_id,
-            run_id=context.row.id,
-            fence=body.fence,
-            deadline_ms=pinned.deadline_ms,
-            ttl_s=(ttl_ms or pinned.ttl_ms) / 1000,
-        )
+    async def extend(
+        self, lease_id: str, body: ExtendRequest, call: ReportKey | None = None
+    ) -> Lease:
+        """Heartbeat. Raises as `heartbeats.beat`."""
+        return await beat(self._ground, "lease", lease_id, body, call=call)
 
     async def release(self, lease_id: str, body: ReleaseRequest) -> Released:
         """Give back the tasks not yet reported. Raises as `extend`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -108,7 +108,7 @@ class Datasets:
         views = [dataset_view(row) for row in rows[:limit]]
         return DatasetPage(items=views, next_cursor=None), last
 
-    async def add_tasks(self, dataset_id: str, lines: AsyncIterator[bytes]) -> ImportReceipt:
+    async def add_tasks(self, dataset_id: str, lines: AsyncIterable[bytes]) -> ImportReceipt:
         """Import NDJSON lines as they arrive; a bad line is reported, the others are stored."""
         await self._ground.catalog.get_dataset(dataset_id)
         number = num_lines = num_created = num_good = num_rejected = 0

@@ -22,6 +22,7 @@ from ..errors import IllegalTransition, LeaseSuperseded, PayloadInvalid
 from ..ports.ledger import ReportKey
 from ..ports.races import NoGroups, TakeRequest, TrainingLease
 from .context import RunContext
+from .heartbeats import beat
 from .identifiers import new_lease_id
 from .steps import Ground
 from .versions import Versions
@@ -80,26 +81,11 @@ class TrainingBatches:
         bodies = await self._ground.races.bodies(context.key, [name for name, _ in found.groups])
         return await asyncio.to_thread(_frame, context.row.id, found, bodies)
 
-    async def extend(self, lease_id: str, body: ExtendRequest) -> Lease:
-        """Heartbeat. Raises `LeaseNotFound`, `LeaseSuperseded`."""
-        ground = self._ground
-        context = await ground.leased_run("tb", lease_id)
-        ttl_ms = 0 if body.ttl_s is None else round(1000 * body.ttl_s)
-        pinned = await ground.on_run(
-            context.row.id,
-            lambda c: ground.heartbeat_races.pin_training(
-                c.key, lease_id, body.fence, ttl_ms=ttl_ms
-            ),
-        )
-        if isinstance(pinned, str):
-            raise LeaseSuperseded(f"training batch {lease_id} is {pinned}")
-        return Lease(
-            id=lease_id,
-            run_id=context.row.id,
-            fence=body.fence,
-            deadline_ms=pinned.deadline_ms,
-            ttl_s=(ttl_ms or pinned.ttl_ms) / 1000,
-        )
+    async def extend(
+        self, lease_id: str, body: ExtendRequest, call: ReportKey | None = None
+    ) -> Lease:
+        """Heartbeat. Raises as `heartbeats.beat`."""
+        return await beat(self._ground, "tb", lease_id, body, call=call)
 
     async def ack(self, lease_id: str, body: AckRequest, key: ReportKey) -> bytes:
         """Settle a batch and announce its version; the encoded `AckReceipt`.

@@ -81,7 +81,8 @@ class PostgresKeys:
             IllegalTransition: the id belongs to another key, or `MAX_LIVE` keys live.
         """
         digest = bytes.fromhex(key.digest)
-        end = None if key.ttl_s is None else sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, key.ttl_s)
+        lasts = sa.func.make_interval(0, 0, 0, 0, 0, 0, key.ttl_s)
+        end = None if key.ttl_s is None else sa.func.now() + lasts
         statement = (
             insert(api_keys)
             .values(

@@ -188,6 +188,13 @@ class PostgresRuns:
             raise IdempotencyKeyReused
         return StoredAnswer(row.status, row.response)
 
+    async def has_answer(self, scope: str, key: str) -> bool:
+        """Whether a key has its answer already."""
+        mine = sa.and_(idempotency.c.scope == scope, idempotency.c.key == key)
+        answered = sa.select(idempotency.c.key).where(mine, idempotency.c.response.is_not(None))
+        async with transaction(self._engine) as connection:
+            return bool(await connection.scalar(sa.select(sa.exists(answered))))
+
     async def finish_call(self, scope: str, key: str, answer: StoredAnswer | None) -> None:
         """Keep the answer, or free the key so that a retry runs again."""
         mine = sa.and_(idempotency.c.scope == scope, idempotency.c.key == key)

@@ -21,6 +21,7 @@ Word = bytes | str | int | float
 
 NAMES = (
     "announce",
+    "beat",
     "configure",
     "draw",
     "load",

@@ -19,6 +19,7 @@ from ...ports.races import (
 )
 from .connection import Client, outages
 from .decision_log import decision
+from .heartbeat_steps import HeartbeatSteps
 from .keys import BELL_PATTERN, RunKeys, run_of_bell
 from .loading import COUNTERS, LoadingSteps
 from .scripts import Scripts, epoch_word
@@ -31,7 +32,7 @@ LANE_REBASE_TASKS = 10_000
 that asks for it within 10^7 draws."""
 
 
-class RedisRaces(TrainingSteps, LoadingSteps):
+class RedisRaces(TrainingSteps, HeartbeatSteps, LoadingSteps):
     """All of `ports.races.Races` on one client."""
 
     def __init__(self, redis: Client) -> None:

@@ -175,3 +175,21 @@ async def test_leases_of_before_are_over_in_an_imported_run(
             problem(await api.report(batch), 409, "lease_superseded")
             view = await api.view(run.id)
             assert (view.num_groups_late, view.num_groups_applied) == (4, 0)
+
+
+async def test_a_receipted_report_gets_its_receipt_after_the_database_was_lost(
+    valkey_api: Api, database_url: str, valkey: RunningServer, servers: Servers, tmp_path: Path
+) -> None:
+    """The worker never heard the answer; the archive knows it, and counts nothing twice."""
+    run = await valkey_api.create_run(num_tasks=8, mode="curriculum_only")
+    batch = await valkey_api.lease(run.id, 4)
+    first = await valkey_api.report(batch, key="unheard")
+    archive = tmp_path / "run.tar"
+    await written(database_url, run.id, archive)
+    with servers.database() as other:
+        await read(other, valkey, archive)
+        async with sampler_app(other, valkey.url) as api:
+            await api.loaded(run.id)
+            again = await api.report(batch, key="unheard")
+            assert (again.status_code, again.content) == (200, first.content)
+            assert (await api.view(run.id)).num_groups_applied == 4

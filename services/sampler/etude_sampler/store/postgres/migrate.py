@@ -7,7 +7,9 @@ knows. Only starting on one is refused, and starting on an older one, which lack
 
 from __future__ import annotations
 
-from functools import cache
+import time
+from collections.abc import Callable
+from functools import cache, partial
 from importlib.resources import files
 
 import psycopg
@@ -21,6 +23,12 @@ _LOCK = 0x657475646500
 """Advisory lock: two replicas that start together migrate one after the other."""
 _OLDEST_SERVER = 14
 """`DETACH PARTITION ... CONCURRENTLY` is from there on."""
+
+
+_PATIENCE = "2s"
+"""Longest wait for a lock that others would queue behind (our choice)."""
+_ATTEMPTS = 150
+_PAUSE_S = 0.2
 
 
 class SchemaFault(Exception):
@@ -53,8 +61,11 @@ def _run(url: str, revision: str, *, down: bool) -> None:
             config.attributes["connection"] = connection
             try:
                 refuse_newer(connection)
+                connection.execute(sa.text(f"SET lock_timeout = '{_PATIENCE}'"))
                 connection.commit()
-                (command.downgrade if down else command.upgrade)(config, revision)
+                _patiently(
+                    partial(command.downgrade if down else command.upgrade, config, revision)
+                )
                 connection.commit()
             finally:
                 connection.rollback()
@@ -62,6 +73,22 @@ def _run(url: str, revision: str, *, down: bool) -> None:
                 connection.commit()
     finally:
         engine.dispose()
+
+
+def _patiently(migrate: Callable[[], None]) -> None:
+    """Try again from the revision that gave up on a lock; the ones before are done.
+
+    Who waits for a strong lock makes everybody else wait behind him: hence in short tries.
+    """
+    for left in range(_ATTEMPTS - 1, -1, -1):
+        try:
+            migrate()
+        except sa.exc.OperationalError as error:
+            if left == 0 or not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return
 
 
 def upgrade(url: str, revision: str = "head") -> None:

@@ -3,14 +3,12 @@
 Replicas of the release before keep serving meanwhile. The old table becomes the partition of the
 runs it holds; proving that it holds no other is a scan beside reads and writes (`VALIDATE`), and
 only creating a run waits for it. What does take an exclusive lock of the ledger changes the
-catalogue alone, gives up after two seconds, and is tried again. There is no default partition: with
-one, attaching a new run's partition would scan and lock it, and `DETACH ... CONCURRENTLY` is
-refused. Every step may run twice; decided in ADR 0014.
+catalogue alone; `migrate` gives up on a lock after two seconds and comes again. There is no default
+partition: with one, attaching a new run's partition would scan and lock it, and
+`DETACH ... CONCURRENTLY` is refused. Every step may run twice; decided in ADR 0014.
 """
 
 from __future__ import annotations
-
-import time
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,8 +20,6 @@ depends_on = None
 
 _CREATION_LOCK = 0x657475646501
 """Advisory lock: shared by transactions that create a run, exclusive while the ledger is turned."""
-_PATIENCE = "2s"
-_ATTEMPTS = 150
 
 _FUNCTION = f"""
 CREATE OR REPLACE FUNCTION ledger_partition() RETURNS trigger LANGUAGE plpgsql
@@ -109,21 +105,6 @@ END $body$
 """
 
 
-def _briefly(statement: str) -> None:
-    """Run a short statement that needs a strong lock, without making others queue behind it."""
-    op.execute(f"SET lock_timeout = '{_PATIENCE}'")
-    for left in range(_ATTEMPTS - 1, -1, -1):
-        try:
-            op.execute(statement)
-        except sa.exc.OperationalError as error:
-            if left == 0 or getattr(error.orig, "sqlstate", None) != "55P03":
-                raise
-            time.sleep(0.2)
-        else:
-            break
-    op.execute("SET lock_timeout = 0")
-
-
 def _tables() -> None:
     op.execute(
         "CREATE TABLE IF NOT EXISTS deleted_runs (id text PRIMARY KEY, name text NOT NULL, "
@@ -133,17 +114,17 @@ def _tables() -> None:
         "CREATE TABLE IF NOT EXISTS imported_archives (run_id text PRIMARY KEY, "
         "sha256 text NOT NULL, created_at timestamptz NOT NULL DEFAULT now())"
     )
-    _briefly("ALTER TABLE datasets ADD COLUMN IF NOT EXISTS deleted_at timestamptz")
+    op.execute("ALTER TABLE datasets ADD COLUMN IF NOT EXISTS deleted_at timestamptz")
 
 
 def _turn() -> None:
     op.execute(f"SELECT pg_advisory_lock({_CREATION_LOCK})")
     try:
-        _briefly(_PROMISE)
+        op.execute(_PROMISE)
         has_rows = op.get_bind().scalar(sa.text("SELECT EXISTS (SELECT FROM runs)"))
         if has_rows:
             op.execute("ALTER TABLE ledger VALIDATE CONSTRAINT ledger_first_runs")
-        _briefly(_SWAP)
+        op.execute(_SWAP)
     finally:
         op.execute(f"SELECT pg_advisory_unlock({_CREATION_LOCK})")
 
@@ -153,7 +134,7 @@ def upgrade() -> None:
     with op.get_context().autocommit_block():
         _tables()
         op.execute(_FUNCTION)
-        _briefly(
+        op.execute(
             "CREATE OR REPLACE TRIGGER ledger_partition AFTER INSERT ON runs "
             "FOR EACH ROW EXECUTE FUNCTION ledger_partition()"
         )

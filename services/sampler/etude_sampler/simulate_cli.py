@@ -177,6 +177,7 @@ def _estimates(named: Mapping[str, Estimate]) -> dict[str, object]:
             "mean": one.mean,
             "ci95": None if one.low is None else [one.low, one.high],
             "num_seeds": one.num_seeds,
+            "values": list(one.values),
         }
         for name, one in named.items()
     }

@@ -33,7 +33,9 @@ def test_json_has_every_metric_with_its_interval() -> None:
         low, high = area["ci95"]
         assert low < area["mean"] < high
         assert 0 < one["informative_share"]["mean"] <= 1
-        assert one["rollouts_to_target"] == {"mean": None, "ci95": None, "num_seeds": 0}
+        assert sum(area["values"]) / 2 == pytest.approx(area["mean"])
+        never = {"mean": None, "ci95": None, "num_seeds": 0, "values": [None, None]}
+        assert one["rollouts_to_target"] == never
     assert found["results"][0]["difference_to_uniform"]["area_under_curve"]["mean"] == 0
     assert found["results"][0]["gap_closed"]["area_under_curve"]["mean"] == 0
     assert "of 8 runs" in done.stderr

@@ -53,6 +53,8 @@ class Estimate:
     high: float | None
     num_seeds: int
     """Seeds that have a value; with fewer than all, mean and interval are not imputed: None."""
+    values: tuple[float | None, ...]
+    """By seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,12 @@ def estimate(values: Sequence[float | None]) -> Estimate:
     """Mean and `mean +- t s / sqrt(n)` over seeds, s the sample deviation."""
     given = [value for value in values if value is not None]
     if len(given) < len(values) or not given:
-        return Estimate(None, None, None, len(given))
+        return Estimate(None, None, None, len(given), tuple(values))
     mean = math.fsum(given) / len(given)
     if len(given) == 1:
-        return Estimate(mean, None, None, 1)
+        return Estimate(mean, None, None, 1, tuple(values))
     half = t_quantile(len(given) - 1) * float(np.std(given, ddof=1)) / math.sqrt(len(given))
-    return Estimate(mean, mean - half, mean + half, len(given))
+    return Estimate(mean, mean - half, mean + half, len(given), tuple(values))
 
 
 def compare(outcomes: Sequence[Outcome]) -> list[Result]:

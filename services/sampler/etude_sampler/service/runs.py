@@ -37,7 +37,8 @@ from .loading_views import last_rebuild, progress
 from .rebuild import Rebuilder
 from .steps import Ground
 
-_IMPORT_CHUNK = 500
+_IMPORT_TASKS, _IMPORT_BYTES = 2000, 8 << 20
+"""Most tasks, and about the most bytes, of one transaction of an import (our choice)."""
 _MAX_ERRORS = 1000
 
 
@@ -111,7 +112,7 @@ class Datasets:
     async def add_tasks(self, dataset_id: str, lines: AsyncIterable[bytes]) -> ImportReceipt:
         """Import NDJSON lines as they arrive; a bad line is reported, the others are stored."""
         await self._ground.catalog.get_dataset(dataset_id)
-        number = num_lines = num_created = num_good = num_rejected = 0
+        number = num_lines = num_created = num_good = num_rejected = size = 0
         errors: list[RowError] = []
         good: list[TaskCreate] = []
         async for line in lines:
@@ -124,10 +125,11 @@ class Datasets:
             except ValidationError as error:
                 num_rejected += 1
                 errors += row_errors(error, number)[: _MAX_ERRORS - len(errors)]
-            if len(good) >= _IMPORT_CHUNK:
+            size += len(line)
+            if len(good) >= _IMPORT_TASKS or size >= _IMPORT_BYTES:
                 num_created += await self._ground.catalog.add_tasks(dataset_id, good)
                 num_good += len(good)
-                good = []
+                good, size = [], 0
         if good:
             num_created += await self._ground.catalog.add_tasks(dataset_id, good)
             num_good += len(good)

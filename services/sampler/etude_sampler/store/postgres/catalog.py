@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -99,8 +100,10 @@ class PostgresCatalog(PostgresRuns):
 
     async def add_tasks(self, dataset_id: str, new: Sequence[TaskCreate]) -> int:
         """Append the tasks not yet in the dataset, in order, under its row lock."""
-        wanted = {task_id(task): task for task in reversed(new)}
-        ids = list(dict.fromkeys(task_id(task) for task in new))
+        wanted: dict[str, TaskCreate] = {}
+        for task in new:
+            wanted.setdefault(task_id(task), task)
+        ids = list(wanted)
         async with transaction(self._engine) as connection:
             await self._lock_dataset(connection, dataset_id)
             present = set(
@@ -117,20 +120,22 @@ class PostgresCatalog(PostgresRuns):
             fresh = [identifier for identifier in ids if identifier not in present]
             if fresh:
                 rows = [
-                    {
-                        "dataset_id": dataset_id,
-                        "ordinal": first + i,
-                        "id": identifier,
-                        "split": wanted[identifier].split.value,
-                        "source": wanted[identifier].source,
-                        "subtasks": list(wanted[identifier].subtasks),
-                        "body": encode_task(
-                            wanted[identifier], ordinal=first + i, identifier=identifier
-                        ),
-                    }
+                    (
+                        dataset_id,
+                        first + i,
+                        identifier,
+                        wanted[identifier].split.value,
+                        wanted[identifier].source,
+                        list(wanted[identifier].subtasks),
+                        encode_task(wanted[identifier], ordinal=first + i, identifier=identifier),
+                    )
                     for i, identifier in enumerate(fresh)
                 ]
-                await connection.execute(sa.insert(tasks), rows)
+                driver = (await connection.get_raw_connection()).driver_connection
+                assert isinstance(driver, asyncpg.Connection)
+                await driver.copy_records_to_table(
+                    "tasks", records=rows, columns=[column.name for column in tasks.c]
+                )
                 await connection.execute(
                     sa.update(datasets)
                     .where(datasets.c.id == dataset_id)

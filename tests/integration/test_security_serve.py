@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from etude_proto.keys import new_key
-from etude_proto.v1 import KeyCreate, Scope
+from etude_proto.v1 import KeyCreate, Problem, Scope
 from etude_sampler.cli import app
 from etude_sampler.embedded import RunningServer
 from support.sampler_app import problem
@@ -173,6 +173,33 @@ def test_no_secret_is_logged_or_told(short_folder: Path, urls: dict[str, str]) -
     for secret in secrets:
         assert secret not in written
         assert secret not in "".join(answer.text + str(answer.headers) for answer in told)
+
+
+def test_a_head_is_bounded(short_folder: Path, urls: dict[str, str]) -> None:
+    """Long headers and lines are refused while they come, as problems; the others go on."""
+    with serving(short_folder, **urls) as (url, _):
+        place = url.removeprefix("http://").split(":")
+        for line in (
+            b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 70_000 + b"\r\n\r\n",
+            b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Endless: " + b"a" * 8_000_000,
+            b"GET /livez HTTP/1.1\r\n" + b"X-Many: a\r\n" * 200_000,
+            b"GET /" + b"a" * 8_000_000,
+            b"nonsense\r\n\r\n",
+        ):
+            with socket.create_connection((place[0], int(place[1])), timeout=20) as connection:
+                try:
+                    connection.sendall(line)
+                    answer = connection.recv(4096)
+                except ConnectionError:
+                    continue  # it hung up in the middle of our sentence
+            assert answer.startswith(b"HTTP/1.1 400 "), (line[:40], answer)
+            body = answer.partition(b"\r\n\r\n")[2]
+            assert Problem.model_validate_json(body).code == "bad_request"
+        good = {"X-Long": "a" * 60_000}
+        assert httpx.get(f"{url}/livez", headers=good).status_code == 200
+        big = httpx.post(f"{url}/v1/datasets", content=b"x" * 300_000)  # a body is no head
+        assert big.status_code == 400
+        assert b"idempotency_key_missing" in big.content
 
 
 def test_a_caller_that_hangs_up_is_a_line_of_the_log(

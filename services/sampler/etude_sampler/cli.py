@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from .archives.cli import register as register_archives
+from .api.heads import BoundedHeads
 from .datasets.cli import import_app
 from .embedded import Embedded, EmbeddedServerError, start_embedded
 from .keys_cli import keys_app, num_live_keys
@@ -142,6 +143,7 @@ def serve(
         uvicorn.run(
             "etude_sampler.app:create_app_from_env",
             factory=True,
+            http=BoundedHeads,
             host=settings.host,
             port=settings.port,
             workers=settings.workers,

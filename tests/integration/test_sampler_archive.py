@@ -170,6 +170,7 @@ async def test_leases_of_before_are_over_in_an_imported_run(
     await written(database_url, run.id, archive)
     with servers.database() as other:
         await read(other, valkey, archive)
+        assert query(other, "SELECT epoch FROM runs") == [(run.epoch + 1,)]
         async with sampler_app(other, valkey.url) as api:
             await api.loaded(run.id)
             problem(await api.report(batch), 409, "lease_superseded")

@@ -1,4 +1,4 @@
-"""Presets other than `uniform` and `dscl` by name over HTTP: each draws, folds, explains its weights, announces."""
+"""The presets beside `uniform` and `dscl` over HTTP: draws, folds, explained weights."""
 
 from __future__ import annotations
 

@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
+from etude_proto.v1 import RunMode
 from etude_sampler.embedded import RunningServer
 from etude_sampler.errors import Rebuilding
-from support.model_machine import CRASH, REPLICA
+from support.model_reports import CRASH, REPLICA
 from support.model_training import TrainingMachine
 from support.model_world import Crash, World, world
 from support.replaying import replayed
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.chaos
 
 DEFAULT_EXAMPLES = 20
 NUM_EXAMPLES = int(os.environ.get("ETUDE_MODEL_EXAMPLES", DEFAULT_EXAMPLES))
-NUM_STEPS = 40
+NUM_STEPS = 50
+MEANWHILE = st.sampled_from(["drain", *["mend"] * 3, *["work"] * 6, "forget", "rebuild"])
 SHRINK = "ETUDE_MODEL_SHRINK" in os.environ
 
 
@@ -38,7 +40,6 @@ class Machine(TrainingMachine):
 
     # What the background does.
 
-    @rule(at=REPLICA)
     def mend(self, at: int) -> None:
         """The guard: announce what Redis missed, move every weight that aged."""
         versions = self._on(at).versions
@@ -47,14 +48,27 @@ class Machine(TrainingMachine):
         self.model.announce()
         self.model.unsettled_weights = False
 
-    @rule()
     def drain(self) -> None:
         """The decision log moves to PostgreSQL."""
         self._do(self.world.drain(self.run.id))
 
-    @rule(at=REPLICA, drained=st.booleans(), crash=CRASH)
-    def forget(self, at: int, drained: bool, crash: int) -> None:
-        """Redis loses the run; nothing is served until one replica has rebuilt it."""
+    @rule(at=REPLICA, kind=MEANWHILE, drained=st.booleans(), crash=CRASH)
+    def meanwhile(self, at: int, kind: str, drained: bool, crash: int) -> None:
+        """The background's work; seldom, for it ends every lease, Redis loses the run."""
+        if kind == "forget":
+            self._forget(at, drained=drained, crash=crash)
+        elif kind == "rebuild":
+            done = self._do(self._on(at).rebuilder.rebuild(self.run.id))
+            self.model.rebuilt(done.epoch)
+        elif kind == "mend":
+            self.mend(at)
+        elif kind == "drain":
+            self.drain()
+        else:
+            self.work(at, 1 + crash % 4, True)
+
+    def _forget(self, at: int, *, drained: bool, crash: int) -> None:
+        """Nothing is served until one replica has rebuilt the run."""
         if drained:
             self.drain()
         else:
@@ -69,12 +83,6 @@ class Machine(TrainingMachine):
         done = self._do(self._on(at).rebuilder.ensure(self.run.id))
         assert done is not None
         assert self._do(self._on(1 - at).rebuilder.ensure(self.run.id)) is None
-        self.model.rebuilt(done.epoch)
-
-    @rule(at=REPLICA)
-    def raise_epoch(self, at: int) -> None:
-        """A rebuild by hand of a run that is well: everyone's leases are over."""
-        done = self._do(self._on(at).rebuilder.rebuild(self.run.id))
         self.model.rebuilt(done.epoch)
 
     # After every step, and at the end.
@@ -99,8 +107,11 @@ class Machine(TrainingMachine):
         self.checks.invariant_8_reproducible(report)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "share"), [(RunMode.TRAINING, 0.7), (RunMode.CURRICULUM_ONLY, 0.3)]
+)
 def test_invariants_1_to_8_and_10_hold_in_every_interleaving(
-    database_url: str, valkey: RunningServer
+    database_url: str, valkey: RunningServer, chosen: RunMode, share: float
 ) -> None:
     """Named after what it tries to break; `invariant_N` are its checks."""
 
@@ -116,12 +127,13 @@ def test_invariants_1_to_8_and_10_hold_in_every_interleaving(
                 """The machine on these servers."""
 
                 world = made
+                mode = chosen
 
             Bound.runner = runner
             run_state_machine_as_test(
                 Bound,
                 settings=settings(
-                    max_examples=NUM_EXAMPLES,
+                    max_examples=round(share * NUM_EXAMPLES),
                     stateful_step_count=NUM_STEPS,
                     deadline=None,
                     derandomize=NUM_EXAMPLES == DEFAULT_EXAMPLES,

@@ -30,26 +30,22 @@ from etude_sampler.service.reports import Incoming
 from etude_sampler.service.sampler import Sampler
 
 from .model_checks import Checks
-from .model_reports import attempts, hashed, key_of
+from .model_reports import (
+    CRASH,
+    NO_CRASH,
+    PICK,
+    REPLICA,
+    REPORT_COMMITTED,
+    REPORT_CRASHES,
+    SHAPE,
+    attempts,
+    hashed,
+    key_of,
+)
 from .model_run import Held, RunModel, Sent
-from .model_world import LIMITS, NUM_TASKS, Crash, When, World
+from .model_world import LIMITS, NUM_TASKS, Crash, World
 
 T = TypeVar("T")
-PICK = st.integers(0, 10_000)
-REPLICA = st.integers(0, 1)
-CRASH = st.integers(0, 11)
-"""Which of a call's crashes; beyond the last there is none."""
-SHAPE = st.sampled_from(["mixed", "mixed", "right", "wrong", "failed", "alone", "hinted"])
-REPORT_CRASHES: list[tuple[str, When]] = [
-    ("pin", "before"),
-    ("pin", "after"),
-    ("commit_report", "before"),
-    ("commit_report", "after"),
-    ("settle", "before"),
-    ("settle", "after"),
-]
-REPORT_COMMITTED = REPORT_CRASHES[3:]
-"""Crashes that leave the report in the ledger."""
 
 
 class PromptMachine(RuleBasedStateMachine):
@@ -57,14 +53,18 @@ class PromptMachine(RuleBasedStateMachine):
 
     world: World
     runner: asyncio.Runner
+    mode: RunMode
 
     def _do(self, call: Coroutine[object, object, T]) -> T:
         return self.runner.run(call)
 
-    @initialize(mode=st.sampled_from(list(RunMode)), seed=st.integers(0, 2**32))
+    @initialize(
+        mode=st.sampled_from([RunMode.TRAINING, RunMode.TRAINING, RunMode.CURRICULUM_ONLY]),
+        seed=st.integers(0, 2**32),
+    )
     def begin(self, mode: RunMode, seed: int) -> None:
         """A run with everyone waiting."""
-        self.run = self._do(self.world.create_run(mode, seed))
+        self.run = self._do(self.world.create_run(self.mode, seed))
         self.world.trap.at = None
         self.model = RunModel(NUM_TASKS, LIMITS.cap, LIMITS.max_staleness)
         self.checks = Checks(
@@ -76,7 +76,7 @@ class PromptMachine(RuleBasedStateMachine):
             LIMITS.leases_per_worker,
             LIMITS.cargo_bytes,
         )
-        self.trains = mode is RunMode.TRAINING
+        self.trains = self.mode is RunMode.TRAINING
 
     def _on(self, replica: int) -> Sampler:
         return self.world.replicas[replica]
@@ -114,8 +114,6 @@ class PromptMachine(RuleBasedStateMachine):
         assert inside <= model.waiting
         model.drawn(Held(batch, key, worker, num, waiting, inside))
 
-    @precondition(lambda self: self.model.live())
-    @rule(at=REPLICA, pick=PICK)
     def draw_again(self, at: int, pick: int) -> None:
         """The same key: what is left of the same lease. Another body: refused."""
         held = self._pick(self.model.live(), pick)
@@ -134,8 +132,6 @@ class PromptMachine(RuleBasedStateMachine):
 
     # Leases.
 
-    @precondition(lambda self: self.model.leases)
-    @rule(at=REPLICA, pick=PICK)
     def extend(self, at: int, pick: int) -> None:
         """A heartbeat: of a live lease only."""
         held = self._pick(self.model.leases, pick)
@@ -146,8 +142,6 @@ class PromptMachine(RuleBasedStateMachine):
             with pytest.raises(LeaseSuperseded):
                 self._do(call)
 
-    @precondition(lambda self: self.model.leases)
-    @rule(at=REPLICA, pick=PICK)
     def release(self, at: int, pick: int) -> None:
         """Give back what was not reported."""
         held = self._pick(self.model.leases, pick)
@@ -159,8 +153,6 @@ class PromptMachine(RuleBasedStateMachine):
             with pytest.raises(LeaseSuperseded):
                 self._do(call)
 
-    @precondition(lambda self: self.model.live())
-    @rule(at=REPLICA, pick=PICK, crash=CRASH)
     def expire(self, at: int, pick: int, crash: int) -> None:
         """A deadline passes, and any replica notices; not before."""
         held = self._pick(self.model.live(), pick)
@@ -174,6 +166,17 @@ class PromptMachine(RuleBasedStateMachine):
             end = self._on(1 - at).prompts.end
         assert self._do(end(self.run.id, held.id, None, kind="expire")) == len(held.inside)
         self.model.back(held, set(held.inside))
+
+    @precondition(lambda self: self.model.leases)
+    @rule(at=REPLICA, pick=PICK, kind=st.sampled_from(["extend", "release", "expire"]), crash=CRASH)
+    def end(self, at: int, pick: int, kind: str, crash: int) -> None:
+        """A lease is kept alive, given back, or runs out."""
+        if kind == "expire" and self.model.live():
+            self.expire(at, pick, crash)
+        elif kind == "release":
+            self.release(at, pick)
+        else:
+            self.extend(at, pick)
 
     # Reports.
 
@@ -246,11 +249,23 @@ class PromptMachine(RuleBasedStateMachine):
             assert told is not None
             self._settled(sent, told)
 
+    @rule(at=REPLICA, num=st.integers(1, 4), tokens=st.booleans())
+    def work(self, at: int, num: int, tokens: bool) -> None:
+        """What a well-behaved worker does: draw, report everything, one task at a time."""
+        self.draw(at, num, "w2", NO_CRASH)
+        held = self.model.leases[-1] if self.model.leases else None
+        if held is not None and held.live and held.worker == "w2":
+            for ordinal in self._free(held):
+                sent = self._make(held, [ordinal], "mixed", cargo=tokens and self.trains)
+                self.model.sent.append(sent)
+                self._acknowledged(sent, self._send(sent, 1 - at))
+
     @precondition(lambda self: self.model.sent)
     @rule(at=REPLICA, pick=PICK)
     def retry(self, at: int, pick: int) -> None:
         """The same report under the same key, whatever became of the first."""
-        sent = self._pick(self.model.sent, pick)
+        open_ = [sent for sent in self.model.sent if sent.receipt is None and sent.held.live]
+        sent = self._pick(open_ if open_ and pick % 4 else self.model.sent, pick)
         if sent.committed or set(sent.ordinals) <= set(self._free(sent.held)):
             self._acknowledged(sent, self._send(sent, at))
         elif sent.held.live:
@@ -261,16 +276,12 @@ class PromptMachine(RuleBasedStateMachine):
                 self._send(sent, at)
             self.model.late(sent)
 
-    @precondition(lambda self: any(sent.committed for sent in self.model.sent))
-    @rule(at=REPLICA, pick=PICK)
     def another_body(self, at: int, pick: int) -> None:
         """The same key with another body changes nothing."""
         sent = self._pick([sent for sent in self.model.sent if sent.committed], pick)
         with pytest.raises(IdempotencyKeyReused):
             self._send(sent, at, other=True)
 
-    @precondition(lambda self: any(sent.committed for sent in self.model.sent))
-    @rule(at=REPLICA, pick=PICK, shape=SHAPE)
     def report_twice(self, at: int, pick: int, shape: str) -> None:
         """Tasks that were reported, under another key: refused, or late if the lease is over."""
         before = self._pick([sent for sent in self.model.sent if sent.committed], pick)
@@ -280,8 +291,6 @@ class PromptMachine(RuleBasedStateMachine):
         if not before.held.live:
             self.model.late(again)
 
-    @precondition(lambda self: any(not held.live for held in self.model.leases))
-    @rule(at=REPLICA, pick=PICK, shape=SHAPE)
     def late_report(self, at: int, pick: int, shape: str) -> None:
         """Of a lease that ended: kept apart."""
         held = self._pick([held for held in self.model.leases if not held.live], pick)
@@ -290,3 +299,19 @@ class PromptMachine(RuleBasedStateMachine):
         with pytest.raises(LeaseSuperseded):
             self._send(sent, at)
         self.model.late(sent)
+
+    @precondition(lambda self: self.model.leases)
+    @rule(
+        at=REPLICA, pick=PICK, shape=SHAPE, kind=st.sampled_from(["body", "twice", "late", "draw"])
+    )
+    def refused(self, at: int, pick: int, shape: str, kind: str) -> None:
+        """What must change nothing that counts."""
+        committed = any(sent.committed for sent in self.model.sent)
+        if kind == "draw" and self.model.live():
+            self.draw_again(at, pick)
+        elif kind == "body" and committed:
+            self.another_body(at, pick)
+        elif kind == "twice" and committed:
+            self.report_twice(at, pick, shape)
+        elif any(not held.live for held in self.model.leases):
+            self.late_report(at, pick, shape)

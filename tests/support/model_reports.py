@@ -1,14 +1,35 @@
-"""What the stateful test reports: outcomes of every kind, as attempts."""
+"""What the stateful test chooses from: calls, crashes, outcomes of every kind."""
 
 from __future__ import annotations
 
 import hashlib
 
+from hypothesis import strategies as st
+
 from etude_proto.v1 import Attempt, FinishReason, Outcome
 from etude_sampler.ports.ledger import ReportKey
 
 from .model_run import Sent
+from .model_world import When
 from .workload import outcome
+
+PICK = st.integers(0, 10_000)
+REPLICA = st.integers(0, 1)
+NO_CRASH = 11
+CRASH = st.integers(0, NO_CRASH)
+"""Which of a call's crashes; beyond the last there is none."""
+SHAPE = st.sampled_from(["mixed", "mixed", "right", "wrong", "failed", "alone", "hinted"])
+REFUSED = st.sampled_from(["body", "twice", "late", "draw"])
+REPORT_CRASHES: list[tuple[str, When]] = [
+    ("pin", "before"),
+    ("pin", "after"),
+    ("commit_report", "before"),
+    ("commit_report", "after"),
+    ("settle", "before"),
+    ("settle", "after"),
+]
+REPORT_COMMITTED = REPORT_CRASHES[3:]
+"""Crashes that leave the report in the ledger."""
 
 
 def rollouts(shape: str, names: list[str], version: int) -> list[Outcome]:

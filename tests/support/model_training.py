@@ -22,7 +22,8 @@ from etude_proto.v1 import (
 from etude_sampler.errors import LeaseSuperseded, VersionConflict
 from etude_sampler.ports.ledger import ReportKey
 
-from .model_machine import CRASH, PICK, REPLICA, PromptMachine
+from .model_machine import PromptMachine
+from .model_reports import CRASH, PICK, REPLICA
 from .model_run import Taken
 from .model_world import Crash, When
 
@@ -35,6 +36,7 @@ ACK_CRASHES: list[tuple[str, When]] = [
     ("announce", "after"),
     ("reweigh", "before"),
 ]
+TRAINING = st.sampled_from(["take", "take", "ack", "ack", "give", "extend"])
 ANNOUNCE_CRASHES = [ACK_CRASHES[1], ACK_CRASHES[2], *ACK_CRASHES[4:]]
 FOLDED = ACK_CRASHES[2:]
 """Crashes that leave the version in PostgreSQL."""
@@ -63,8 +65,6 @@ class TrainingMachine(PromptMachine):
 
     # Training batches.
 
-    @precondition(lambda self: self.trains)
-    @rule(at=REPLICA, num=st.integers(1, 3))
     def take(self, at: int, num: int) -> None:
         """The oldest ready groups, or none yet."""
         body = TrainingBatchRequest(trainer="t", num_groups=num)
@@ -87,8 +87,6 @@ class TrainingMachine(PromptMachine):
         groups = {name: self.model.ready.pop(name) for name in found}
         self.model.take(Taken(manifest.lease.id, manifest.lease.fence, groups))
 
-    @precondition(lambda self: self.model.taken)
-    @rule(at=REPLICA, pick=PICK)
     def extend_training(self, at: int, pick: int) -> None:
         """A trainer's heartbeat."""
         taken = self._pick(self.model.taken, pick)
@@ -99,8 +97,6 @@ class TrainingMachine(PromptMachine):
             with pytest.raises(LeaseSuperseded):
                 self._do(call)
 
-    @precondition(lambda self: self.model.training())
-    @rule(at=REPLICA, pick=PICK, expire=st.booleans())
     def give_back(self, at: int, pick: int, expire: bool) -> None:
         """A training lease runs out or is released: its groups are ready again."""
         taken = self._pick(self.model.training(), pick)
@@ -121,11 +117,11 @@ class TrainingMachine(PromptMachine):
         report_key = ReportKey(key, f"{taken.lease_id} {version}")
         return self._do(self._on(at).training.ack(taken.lease_id, body, report_key))
 
-    @precondition(lambda self: self.model.taken)
-    @rule(at=REPLICA, pick=PICK, crash=CRASH)
     def ack(self, at: int, pick: int, crash: int) -> None:
         """Settle a training batch; the first time, again, or too late; it may die anywhere."""
-        model, taken = self.model, self._pick(self.model.taken, pick)
+        model = self.model
+        open_ = model.training()
+        taken = self._pick(open_ if open_ and pick % 4 else model.taken, pick)
         if taken.key is None or not (taken.committed or taken.version == model.version + 1):
             taken.key, taken.version = uuid.uuid4().hex, model.version + 1
         version, key = taken.version, taken.key
@@ -158,6 +154,22 @@ class TrainingMachine(PromptMachine):
         assert taken.receipt in (None, told), "not the receipt of before"
         taken.receipt, taken.live = told, False
         self.model.announce()
+
+    @precondition(lambda self: self.trains)
+    @rule(at=REPLICA, pick=PICK, kind=TRAINING, crash=CRASH)
+    def train(self, at: int, pick: int, kind: str, crash: int) -> None:
+        """What a trainer does, or one that was overtaken."""
+        if kind == "take" or not self.model.taken:
+            if not self.model.ready:
+                self.work(at, 1 + pick % 4, True)
+            if self.model.ready:
+                self.take(at, 1 + pick % 3)
+        elif kind == "give" and self.model.training():
+            self.give_back(at, pick, crash % 2 == 0)
+        elif kind == "extend":
+            self.extend_training(at, pick)
+        else:
+            self.ack(at, pick, crash)
 
     def _dies(
         self, crashes: Sequence[tuple[str, When]], crash: int, call: Callable[[], None]

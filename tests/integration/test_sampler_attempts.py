@@ -32,7 +32,7 @@ def report(batch: PromptBatch, *attempts: Sequence[Attempt]) -> Report:
     return Report(fence=batch.lease.fence, groups=groups)
 
 
-async def test_hinted_success_never_becomes_un_hinted_truth(
+async def test_invariant_7_unhinted_truth_hinted_success_moves_nothing(
     api: Api, database_url: str, redis_server: RunningServer
 ) -> None:
     """Failed bare, solved with a hint: weights, mastery and streaks know the failure only."""

@@ -172,7 +172,7 @@ async def test_waiting_costs_no_scripts(api: Api, redis_server: RunningServer) -
         assert scripts_run() - before <= 3 * len(polls)
 
 
-async def test_limits_that_contradict_each_other_are_refused(valkey_api: Api) -> None:
+async def test_invariant_10_bounded_limits_that_contradict_are_refused(valkey_api: Api) -> None:
     """Bounds are checked against each other, at creation and at every change (invariant 10)."""
     api = valkey_api
     run = await api.create_run()

@@ -33,7 +33,7 @@ async def dies_at(
     assert isinstance(failed, httpx.TransportError)
 
 
-async def test_a_replica_dies_between_commit_and_settle(
+async def test_invariant_4_ledger_first_a_death_between_commit_and_settle(
     database_url: str, valkey: RunningServer, short_folder: Path
 ) -> None:
     """Another replica completes the report on a retry, trajectories included."""
@@ -74,7 +74,7 @@ async def test_a_replica_dies_between_commit_and_settle(
         check_run(database_url, valkey.url, run, boundaries=[int(str(last))])
 
 
-async def test_a_replica_dies_in_the_middle_of_work_and_comes_back(
+async def test_invariant_6_stateless_a_replica_dies_at_work_and_comes_back(
     database_url: str, valkey: RunningServer, short_folder: Path
 ) -> None:
     """Workers that retry through a crash end with every group counted once."""

@@ -54,7 +54,7 @@ async def test_a_batch_says_all_that_a_worker_needs(api: Api) -> None:
         assert item.task.messages[0].content == f"question {item.task.ordinal}"
 
 
-async def test_leases_never_overlap_and_nothing_leaks(
+async def test_invariant_1_conservation_no_overlap_and_no_leak(
     pair: tuple[Api, Api], redis_server: RunningServer
 ) -> None:
     """Eight workers on two replicas lease, report, release and abandon at random."""

@@ -79,7 +79,7 @@ async def history(own: Own, **spec: object) -> tuple[Run, list[int]]:
     return run, boundaries
 
 
-async def test_an_emptied_redis_comes_back_as_it_was(own: Own) -> None:
+async def test_invariant_5_rebuildable_emptied_it_comes_back_as_it_was(own: Own) -> None:
     run, boundaries = await history(own)
     before = check_laws(own.server.url, run.id, num_tasks=24)
     stats = check_run(own.database_url, own.server.url, run, boundaries=boundaries)

@@ -112,7 +112,7 @@ async def test_the_same_report_at_once_on_two_replicas_counts_once(
     check_laws(redis_server.url, run.id, num_tasks=12)
 
 
-async def test_rival_reports_of_one_lease_count_once(
+async def test_invariant_3_exactly_once_whatever_rivals_report(
     pair: tuple[Api, Api], database_url: str, redis_server: RunningServer
 ) -> None:
     """A worker that was believed dead and its successor both report the same lease."""

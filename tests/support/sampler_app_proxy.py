@@ -38,6 +38,8 @@ class FaultProxy:
     _word: bytes = b""
     _fault: Loss | Literal["hold"] = "request"
     _after: bytes = b""
+    _armed: int = 0
+    """Faults armed so far; what was said before does not count as `after`."""
     _let_go: asyncio.Event = field(default_factory=asyncio.Event)
     _down: bool = False
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -49,11 +51,13 @@ class FaultProxy:
         With `after`, only on a connection that has asked for something with that word before.
         """
         self._word, self._fault, self._after = word, what, after
+        self._armed += 1
         self.struck.clear()
 
     def hold(self, word: bytes, *, after: bytes = b"") -> None:
         """Keep the next such request, and its caller waiting, until `let_go`; `after`: `lose`."""
         self._word, self._fault, self._after = word, "hold", after
+        self._armed += 1
         self.struck.clear()
         self._let_go.clear()
 
@@ -104,8 +108,10 @@ class FaultProxy:
             await asyncio.gather(*ways, return_exceptions=True)
 
     async def _requests(self, client: Pair, server: Pair, lost: asyncio.Event) -> None:
-        asked = not self._after
+        armed, asked = 0, False
         while data := await client[0].read(1 << 16):
+            if armed != self._armed:
+                armed, asked = self._armed, not self._after
             asked = asked or self._after in data
             if self._word and self._word in data and asked:
                 self._word = b""

@@ -44,9 +44,9 @@ from etude_proto.v1 import (
 
 from . import operations
 from .call import TrainingFrame
+from .deleting import AsyncDeleteCalls
 from .operations import TaskOrder
 from .paging import all_items_async
-from .deleting import AsyncDeleteCalls
 from .travel import AsyncTravelCalls
 
 

@@ -55,6 +55,7 @@ def command_of(service: Service) -> tuple[TyperCommand, list[str]]:
 def variables(service: Service) -> Iterator[tuple[str, str]]:
     """Our variables as the program sees them, `with-secrets` having read the files."""
     native = {f"ETUDE_{name.upper()}" for name in PROGRAMS[service.words[0]][1].model_fields}
+    native.add("ETUDE_API_KEY_FILE")  # commands read it, see `etude_sampler.cli_options`
     for name, value in service.environment.items():
         if name.endswith("_FILE") and name not in native:
             assert value.startswith("/run/secrets/"), name
@@ -99,6 +100,7 @@ def test_variables_are_settings(
     kind = PROGRAMS[service.words[0]][1]
     known = {f"ETUDE_{name.upper()}" for name in kind.model_fields}
     known |= {str(option.envvar) for option in command.params if option.envvar}
+    known |= {f"{name}_FILE" for name in known & {"ETUDE_API_KEY"}}
     for name, value in variables(service):
         assert name in known, f"{service.name}: {name} is no setting of {service.words[0]}"
         monkeypatch.setenv(name, str(secret) if name == "ETUDE_API_KEY_FILE" else value)

@@ -10,8 +10,10 @@ PAGE = page("docs/concepts/strategies.md")
 
 def test_presets_are_as_written() -> None:
     written = [
-        tuple(bare(row[name]) for name in ("preset", "weights", "slots", "gate"))
-        + (float(row["share of `uniform`"]),)
+        (
+            *(bare(row[name]) for name in ("preset", "weights", "slots", "gate")),
+            float(row["share of `uniform`"]),
+        )
         for row in PAGE.rows("preset")
     ]
     assert written == [

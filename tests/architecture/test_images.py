@@ -88,8 +88,9 @@ def test_scripts_can_be_run(script: Path) -> None:
 
 def test_secrets_come_from_files(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("a key with spaces\n")
-    environment = {"PATH": os.environ["PATH"], "ETUDE_API_KEY_FILE": str(tmp_path / "key")}
-    program = "import os; print(os.environ['ETUDE_API_KEY'], 'ETUDE_API_KEY_FILE' in os.environ)"
+    environment = {"PATH": os.environ["PATH"], "ETUDE_REDIS_URL_FILE": str(tmp_path / "key")}
+    name = "ETUDE_REDIS_URL"
+    program = f"import os; print(os.environ['{name}'], '{name}_FILE' in os.environ)"
     done = subprocess.run(
         [str(WITH_SECRETS), str(TOOLS / "python"), "-c", program],
         env=environment,
@@ -101,12 +102,13 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_is_missing_stops_the_start(tmp_path: Path) -> None:
-    environment = {"PATH": os.environ["PATH"], "ETUDE_API_KEY_FILE": str(tmp_path / "none")}
+    environment = {"PATH": os.environ["PATH"], "ETUDE_REDIS_URL_FILE": str(tmp_path / "none")}
     done = subprocess.run([str(WITH_SECRETS), "true"], env=environment, check=False)
     assert done.returncode != 0
 
 
 def test_settings_that_read_files_themselves_do_not_need_the_script() -> None:
+    """Nor do the commands, for `ETUDE_API_KEY_FILE`."""
     fields = {
         f"ETUDE_{name.upper()}"
         for kind in (SamplerSettings, RolloutSettings, TrainerSettings)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +24,11 @@ import psycopg
 from redis import Redis
 from stack import SUBTASKS, Stack, fill, machine, serving
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from etude_client import EtudeClient, EtudeError
 from etude_proto.v1 import PromptBatchRequest, ReleaseRequest, Run
+from support.waiting import wait_for
 
 _STATISTICS = """
 INSERT INTO task_statistics (run_id, ordinal, kind, level, fence, s, f, ema, z_easy, z_hard, abs_a,
@@ -103,11 +107,16 @@ def leasing(stack: Stack, run: Run) -> Iterator[Beside]:
 
 def served(client: EtudeClient, run: Run, *, epoch: int) -> Run:
     """The run as soon as it is served at an epoch."""
-    while True:
+    found = run
+
+    def is_served() -> bool:
+        nonlocal found
         found = client.get_run(run.id)
-        if found.epoch >= epoch and found.loading is None:
-            return found
-        time.sleep(0.05)
+        done = found.last_rebuild
+        return found.loading is None and done is not None and done.epoch >= epoch
+
+    wait_for(is_served, what=f"{run.id} is served", timeout_s=600)
+    return found
 
 
 def peak_mib(pid: int) -> dict[int, int]:
@@ -134,7 +143,7 @@ def main() -> None:
     with serving(options.workers) as stack, EtudeClient(stack.url, timeout_s=600) as client:
         small = fill(stack, 1000, task_bytes=500)
         with leasing(stack, small) as quiet:
-            time.sleep(3)
+            wait_for(lambda: len(quiet.lease_ms) >= 300, what="300 leases", timeout_s=120)
         print("second run, alone:", quiet.told(), flush=True)
         with leasing(stack, small) as beside:
             run = client.get_run(fill(stack, options.tasks, task_bytes=options.task_bytes).id)

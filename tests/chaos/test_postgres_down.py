@@ -89,7 +89,9 @@ async def test_leases_are_refused_in_time_and_workers_keep_their_results(
     policy = tiny_policy(tmp_path / "tiny")
     async with behind_a_link(database_url, valkey, short_folder) as (sampler, way):
         async with AsyncEtudeClient(sampler.url, timeout_s=10.0) as client:
-            observer = Observer(client, await create_run(client, mode=RunMode.CURRICULUM_ONLY, lease_ttl_s=120.0))
+            observer = Observer(
+                client, await create_run(client, mode=RunMode.CURRICULUM_ONLY, lease_ttl_s=120.0)
+            )
             async with rolling_out(policy, sampler.url, tmp_path) as service:
                 await until(lambda: service.status.deliveries["accepted"] >= 2, "work goes on")
                 await until(lambda: service.status.groups_generating >= 1, "groups are made")

@@ -153,6 +153,25 @@ async def test_a_stop_gives_back_what_it_cannot_finish(
     assert counts.num_prompt_leases == 0
 
 
+async def test_giving_back_is_not_cut_short_itself(
+    client: AsyncEtudeClient, sampler_url: str, policy_dir: Path, tmp_path: Path
+) -> None:
+    """A second word to stop, or another batch's failure, may come while a lease is given back."""
+    observer = Observer(client, await create_run(client))
+    slow = {"max_new_tokens": 900, "batches_in_flight": 1, "tasks_per_batch": 4}
+    with gated(sampler_url) as (url, gate):
+        async with rolling_out(policy_dir, url, tmp_path, **slow) as service:
+            await until(lambda: service.status.groups_generating > 0, "something is generated")
+            gate.hold(r"POST /v1/leases/.*/release")
+            service.cut_short()
+            await asyncio.to_thread(gate.wait_held)
+            service.cut_short()
+            gate.drop()
+            await asyncio.wait_for(service.wait(), 60)
+    counts = await observer.counts()
+    assert (counts.num_prompt_leases, counts.num_expired) == (0, 0)
+
+
 async def test_a_report_that_gets_no_answer_is_counted_once(
     client: AsyncEtudeClient, sampler_url: str, policy_dir: Path, tmp_path: Path
 ) -> None:

@@ -102,7 +102,8 @@ async def test_the_oldest_groups_are_trained_on_first(api: Api) -> None:
 
 async def test_refill_ends_with_a_short_batch(api: Api, redis_server: RunningServer) -> None:
     """B = 4: once ceil(1.5 * 4) * 4 = 24 groups came back, what there is is served."""
-    run = await api.create_run(num_tasks=30, limits={"refill_rounds": 3, "refill_over_draw": 1.5})
+    limits = {"refill_rounds": 3, "refill_over_draw": 1.5, "cap_groups": 24}
+    run = await api.create_run(num_tasks=30, limits=limits)
     batch = await api.lease(run.id, 24)
     one = batch.model_copy(update={"items": batch.items[:1]})
     rest = batch.model_copy(update={"items": batch.items[1:23]})
@@ -154,7 +155,7 @@ async def test_announcing_purges_what_became_too_stale(
 async def test_a_group_too_stale_on_arrival_counts_but_is_not_kept(
     api: Api, redis_server: RunningServer
 ) -> None:
-    run = await api.create_run(limits={"training_batch_groups": 1, "max_staleness": 0})
+    run = await api.create_run(limits={"training_batch_groups": 1, "max_staleness": 0, "cap_groups": 3})
     old, good = await api.lease(run.id, 2), await api.lease(run.id, 1)
     await api.report_cargo(good)
     await api.acked(await api.train(run.id), 1)
@@ -170,7 +171,7 @@ async def test_the_byte_budget_drops_the_stalest_groups(
     api: Api, redis_server: RunningServer
 ) -> None:
     limits = {"training_batch_groups": 1, "max_group_bytes": 1 << 15, "cargo_bytes": 1 << 16}
-    run = await api.create_run(limits=limits)
+    run = await api.create_run(limits=limits | {"cap_groups": 5})
     batch = await api.lease(run.id, 5)
     assert batch.lease is not None
     sizes = []

@@ -59,8 +59,8 @@ class Scene:
         return service
 
     def start(self, **more: str) -> TrainerService:
-        """A trainer that has recovered, or failed to, and finds nothing to train on."""
-        service = self.service(**more)  # type: ignore[arg-type]
+        """A trainer that has recovered, or failed to, and takes no step."""
+        service = self.service(max_steps=0, **more)
         service.start()
         try:
             wait_for(

@@ -94,13 +94,13 @@ def create_run(url: str, plan: Plan, **limits: int) -> Run:
     subprocess.run(command, check=True, capture_output=True)
     with EtudeClient(url) as client:
         dataset = next(one for one in client.iter_datasets() if one.name == plan.dataset)
-        wanted = RunLimits(
-            training_batch_groups=plan.batch_groups,
-            cap_groups=2 * plan.batch_groups,
-            max_group_bytes=4 << 20,
-            max_staleness=2,
-            **limits,
-        )
+        bounds = {
+            "training_batch_groups": plan.batch_groups,
+            "cap_groups": 2 * plan.batch_groups,
+            "max_group_bytes": 4 << 20,
+            "max_staleness": 2,
+        }
+        wanted = RunLimits.model_validate(bounds | limits)
         return client.create_run(
             RunCreate(
                 name="e2e",

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from .base import Id, Name, Request, Response, Text, Version
 from .curriculum import CurriculumConfig, ResolvedCurriculum
-from .rebuilds import LoadProgress, Rebuild
 from .marks import ForkedFrom
+from .rebuilds import LoadProgress, Rebuild
 from .retention import Retention
 
 

@@ -73,6 +73,15 @@ class BatchWork:
             with_tokens=shop.run.mode is RunMode.TRAINING,
             on_delivered=self._on_delivered,
         )
+        self._cut = asyncio.Event()
+
+    def cut_short(self) -> None:
+        """Stop generating; `run` returns when the rest is given back.
+
+        Cancelling `run` instead would cut its giving back as well, and before its first step it
+        would not even begin: the lease would be nobody's until it expires.
+        """
+        self._cut.set()
 
     async def run(self) -> BatchEnd:
         """Work until every group is delivered or the rest is given back.
@@ -82,14 +91,25 @@ class BatchWork:
         """
         end = BatchEnd.CUT_SHORT
         try:
-            end = await self._run_leased()
+            end = await self._run_until_cut()
         finally:
-            # Also when cancelled: reports under way are finished, the rest is given back.
+            # Also when cut short: reports under way are finished, the rest is given back.
             await self._outbox.flush(None if end is BatchEnd.DONE else FLUSH_S)
             if end is not BatchEnd.LOST and self._outbox.num_settled < len(self._batch.items):
                 await self._release()
             self._shop.metrics.leases.labels(end.value).inc()
         return end
+
+    async def _run_until_cut(self) -> BatchEnd:
+        work = asyncio.create_task(self._run_leased(), name=f"lease {self._lease.id}")
+        cut = asyncio.create_task(self._cut.wait())
+        try:
+            await asyncio.wait({work, cut}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            cut.cancel()
+            work.cancel()
+            await asyncio.wait({work})
+        return BatchEnd.CUT_SHORT if work.cancelled() else work.result()
 
     async def _run_leased(self) -> BatchEnd:
         shop, lease = self._shop, self._lease

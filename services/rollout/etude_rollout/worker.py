@@ -106,8 +106,9 @@ class Worker:
         self._request = request
         self._batches_in_flight = batches_in_flight
         self._grace_s = grace_s
-        self._batches: set[asyncio.Task[BatchEnd]] = set()
+        self._batches: dict[asyncio.Task[BatchEnd], BatchWork] = {}
         self._stopping = asyncio.Event()
+        self._is_cut_short = False
         self._failure: BaseException | None = None
         self._num_weight_failures = 0
 
@@ -118,8 +119,9 @@ class Worker:
     def cut_short(self) -> None:
         """Stop, and give back at once what is not reported yet."""
         self._stopping.set()
-        for task in self._batches:
-            task.cancel()
+        self._is_cut_short = True
+        for batch in self._batches.values():
+            batch.cut_short()
 
     async def run(self) -> None:
         """Lease and work until `stop`.
@@ -163,8 +165,10 @@ class Worker:
         if batch is None or batch.lease is None:
             return
         work = BatchWork(self._shop, batch, batch.lease)
+        if self._is_cut_short:
+            work.cut_short()
         task = asyncio.create_task(work.run(), name=f"batch {batch.lease.id}")
-        self._batches.add(task)
+        self._batches[task] = work
         self._count_batches()
         task.add_done_callback(self._batch_ended)
 
@@ -203,7 +207,7 @@ class Worker:
         return batch
 
     def _batch_ended(self, task: asyncio.Task[BatchEnd]) -> None:
-        self._batches.discard(task)
+        self._batches.pop(task)
         self._count_batches()
         if task.cancelled():
             return
@@ -228,9 +232,8 @@ class Worker:
         if not self._batches:
             return
         _, late = await asyncio.wait(self._batches, timeout=self._grace_s)
-        for task in late:
-            task.cancel()
         if late:
+            self.cut_short()
             await asyncio.wait(late)
 
     def _count_batches(self) -> None:

@@ -15,8 +15,8 @@ import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
 
-from .archives.cli import register as register_archives
 from .api.heads import BoundedHeads
+from .archives.cli import register as register_archives
 from .datasets.cli import import_app
 from .embedded import Embedded, EmbeddedServerError, start_embedded
 from .keys_cli import keys_app, num_live_keys

@@ -18,7 +18,8 @@ from etude_client import EtudeClient
 from etude_client.paging import all_items
 from etude_proto.v1 import MAX_PAGE, Draw, Run
 
-from .runs_cli import DEFAULT_URL, AsJson, Key, Url, find_run
+from .cli_options import DEFAULT_URL, AsJson, Key, Url
+from .runs_cli import find_run
 from .runs_cli import _client as connected
 from .runs_diff import (
     Common,

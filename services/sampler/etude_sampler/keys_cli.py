@@ -20,7 +20,7 @@ from etude_proto.v1 import Key as ApiKey
 from etude_proto.v1 import KeyCreate, Scope
 
 from .errors import DependencyUnavailable
-from .runs_cli import DEFAULT_URL, AsJson, Key, Url
+from .cli_options import DEFAULT_URL, AsJson, Key, Url
 from .runs_cli import _client as client_of
 from .settings import Settings
 from .store.postgres.engine import create_engine

@@ -22,7 +22,8 @@ from .app import connected
 from .errors import SamplerError
 from .operating import DataDir, complain, operated
 from .ports.retention import Dropped
-from .runs_cli import DEFAULT_URL, AsJson, Key, Url, find_run
+from .cli_options import DEFAULT_URL, AsJson, Key, Url
+from .runs_cli import find_run
 from .runs_cli import _client as client_of
 from .settings import Settings
 

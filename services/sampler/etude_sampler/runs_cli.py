@@ -23,13 +23,10 @@ from etude_proto.v1 import (
     RunMode,
 )
 
+from .cli_options import DEFAULT_URL, AsJson, Key, Url
 from .curriculum import PRESETS, describe, part_table
 
-DEFAULT_URL = "http://127.0.0.1:8321"
 runs_app = typer.Typer(help="Create, list, show, pause and resume runs.", no_args_is_help=True)
-Url = Annotated[str, typer.Option(envvar="ETUDE_SAMPLER_URL", help="The sampler.")]
-Key = Annotated[str | None, typer.Option(envvar="ETUDE_API_KEY", help="Bearer key.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @contextmanager

@@ -26,7 +26,8 @@ from etude_proto.v1 import (
 )
 
 from .diff_cli import diff
-from .runs_cli import DEFAULT_URL, AsJson, Key, Url, find_run
+from .cli_options import DEFAULT_URL, AsJson, Key, Url
+from .runs_cli import find_run
 from .runs_cli import _client as connected
 from .runs_cli import _show as show_run
 

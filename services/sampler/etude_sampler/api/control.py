@@ -253,4 +253,3 @@ async def rebuild_run(request: Request, run_id: str, sampler: S) -> Response:
         body_hash=hash_body(request, b""),
         work=work,
     )
-

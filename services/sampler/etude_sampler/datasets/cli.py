@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from etude_client import EtudeClient, EtudeError
 from etude_proto.v1 import DatasetCreate
 
+from ..cli_options import DEFAULT_URL, Key, Url
 from .bfcl import Category, bfcl_rows, count_bfcl_rows, installed_data
 from .files import count_rows
 from .jsonl import jsonl_rows
@@ -31,7 +32,6 @@ from .rows import DatasetUnusable, RowStream
 from .split import DEFAULT_HELD_OUT_SHARE
 from .upload import Summary, upload
 
-DEFAULT_URL = "http://127.0.0.1:8321"
 MAX_FAILURE = 400
 """Longest failure that is said, in characters; an answer of a server may be long."""
 
@@ -43,10 +43,6 @@ import_app = typer.Typer(
     no_args_is_help=True,
 )
 
-Url = Annotated[str, typer.Option(envvar="ETUDE_SAMPLER_URL", help="The sampler's address.")]
-ApiKey = Annotated[
-    str | None, typer.Option(envvar="ETUDE_API_KEY", help="Key, if the sampler asks for one.")
-]
 HeldOut = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="Share of the rows that no run draws.")
 ]
@@ -93,7 +89,7 @@ def bfcl(
     ] = None,
     dataset: DatasetName = None,
     url: Url = DEFAULT_URL,
-    api_key: ApiKey = None,
+    key: Key = None,
     held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
     report: Report = None,
     limit: Limit = None,
@@ -107,7 +103,7 @@ def bfcl(
             lambda: count_bfcl_rows(folder, categories),
             lambda: bfcl_rows(folder, categories, held_out_share=held_out),
         )
-        code = run_import(source, Target(dataset or "bfcl", url, api_key, report), limit=limit)
+        code = run_import(source, Target(dataset or "bfcl", url, key, report), limit=limit)
     raise typer.Exit(code)
 
 
@@ -117,7 +113,7 @@ def rlla(
     *,
     dataset: DatasetName = None,
     url: Url = DEFAULT_URL,
-    api_key: ApiKey = None,
+    key: Key = None,
     held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
     report: Report = None,
     limit: Limit = None,
@@ -127,7 +123,7 @@ def rlla(
         str(file), lambda: count_rows(file), lambda: rlla_rows(file, held_out_share=held_out)
     )
     with _failure_in_one_line():
-        code = run_import(source, Target(dataset or file.stem, url, api_key, report), limit=limit)
+        code = run_import(source, Target(dataset or file.stem, url, key, report), limit=limit)
     raise typer.Exit(code)
 
 
@@ -137,7 +133,7 @@ def jsonl(
     *,
     dataset: DatasetName = None,
     url: Url = DEFAULT_URL,
-    api_key: ApiKey = None,
+    key: Key = None,
     held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
     report: Report = None,
     limit: Limit = None,
@@ -147,7 +143,7 @@ def jsonl(
         str(file), lambda: count_rows(file), lambda: jsonl_rows(file, held_out_share=held_out)
     )
     with _failure_in_one_line():
-        code = run_import(source, Target(dataset or file.stem, url, api_key, report), limit=limit)
+        code = run_import(source, Target(dataset or file.stem, url, key, report), limit=limit)
     raise typer.Exit(code)
 
 

@@ -11,8 +11,8 @@
 | `etude:{run}:workers` | hash | live leases per worker | run |
 | `etude:{run}:ready` | zset | group id by (oldest version, apply sequence) | run |
 | `etude:{run}:groups`, `:cargo` | hash | group id -> manifest entry, trajectories | until trained |
-| `etude:{key}:bucket` | hash | calls that an API key has left; of no run | until it is full |
 | `etude:{run}:loading` | hash | who rebuilds the run, how far it is | rebuild |
+| `etude:{key}:bucket` | hash | calls that an API key has left; of no run | until it is full |
 | `etude:{run}:log` | stream | decisions not yet drained to PostgreSQL | bounded |
 """
 
@@ -31,6 +31,11 @@ def bucket(name: str) -> str:
 def bell(run_id: str) -> str:
     """Channel rung when slots or queues of a run change."""
     return f"etude:{{{run_id}}}:bell"
+
+
+def every_key(run_id: str) -> str:
+    """Matches every key of a run, and no other."""
+    return f"etude:{{{run_id}}}:*"
 
 
 def run_of_bell(channel: str) -> str:
@@ -101,11 +106,6 @@ class RunKeys:
     def loading(self) -> str:
         """The rebuild under way."""
         return self._key("loading")
-
-    @property
-    def pattern(self) -> str:
-        """Matches every key of the run, and no other."""
-        return self._key("*")
 
     @property
     def bell(self) -> str:

@@ -19,7 +19,7 @@ from ...ports.loading import Load, Loader, Progress
 from ...ports.races import Announced, EpochMismatch, RaceLimits, RunKey
 from .connection import Client, outages
 from .decision_log import opening
-from .keys import RunKeys
+from .keys import RunKeys, every_key
 from .scripts import Scripts, Word, epoch_word
 from .training_steps import pack_doubles
 
@@ -59,7 +59,7 @@ class LoadingSteps:
         async with outages():
             names = [
                 name
-                async for name in self._redis.scan_iter(match=keys.pattern, count=1000)
+                async for name in self._redis.scan_iter(match=every_key(loader.run_id), count=1000)
                 if bytes(name) != keys.loading.encode()
             ]
             for first in range(0, len(names), _UNLINK):

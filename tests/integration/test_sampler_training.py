@@ -155,7 +155,9 @@ async def test_announcing_purges_what_became_too_stale(
 async def test_a_group_too_stale_on_arrival_counts_but_is_not_kept(
     api: Api, redis_server: RunningServer
 ) -> None:
-    run = await api.create_run(limits={"training_batch_groups": 1, "max_staleness": 0, "cap_groups": 3})
+    run = await api.create_run(
+        limits={"training_batch_groups": 1, "max_staleness": 0, "cap_groups": 3}
+    )
     old, good = await api.lease(run.id, 2), await api.lease(run.id, 1)
     await api.report_cargo(good)
     await api.acked(await api.train(run.id), 1)

@@ -19,8 +19,8 @@ from etude_client.paging import all_items
 from etude_proto.v1 import MAX_PAGE, Draw, Run
 
 from .cli_options import DEFAULT_URL, AsJson, Key, Url
-from .runs_cli import find_run
 from .runs_cli import _client as connected
+from .runs_cli import find_run
 from .runs_diff import (
     Common,
     Difference,

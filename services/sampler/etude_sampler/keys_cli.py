@@ -19,8 +19,8 @@ from etude_proto.keys import new_key
 from etude_proto.v1 import Key as ApiKey
 from etude_proto.v1 import KeyCreate, Scope
 
-from .errors import DependencyUnavailable
 from .cli_options import DEFAULT_URL, AsJson, Key, Url
+from .errors import DependencyUnavailable
 from .runs_cli import _client as client_of
 from .settings import Settings
 from .store.postgres.engine import create_engine

@@ -19,12 +19,12 @@ from etude_client import EtudeClient
 from etude_proto.v1 import Dataset, Deleted
 
 from .app import connected
+from .cli_options import DEFAULT_URL, AsJson, Key, Url
 from .errors import SamplerError
 from .operating import DataDir, complain, operated
 from .ports.retention import Dropped
-from .cli_options import DEFAULT_URL, AsJson, Key, Url
-from .runs_cli import find_run
 from .runs_cli import _client as client_of
+from .runs_cli import find_run
 from .settings import Settings
 
 datasets_app = typer.Typer(help="List and delete datasets.", no_args_is_help=True)

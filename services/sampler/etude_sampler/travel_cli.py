@@ -25,11 +25,11 @@ from etude_proto.v1 import (
     RestoreRequest,
 )
 
-from .diff_cli import diff
 from .cli_options import DEFAULT_URL, AsJson, Key, Url
-from .runs_cli import find_run
+from .diff_cli import diff
 from .runs_cli import _client as connected
 from .runs_cli import _show as show_run
+from .runs_cli import find_run
 
 RunName = Annotated[str, typer.Argument(help="Name or id of the run.", show_default=False)]
 

@@ -1,14 +1,19 @@
-"""Options that every command with a sampler behind it takes."""
+"""What every command with a sampler behind it shares: options, a client, a run by its name."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from etude_client import EtudeClient, EtudeError
 from etude_proto.keys import key_in
+from etude_proto.v1 import Run
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 
@@ -38,3 +43,35 @@ Key = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@contextmanager
+def client_at(url: str, key: str | None) -> Iterator[EtudeClient]:
+    """A client; what goes wrong ends the command with one line and exit code 2."""
+    try:
+        with EtudeClient(url, api_key=key, max_attempts=3) as client:
+            yield client
+    except EtudeError as error:
+        Console(stderr=True, soft_wrap=True).print(f"etude: {error}", markup=False)
+        raise typer.Exit(2) from error
+
+
+def find_run(client: EtudeClient, name_or_id: str) -> Run:
+    """A run by id, or the newest of that name.
+
+    Raises:
+        typer.Exit: there is none (exit code 2).
+    """
+    if name_or_id.startswith("run_"):
+        return client.get_run(name_or_id)
+    cursor, found = None, []
+    while True:
+        page = client.list_runs(limit=1000, cursor=cursor)
+        found += [run for run in page.items if run.name == name_or_id]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    if not found:
+        typer.echo(f"etude: no run is called {name_or_id!r}", err=True)
+        raise typer.Exit(2)
+    return max(found, key=lambda run: run.created_at)

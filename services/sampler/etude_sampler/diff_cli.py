@@ -18,9 +18,7 @@ from etude_client import EtudeClient
 from etude_client.paging import all_items
 from etude_proto.v1 import MAX_PAGE, Draw, Run
 
-from .cli_options import DEFAULT_URL, AsJson, Key, Url
-from .runs_cli import _client as connected
-from .runs_cli import find_run
+from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
 from .runs_diff import (
     Common,
     Difference,
@@ -47,7 +45,7 @@ def diff(  # noqa: PLR0917 - options of a command, by name
     as_json: AsJson = False,
 ) -> None:
     """Say where two runs went apart: settings, draws, versions, tasks."""
-    with connected(url, key) as client:
+    with client_at(url, key) as client:
         one, other = find_run(client, first), find_run(client, second)
         found = compare(client, one, other, most=tasks)
     if as_json:

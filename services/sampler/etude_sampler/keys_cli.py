@@ -19,9 +19,8 @@ from etude_proto.keys import new_key
 from etude_proto.v1 import Key as ApiKey
 from etude_proto.v1 import KeyCreate, Scope
 
-from .cli_options import DEFAULT_URL, AsJson, Key, Url
+from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at
 from .errors import DependencyUnavailable
-from .runs_cli import _client as client_of
 from .settings import Settings
 from .store.postgres.engine import create_engine
 from .store.postgres.keys import PostgresKeys
@@ -92,7 +91,7 @@ def create(  # noqa: PLR0917 - options, by name
         name = {"runs": "run", "ttl_s": "expires"}.get(str(first["loc"][0]), str(first["loc"][0]))
         typer.echo(f"etude: --{name}: {first['msg']}", err=True)
         raise typer.Exit(2) from error
-    with client_of(url, key) as client:
+    with client_at(url, key) as client:
         stored = client.create_key(body)
     if as_json:
         typer.echo(json.dumps({**stored.model_dump(mode="json"), "key": made.text}))
@@ -107,7 +106,7 @@ def create(  # noqa: PLR0917 - options, by name
 def list_(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """List keys, ended ones too; the keys themselves are not kept."""
     found: list[ApiKey] = []
-    with client_of(url, key) as client:
+    with client_at(url, key) as client:
         cursor: str | None = None
         while True:
             page = client.list_keys(limit=1000, cursor=cursor)
@@ -138,6 +137,6 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """End a key now; every replica refuses it within three seconds."""
-    with client_of(url, key) as client:
+    with client_at(url, key) as client:
         ended = client.revoke_key(key_id)
     typer.echo(ended.model_dump_json() if as_json else f"{ended.id} ended {ended.revoked_at}")

@@ -12,8 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from etude_client import EtudeClient, EtudeError
 from etude_proto.v1 import Rebuild, RebuildReason, Run
 
-from .cli_options import DEFAULT_URL, AsJson, Key, Url
-from .runs_cli import find_run
+from .cli_options import DEFAULT_URL, AsJson, Key, Url, find_run
 
 _TIMEOUT_S = 600.0
 _LOOK_S = 0.25

@@ -19,12 +19,10 @@ from etude_client import EtudeClient
 from etude_proto.v1 import Dataset, Deleted
 
 from .app import connected
-from .cli_options import DEFAULT_URL, AsJson, Key, Url
+from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
 from .errors import SamplerError
 from .operating import DataDir, complain, operated
 from .ports.retention import Dropped
-from .runs_cli import _client as client_of
-from .runs_cli import find_run
 from .settings import Settings
 
 datasets_app = typer.Typer(help="List and delete datasets.", no_args_is_help=True)
@@ -104,7 +102,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Delete a paused run with all it has learned; `etude runs export` keeps it as files."""
-    with client_of(url, key) as client:
+    with client_at(url, key) as client:
         _say_deleted(client.delete_run(find_run(client, run).id, force=force), as_json)
 
 
@@ -121,7 +119,7 @@ def _datasets(client: EtudeClient) -> list[Dataset]:
 @datasets_app.command("list")
 def list_(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """List datasets with their tasks."""
-    with client_of(url, key) as client:
+    with client_at(url, key) as client:
         for one in _datasets(client):
             text = f"{one.id}  {one.name}  {one.num_train} train, {one.num_held_out} held out"
             typer.echo(one.model_dump_json() if as_json else text)
@@ -135,7 +133,7 @@ def delete_dataset(
     as_json: AsJson = False,
 ) -> None:
     """Delete a dataset that no run uses."""
-    with client_of(url, key) as client:
+    with client_at(url, key) as client:
         matching = [one.id for one in _datasets(client) if dataset in (one.id, one.name)]
         if not matching:
             raise complain(f"no dataset is called {dataset!r}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +12,6 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from etude_client import EtudeClient, EtudeError
 from etude_proto.v1 import (
     CurriculumConfig,
     Run,
@@ -23,23 +20,14 @@ from etude_proto.v1 import (
     RunMode,
 )
 
-from .cli_options import DEFAULT_URL, AsJson, Key, Url
+from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
 from .curriculum import PRESETS, describe, part_table
 
 runs_app = typer.Typer(help="Create, list, show, pause and resume runs.", no_args_is_help=True)
 
 
-@contextmanager
-def _client(url: str, key: str | None) -> Iterator[EtudeClient]:
-    try:
-        with EtudeClient(url, api_key=key, max_attempts=3) as client:
-            yield client
-    except EtudeError as error:
-        Console(stderr=True, soft_wrap=True).print(f"etude: {error}", markup=False)
-        raise typer.Exit(2) from error
-
-
-def _show(run: Run, as_json: bool) -> None:
+def show_run(run: Run, as_json: bool) -> None:
+    """One line about a run, or all of it."""
     if as_json:
         typer.echo(run.model_dump_json())
         return
@@ -47,27 +35,6 @@ def _show(run: Run, as_json: bool) -> None:
         f"{run.id}  {run.name}  {run.status}  preset {run.resolved.preset}  "
         f"{run.num_tasks} tasks  version {run.policy_version}"
     )
-
-
-def find_run(client: EtudeClient, name_or_id: str) -> Run:
-    """A run by id, or the newest of that name.
-
-    Raises:
-        typer.Exit: there is none (exit code 2).
-    """
-    if name_or_id.startswith("run_"):
-        return client.get_run(name_or_id)
-    cursor, found = None, []
-    while True:
-        page = client.list_runs(limit=1000, cursor=cursor)
-        found += [run for run in page.items if run.name == name_or_id]
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    if not found:
-        typer.echo(f"etude: no run is called {name_or_id!r}", err=True)
-        raise typer.Exit(2)
-    return max(found, key=lambda run: run.created_at)
 
 
 @runs_app.command("create")
@@ -96,7 +63,7 @@ def create(  # noqa: PLR0913, PLR0917 - options of a command, by name
     except (OSError, ValidationError) as error:
         typer.echo(f"etude: {str(error).splitlines()[0]}", err=True)
         raise typer.Exit(2) from error
-    with _client(url, key) as client:
+    with client_at(url, key) as client:
         datasets = client.list_datasets(limit=1000).items
         matching = [one.id for one in datasets if dataset in (one.id, one.name)]
         if not matching:
@@ -111,27 +78,27 @@ def create(  # noqa: PLR0913, PLR0917 - options of a command, by name
             seed=seed,
             limits=limits,
         )
-        _show(client.create_run(spec), as_json)
+        show_run(client.create_run(spec), as_json)
 
 
 @runs_app.command("list")
 def list_(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """List runs."""
-    with _client(url, key) as client:
+    with client_at(url, key) as client:
         for run in client.list_runs(limit=1000).items:
-            _show(run, as_json)
+            show_run(run, as_json)
 
 
 @runs_app.command("show")
 def show(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Show a run's curriculum now: mastery, lanes, arms, counts."""
-    with _client(url, key) as client:
+    with client_at(url, key) as client:
         found = find_run(client, run)
         view = client.get_curriculum(found.id)
     if as_json:
         typer.echo(view.model_dump_json())
         return
-    _show(found, as_json=False)
+    show_run(found, as_json=False)
     if view.loading is not None:
         typer.echo(f"not served: Redis is loaded anew, {view.loading.share:.0%} is there")
     table = Table("lane", "share", "waiting", "mastery", "threshold", "weight w")
@@ -156,15 +123,15 @@ def show(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = Fa
 @runs_app.command("pause")
 def pause(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Stop drawing; live leases go on."""
-    with _client(url, key) as client:
-        _show(client.pause_run(find_run(client, run).id), as_json)
+    with client_at(url, key) as client:
+        show_run(client.pause_run(find_run(client, run).id), as_json)
 
 
 @runs_app.command("resume")
 def resume(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Draw again."""
-    with _client(url, key) as client:
-        _show(client.resume_run(find_run(client, run).id), as_json)
+    with client_at(url, key) as client:
+        show_run(client.resume_run(find_run(client, run).id), as_json)
 
 
 def strategies(as_json: AsJson = False) -> None:

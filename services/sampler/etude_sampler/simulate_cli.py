@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .runs_cli import AsJson
+from .cli_options import AsJson
 from .simulate_plot import PlotFault, check_plot, plot
 from .simulation import (
     BASELINE,

@@ -25,11 +25,9 @@ from etude_proto.v1 import (
     RestoreRequest,
 )
 
-from .cli_options import DEFAULT_URL, AsJson, Key, Url
+from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
 from .diff_cli import diff
-from .runs_cli import _client as connected
-from .runs_cli import _show as show_run
-from .runs_cli import find_run
+from .runs_cli import show_run
 
 RunName = Annotated[str, typer.Argument(help="Name or id of the run.", show_default=False)]
 
@@ -69,7 +67,7 @@ def checkpoints(
     run: RunName, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
 ) -> None:
     """List a run's curriculum checkpoints."""
-    with connected(url, key) as client:
+    with client_at(url, key) as client:
         found = _all(client, find_run(client, run).id)
     if as_json:
         typer.echo(json.dumps([one.model_dump(mode="json") for one in found]))
@@ -105,7 +103,7 @@ def checkpoint(  # noqa: PLR0917 - options of a command, by name
         body = CheckpointCreate(label=label, pinned=pin, policy_version=version)
     except ValidationError as error:
         raise _complain(f"--label: {error.errors()[0]['msg']}") from error
-    with connected(url, key) as client:
+    with client_at(url, key) as client:
         taken = client.create_checkpoint(find_run(client, run).id, body)
     if as_json:
         typer.echo(taken.model_dump_json())
@@ -126,7 +124,7 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Take a run back to a checkpoint; what came after it counts no more."""
-    with connected(url, key) as client:
+    with client_at(url, key) as client:
         found = find_run(client, run)
         target = pick(_all(client, found.id), checkpoint)
         if target is None:
@@ -157,7 +155,7 @@ def fork(  # noqa: PLR0917 - options of a command, by name
     as_json: AsJson = False,
 ) -> None:
     """Begin another run from a checkpoint; what is not given stays the same."""
-    with connected(url, key) as client:
+    with client_at(url, key) as client:
         source = find_run(client, run)
         chosen: str | None = None
         if checkpoint is not None:

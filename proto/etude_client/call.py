@@ -123,7 +123,7 @@ def json_decoder(model: type[ModelT]) -> Callable[[Answer], ModelT]:
 
     def decode(answer: Answer) -> ModelT:
         try:
-            return model.model_validate_json(answer.body)
+            return model.model_validate_json(answer.body, extra="ignore")
         except ValidationError as error:
             raise AnswerInvalid(f"not a {model.__name__}: {error}") from error
 

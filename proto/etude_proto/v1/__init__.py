@@ -16,6 +16,7 @@ from .batches import (
     Released,
     ReleaseRequest,
     Scaffold,
+    Screen,
 )
 from .checkpoints import (
     Checkpoint,
@@ -207,6 +208,7 @@ __all__ = [
     "RunUpdate",
     "Scaffold",
     "Scope",
+    "Screen",
     "Split",
     "SubtaskView",
     "Task",

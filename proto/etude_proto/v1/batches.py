@@ -65,11 +65,24 @@ class Scaffold(Response):
     level: int = Field(default=0, ge=0)
 
 
+class Screen(Response):
+    """A first phase: only if it shows some success and some failure, the others are made."""
+
+    num_rollouts: int = Field(ge=2)
+    """Rollouts of the first phase; they count among the task's."""
+
+
 class PromptItem(Response):
     """One task of a prompt batch, with the decision that chose it."""
 
     task: Task
     num_rollouts: int
+    """Rollouts to make of this task, the run's group size unless its budget says otherwise."""
+    screen: Screen | None = None
+    """Make these first. If all or none of those that are valid succeed, stop, and report them
+    alone: the group counts, and is not trained on."""
+    train: bool = True
+    """False for a probe: its outcomes count, no trajectories are wanted."""
     scaffold: Scaffold
     lane: str
     """The lane whose slot this task took."""

@@ -31,6 +31,8 @@ class CurriculumConfig(Request):
     """Mastery -> slots per lane."""
     gate: Part | None = None
     """May a finished group be trained on."""
+    budget: Part | None = None
+    """Rollouts of each task of a prompt batch; default: the preset's, or the group size."""
     subtasks: list[SubtaskName] | None = Field(default=None, max_length=32)
     """Component lanes in order; default: the preset's, or those that the dataset names."""
     prerequisites: dict[SubtaskName, list[SubtaskName]] | None = None
@@ -53,6 +55,8 @@ class ResolvedCurriculum(Response):
     weigher: ResolvedPart
     allocator: ResolvedPart
     gate: ResolvedPart
+    budget: ResolvedPart | None = None
+    """None: the group size for every task."""
     subtasks: list[str]
     prerequisites: dict[str, list[str]]
     control_share: float

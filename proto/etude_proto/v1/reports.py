@@ -97,6 +97,10 @@ class GateVerdict(StrEnum):
     EVICTED = "evicted"
     """The byte budget was full: its trajectories were dropped, its outcomes count."""
     NOT_APPLIED = "not_applied"
+    SCREENED = "screened"
+    """Stopped after its first phase: its outcomes count, it is not trained on."""
+    PROBE = "probe"
+    """Rolled out to learn of the task only: its outcomes count, it is not trained on."""
 
 
 class AttemptReceipt(Response):

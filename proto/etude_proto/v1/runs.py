@@ -60,6 +60,8 @@ class RunLimits(Request):
     """Budget of trajectory bytes held in Redis."""
     max_group_bytes: int = Field(default=16 << 20, ge=1 << 10, le=1 << 30)
     """Largest trajectory body of one group."""
+    max_group_rollouts: int = Field(default=128, ge=2, le=1024)
+    """Most rollouts that a budget may allot to one task of a batch."""
     refill_over_draw: float = Field(default=1.5, ge=1.0, le=8.0)
     """Groups drawn per group needed (algorithms.md 3.3)."""
     refill_rounds: int = Field(default=3, ge=0, le=20)

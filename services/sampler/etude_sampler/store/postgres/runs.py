@@ -50,16 +50,19 @@ _NEW_LIMITS = (
     "checkpoint_keep_last",
     "checkpoint_keep_every",
     "retention",
+    "max_group_rollouts",
 )
 """Limits that the release before does not know; it refuses a run whose limits name them."""
 
 
 def spec_json(spec: RunCreate) -> dict[str, object]:
-    """A run's spec as it is stored: limits of today only where they differ from the default.
+    """A run's spec as it is stored: limits and parts of today only where they are asked for.
 
     So a replica of the release before serves the run beside newer ones.
     """
     content = spec.model_dump(mode="json")
+    given = content["curriculum"].items()
+    content["curriculum"] = {name: value for name, value in given if value is not None}
     defaults = RunLimits().model_dump(mode="json")
     content["limits"] = {
         name: value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .arrays import Bools, Floats, Ints
 from .group import GroupSummary, OutcomeArrays, summarise
+from .notes import Note, Shape, fresh_values, layout
 from .task import EstimatorConstants, TaskStatistics, empty, fold
 
 __all__ = [
@@ -15,9 +16,13 @@ __all__ = [
     "Floats",
     "GroupSummary",
     "Ints",
+    "Note",
     "OutcomeArrays",
+    "Shape",
     "TaskStatistics",
     "empty",
     "fold",
+    "fresh_values",
+    "layout",
     "summarise",
 ]

@@ -6,12 +6,14 @@ depend on order: the caller folds a task's groups in ledger order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from .arrays import Bools, Floats, Ints
 from .group import GroupSummary
+from .notes import Note, fold_notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,16 @@ class TaskStatistics:
     """Groups applied."""
     last_N: Ints
     """Policy version of the last applied group; -1: never."""
+    x_NE: Floats
+    """What the run's parts remember of the task (`notes`); E = 0 for most runs."""
 
     def select(self, rows: Ints | Bools | slice) -> TaskStatistics:
         """The statistics of `rows` (positions, a mask or a slice), in that order."""
         return TaskStatistics(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def empty(n: int, k: int) -> TaskStatistics:
-    """Statistics of `n` tasks never seen, with `k` components."""
+def empty(n: int, k: int, fresh: Sequence[float] = ()) -> TaskStatistics:
+    """Statistics of `n` tasks never seen, with `k` components and the `fresh` values of notes."""
     return TaskStatistics(
         s_N=np.zeros(n),
         f_N=np.zeros(n),
@@ -88,6 +92,7 @@ def empty(n: int, k: int) -> TaskStatistics:
         full_N=np.zeros(n, np.int64),
         n_N=np.zeros(n, np.int64),
         last_N=np.full(n, -1, np.int64),
+        x_NE=np.tile(np.array(fresh, dtype=np.float64), (n, 1)),
     )
 
 
@@ -97,6 +102,7 @@ def fold(
     *,
     version_N: Ints,
     constants: EstimatorConstants,
+    notes: Sequence[Note] = (),
 ) -> TaskStatistics:
     """Fold one group into each of N tasks (algorithms.md 1.1 and 3.2).
 
@@ -105,6 +111,7 @@ def fold(
         summary: the N tasks' groups, in the same order.
         version_N: policy version of each group.
         constants: decay and EMA steps.
+        notes: what `x_NE` holds, in that order.
 
     Returns:
         New statistics; the inputs are unchanged. A row depends on no other row.
@@ -135,6 +142,7 @@ def fold(
         full_N=np.where(summary.full_N, stats.full_N + 1, 0),
         n_N=stats.n_N + 1,
         last_N=version_N.astype(np.int64),
+        x_NE=fold_notes(notes, stats, summary, version_N),
     )
 
 

@@ -133,6 +133,7 @@ async def read_bare(
             full_N=ints("full_visits"),
             n_N=ints("n"),
             last_N=ints("last_version"),
+            x_NE=np.zeros((len(rows), 0)),
         ),
         body,
     )

@@ -242,6 +242,7 @@ def _rows_of(snapshot: Snapshot, num_subtasks: int) -> StatisticsRows:
             full_N=ints("full_visits"),
             n_N=ints("n"),
             last_N=ints("last_version"),
+            x_NE=np.zeros((snapshot.num_statistics, 0)),
         ),
     )
 

@@ -58,6 +58,7 @@ def read_rows(records: Sequence[asyncpg.Record], num_subtasks: int) -> Statistic
             full_N=ints("full_visits"),
             n_N=ints("n"),
             last_N=ints("last_version"),
+            x_NE=np.zeros((len(records), 0)),
         ),
     )
 

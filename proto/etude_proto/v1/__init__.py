@@ -1,5 +1,6 @@
 """Version 1 of the wire contract, re-exported flat."""
 
+from .aids import Aids, Demonstration, Hints
 from .base import (
     MAX_PAGE,
     Request,
@@ -15,7 +16,6 @@ from .batches import (
     PromptItem,
     Released,
     ReleaseRequest,
-    Scaffold,
     Screen,
 )
 from .checkpoints import (
@@ -36,6 +36,8 @@ from .curriculum import (
     ResolvedCurriculum,
     ResolvedPart,
 )
+from .demonstrations import MAX_COMPLETION_CHARS, Demonstration
+from .dialogue import Message, Tool
 from .health import (
     Check,
     Health,
@@ -76,6 +78,7 @@ from .runs import (
     RunStatus,
     RunUpdate,
 )
+from .scaffolds import Ladder, Merge, Rung, Scaffold, SelfExample
 from .tasks import (
     BFCLReference,
     Call,
@@ -84,14 +87,12 @@ from .tasks import (
     DatasetCreate,
     DatasetPage,
     ImportReceipt,
-    Message,
     Reference,
     ResponseReference,
     RowError,
     Split,
     Task,
     TaskCreate,
-    Tool,
     ToolRLReference,
     task_id,
 )
@@ -123,9 +124,11 @@ from .views import (
 )
 
 __all__ = [
+    "MAX_COMPLETION_CHARS",
     "MAX_PAGE",
     "AckReceipt",
     "AckRequest",
+    "Aids",
     "Arm",
     "ArmView",
     "Attempt",
@@ -147,6 +150,7 @@ __all__ = [
     "DatasetPage",
     "DegradedReason",
     "Deleted",
+    "Demonstration",
     "Draw",
     "DrawPage",
     "DrawnTask",
@@ -158,16 +162,19 @@ __all__ = [
     "GroupReceipt",
     "GroupReport",
     "Health",
+    "Hints",
     "HistoryPage",
     "HistoryPoint",
     "ImportReceipt",
     "Key",
     "KeyCreate",
     "KeyPage",
+    "Ladder",
     "LaneView",
     "Lease",
     "LedgerEntry",
     "LoadProgress",
+    "Merge",
     "Message",
     "Outcome",
     "Part",
@@ -206,9 +213,11 @@ __all__ = [
     "RunPage",
     "RunStatus",
     "RunUpdate",
+    "Rung",
     "Scaffold",
     "Scope",
     "Screen",
+    "SelfExample",
     "Split",
     "SubtaskView",
     "Task",

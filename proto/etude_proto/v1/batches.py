@@ -7,7 +7,9 @@ from enum import StrEnum
 from pydantic import Field
 
 from .base import Fence, Id, Name, Request, Response, Version
+from .demonstrations import Demonstration
 from .runs import RewardSpec
+from .scaffolds import Scaffold
 from .tasks import Task
 
 
@@ -58,13 +60,6 @@ class Lease(Response):
     ttl_s: float
 
 
-class Scaffold(Response):
-    """Help added to the prompt; level 0 is bare."""
-
-    kind: str = "none"
-    level: int = Field(default=0, ge=0)
-
-
 class Screen(Response):
     """A first phase: only if it shows some success and some failure, the others are made."""
 
@@ -84,6 +79,9 @@ class PromptItem(Response):
     train: bool = True
     """False for a probe: its outcomes count, no trajectories are wanted."""
     scaffold: Scaffold
+    demonstrations: list[Demonstration] = Field(default_factory=list)
+    """For scaffold `few_shot`: best first. Show as many as its level says, fewer if they are too
+    long, and report the level shown; without any, level 0 of kind `none`."""
     lane: str
     """The lane whose slot this task took."""
     arm: Arm
@@ -108,6 +106,9 @@ class PromptBatch(Response):
     component_weights: dict[str, float]
     """w of the reward; one group, one w."""
     reward: RewardSpec
+    wants_completions: bool = False
+    """Whether reports should carry the text of one right completion a group: the run's curriculum
+    makes demonstrations of them."""
 
 
 class ExtendRequest(Request):

@@ -33,6 +33,10 @@ class CurriculumConfig(Request):
     """May a finished group be trained on."""
     budget: Part | None = None
     """Rollouts of each task of a prompt batch; default: the preset's, or the group size."""
+    hard: Part | None = None
+    """What becomes of tasks that never succeed; default: the preset's, or nothing."""
+    scaffold: Part | None = None
+    """Help in prompts, or after a failure; default: the preset's, or none."""
     subtasks: list[SubtaskName] | None = Field(default=None, max_length=32)
     """Component lanes in order; default: the preset's, or those that the dataset names."""
     prerequisites: dict[SubtaskName, list[SubtaskName]] | None = None
@@ -57,8 +61,13 @@ class ResolvedCurriculum(Response):
     gate: ResolvedPart
     budget: ResolvedPart | None = None
     """None: the group size for every task."""
+    scaffold: ResolvedPart | None = None
+    """None: bare prompts only."""
+    hard: ResolvedPart | None = None
+    """None: tasks that never succeed are tasks like any other."""
     subtasks: list[str]
     prerequisites: dict[str, list[str]]
     control_share: float
     lanes: list[str]
-    """Lane order: `uniform` first, then the component lanes."""
+    """Lane order: `uniform` first, then the component lanes, then `hard` and `probe` if there is
+    a part `hard`."""

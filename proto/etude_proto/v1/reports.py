@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from .base import Count, Fence, Id, Request, Response, Reward, Score, SubtaskName, Text, Version
+from .demonstrations import MAX_COMPLETION_CHARS
 
 
 class FinishReason(StrEnum):
@@ -44,6 +45,11 @@ class Outcome(Request):
     min_policy_version: Version = 0
     max_policy_version: Version = 0
     """Oldest and newest policy version that produced a token."""
+    completion: str | None = Field(
+        default=None, max_length=MAX_COMPLETION_CHARS, pattern=r"^[^\x00]*$"
+    )
+    """The completion's text, of one right rollout a group, where the prompt batch asks for it
+    (`wants_completions`); kept for a while, not in the ledger."""
 
 
 class Attempt(Request):
@@ -54,6 +60,9 @@ class Attempt(Request):
     number: int = Field(default=0, ge=0, le=1024)
     """Counts attempts with the same kind and level."""
     outcomes: list[Outcome] = Field(min_length=1, max_length=1024)
+    merged: bool = False
+    """Put together from rollouts of the attempts before it: the group to train on, which is gated
+    but never counted, for its rollouts are counted where they were made."""
 
 
 class GroupReport(Request):
@@ -79,11 +88,13 @@ class Verdict(StrEnum):
     APPLIED = "applied"
     """In the ledger and in the statistics."""
     INVALID = "invalid"
-    """Fewer than two valid rollouts: in the ledger only."""
+    """Fewer than two valid rollouts, or none with a scaffold: in the ledger only."""
     STALE = "stale"
     """More than 8 policy versions old: in the ledger only."""
     LATE = "late"
     """The fence was superseded: in the ledger only."""
+    MERGED = "merged"
+    """Put together from other attempts: in the ledger, gated, never counted."""
 
 
 class GateVerdict(StrEnum):

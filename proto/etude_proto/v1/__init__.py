@@ -1,6 +1,6 @@
 """Version 1 of the wire contract, re-exported flat."""
 
-from .aids import Aids, Demonstration, Hints
+from .aids import Aids, Hints
 from .base import (
     MAX_PAGE,
     Request,

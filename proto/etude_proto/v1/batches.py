@@ -9,7 +9,7 @@ from pydantic import Field
 from .base import Fence, Id, Name, Request, Response, Version
 from .demonstrations import Demonstration
 from .runs import RewardSpec
-from .scaffolds import Scaffold
+from .scaffolds import Ladder, Scaffold, SelfExample
 from .tasks import Task
 
 
@@ -79,6 +79,10 @@ class PromptItem(Response):
     train: bool = True
     """False for a probe: its outcomes count, no trajectories are wanted."""
     scaffold: Scaffold
+    ladder: Ladder | None = None
+    """What to do if the group fails."""
+    self_example: SelfExample | None = None
+    """Ask for examples in the thought; the group stays un-scaffolded."""
     demonstrations: list[Demonstration] = Field(default_factory=list)
     """For scaffold `few_shot`: best first. Show as many as its level says, fewer if they are too
     long, and report the level shown; without any, level 0 of kind `none`."""

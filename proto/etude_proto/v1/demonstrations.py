@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Literal
 
 from .base import Id, Response
-from .tasks import Reference, Tool
+from .dialogue import Tool
+from .tasks import Reference
 
 MAX_COMPLETION_CHARS = 16_384
 """Longest completion that a report may carry as a demonstration to be."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -45,6 +46,8 @@ class Outcome(Request):
     min_policy_version: Version = 0
     max_policy_version: Version = 0
     """Oldest and newest policy version that produced a token."""
+    role: Literal["planner", "reflector"] | None = None
+    """Rollouts of one role are compared with each other only when advantages are computed."""
     completion: str | None = Field(
         default=None, max_length=MAX_COMPLETION_CHARS, pattern=r"^[^\x00]*$"
     )

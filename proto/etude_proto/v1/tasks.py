@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from .aids import Aids
 from .base import Id, Json, Name, Request, Response, SubtaskName
+from .dialogue import Message, Tool
 
 
 class Split(StrEnum):
@@ -19,24 +21,6 @@ class Split(StrEnum):
     """Drawn by runs."""
     HELD_OUT = "held_out"
     """Never drawn; kept for evaluation."""
-
-
-class Message(Request):
-    """One turn of the dialogue that the policy continues."""
-
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str
-    name: str | None = None
-    """The tool's name, for role `tool`."""
-
-
-class Tool(Request):
-    """A tool the policy may call."""
-
-    name: str = Field(min_length=1, max_length=256)
-    description: str = ""
-    parameters: dict[str, Json] = Field(default_factory=dict)
-    """JSON Schema of the arguments (an object schema)."""
 
 
 class Call(Request):
@@ -97,12 +81,25 @@ class TaskCreate(Request):
     split: Split = Split.TRAIN
     metadata: dict[str, Json] = Field(default_factory=dict)
     """Free data, returned unread (for example the id in the original data set)."""
+    aids: Aids | None = None
+    """What scaffolds may show to help with it; null: nothing."""
+
+    @model_validator(mode="after")
+    def _documents_are_shown(self) -> Self:
+        contents = [message.content for message in self.messages]
+        for document in () if self.aids is None else self.aids.documents:
+            if sum(content.count(document) for content in contents) != 1:
+                raise ValueError(
+                    "aids.documents must each stand word for word, once, in a message: "
+                    f"{document[:40]!r} does not"
+                )
+        return self
 
 
 def task_id(task: TaskCreate) -> str:
     """Content hash of prompt, tools and gold: `task_` and 24 hexadecimal digits.
 
-    Source, split, sub-tasks and metadata are not hashed: the same question twice is one task.
+    Source, split, sub-tasks, metadata and aids are not hashed: the same question twice is one task.
     """
     content = task.model_dump(mode="json", include={"messages", "tools", "reference"})
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -5,7 +5,7 @@ Pure functions; `store/redis/lua` does the same on sorted sets, and the tests co
 
 from __future__ import annotations
 
-from .entries import exponentials, lane_key
+from .entries import exponentials, lane_key, uniforms
 from .lanes import Drawn, Lanes
 from .philox import philox4x32
 from .race import MICRO, Race, arrival
@@ -22,4 +22,5 @@ __all__ = [
     "lane_key",
     "philox4x32",
     "slot_probability",
+    "uniforms",
 ]

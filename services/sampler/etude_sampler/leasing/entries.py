@@ -63,6 +63,33 @@ def exponentials(
     return draws_NL
 
 
+def uniforms(seed: int, *, ordinals_N: Ints, entries_N: Ints, key: int, number: int = 1) -> Floats:
+    """A number in (0, 1] for each of N entries, beside those that race (our choice).
+
+    Counter (ordinal, entry, key, number); `exponentials` has number 0. Bit-identical on every
+    machine.
+
+    Args:
+        seed: the run's seed, in [0, 2^64).
+        ordinals_N: [N] task ordinals, in [0, 2^32).
+        entries_N: [N] entry numbers of these tasks, in [0, 2^32).
+        key: what the numbers are for, from `lane_key`.
+        number: which of an entry's numbers, in [1, 2^32).
+    """
+    counter_N4 = np.empty((len(ordinals_N), 4), dtype=np.uint32)
+    counter_N4[:, 0], counter_N4[:, 1] = ordinals_N, entries_N
+    counter_N4[:, 2], counter_N4[:, 3] = key, number
+    return _fractions(counter_N4, np.array([seed % _WORD, seed // _WORD], dtype=np.uint32))
+
+
+def _fractions(counter_N4: NDArray[np.uint32], key_2: NDArray[np.uint32]) -> Floats:
+    """A number in (0, 1] for each counter: 53 bits of its first two words."""
+    words = philox4x32(counter_N4, key_2).astype(np.uint64)
+    high, low = words[:, 0] >> np.uint64(5), words[:, 1] >> np.uint64(6)
+    fraction_N: Floats = ((high << np.uint64(26)) + low + np.uint64(1)).astype(np.float64)
+    return fraction_N * 2.0**-53
+
+
 def _block(
     ordinals_N: Ints, entries_N: Ints, lanes_L: NDArray[np.uint32], key: NDArray[np.uint32]
 ) -> Floats:
@@ -72,7 +99,5 @@ def _block(
     counter[:, :, 0] = ordinals_N[:, None]
     counter[:, :, 1] = entries_N[:, None]
     counter[:, :, 2] = lanes_L
-    words = philox4x32(counter.reshape(-1, 4), key).astype(np.uint64)
-    high, low = words[:, 0] >> np.uint64(5), words[:, 1] >> np.uint64(6)
-    uniform = ((high << np.uint64(26)) + low + np.uint64(1)).astype(np.float64) * 2.0**-53
+    uniform = _fractions(counter.reshape(-1, 4), key)
     return (0.0 - natural_log(uniform)).reshape(num_tasks, num_lanes)

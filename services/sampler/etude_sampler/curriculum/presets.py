@@ -45,6 +45,8 @@ class Preset:
     gate: Choice = field(default_factory=lambda: Choice("zero_variance"))
     control_share: float = 0.1
     prerequisites: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: CHAIN)
+    budget: Choice | None = None
+    """None: the group size for every task."""
 
 
 _RDS, _UNIFORM = Choice("rds"), Choice("uniform")

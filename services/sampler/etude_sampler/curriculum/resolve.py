@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from etude_proto.v1.curriculum import CurriculumConfig, Part, ResolvedCurriculum, ResolvedPart
 from etude_sampler.statistics import EstimatorConstants
 
+from .allotment import Budget
+from .budgets.group_size import GroupSizeConfig
 from .faults import ConfigFault, KnobFault, pointer
 from .parts import Allocator, Context, Gate, PartConfig, Weigher
 from .prerequisites import ancestors, find_cycle, restrict
@@ -44,6 +46,8 @@ class Curriculum:
     """Component lanes, in order."""
     lanes: tuple[str, ...]
     """`uniform`, then the component lanes."""
+    budget: Budget | None = None
+    """None: the group size for every task."""
 
 
 def resolve(config: CurriculumConfig, *, dataset_subtasks: Sequence[str]) -> ResolvedCurriculum:
@@ -65,11 +69,13 @@ def resolve(config: CurriculumConfig, *, dataset_subtasks: Sequence[str]) -> Res
     weigher = _choose(table.weighers, config.weigher, preset.weigher, kind="weigher")
     allocator = _choose(table.allocators, config.allocator, preset.allocator, kind="allocator")
     gate = _choose(table.gates, config.gate, preset.gate, kind="gate")
+    budget = _optional(table.budgets, config.budget, preset.budget, kind="budget")
     resolved = ResolvedCurriculum(
         preset=config.preset,
         weigher=_resolved(weigher, context, kind="weigher"),
         allocator=_resolved(allocator, context, kind="allocator"),
         gate=_resolved(gate, context, kind="gate"),
+        budget=None if budget is None else _resolved(budget, context, kind="budget"),
         subtasks=subtasks,
         prerequisites=prerequisites,
         control_share=share,
@@ -99,7 +105,31 @@ def build(resolved: ResolvedCurriculum) -> Curriculum:
         estimator=EstimatorConstants(),
         subtasks=context.subtasks,
         lanes=(UNIFORM, *context.subtasks),
+        budget=_budget(resolved, context),
     )
+
+
+def _budget(resolved: ResolvedCurriculum, context: Context) -> Budget | None:
+    """The budget; none for the group size, which needs no deciding."""
+    if resolved.budget is None or resolved.budget.name == GroupSizeConfig.name:
+        return None
+    config = _configured(part_table().budgets, resolved.budget, kind="budget")
+    return _checked(config.build, context, kind="budget")
+
+
+def check_group_size(resolved: ResolvedCurriculum, group_size: int) -> None:
+    """Whether a run of this group size can follow the curriculum.
+
+    Raises:
+        ConfigFault: naming the knob that contradicts it.
+    """
+    if resolved.budget is None:
+        return
+    config = _configured(part_table().budgets, resolved.budget, kind="budget")
+    try:
+        config.fits(group_size)
+    except KnobFault as error:
+        raise _fault(("budget", "knobs", *error.path), error.detail) from error
 
 
 def _context(
@@ -168,6 +198,15 @@ def _choose(
     chosen = default if part is None else part
     config = _named(parts, chosen.name, where=(kind, "name"), what=kind)
     return _validated(config, chosen.knobs, kind=kind)
+
+
+def _optional(
+    parts: Mapping[str, type[ConfigT]], part: Part | None, default: Choice | None, *, kind: str
+) -> ConfigT | None:
+    """The part that the config names, or else the preset's; None if neither does."""
+    if part is None and default is None:
+        return None
+    return _choose(parts, part, default or Choice(""), kind=kind)
 
 
 def _configured(parts: Mapping[str, type[ConfigT]], part: ResolvedPart, *, kind: str) -> ConfigT:

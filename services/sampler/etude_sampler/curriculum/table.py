@@ -15,12 +15,22 @@ from typing import TypeVar
 from .allocators.fixed import FixedConfig
 from .allocators.joint import JointConfig
 from .allocators.tdcl import TdclConfig
+from .budgets.cures import CuresBudgetConfig
+from .budgets.group_size import GroupSizeConfig
+from .budgets.speed import SpeedConfig
 from .gates.dapo import DapoConfig
 from .gates.none import NoneConfig
 from .gates.success_band import SuccessBandGateConfig
 from .gates.vcrl import VcrlConfig
 from .gates.zero_variance import ZeroVarianceConfig
-from .parts import AllocatorConfig, GateConfig, PartConfig, PartTable, WeigherConfig
+from .parts import (
+    AllocatorConfig,
+    BudgetConfig,
+    GateConfig,
+    PartConfig,
+    PartTable,
+    WeigherConfig,
+)
 from .weighers.cures import CuresConfig
 from .weighers.kimi import KimiConfig
 from .weighers.learnability import LearnabilityConfig
@@ -52,6 +62,9 @@ BUILT_IN: tuple[type[PartConfig], ...] = (
     SuccessBandGateConfig,
     DapoConfig,
     VcrlConfig,
+    GroupSizeConfig,
+    CuresBudgetConfig,
+    SpeedConfig,
 )
 """Parts that come with the sampler."""
 
@@ -81,12 +94,13 @@ def make_table(parts: Iterable[type[PartConfig]]) -> PartTable:
     """The table of `parts`.
 
     Raises:
-        TypeError: a class is neither a weigher's, an allocator's nor a gate's config.
+        TypeError: a class is no weigher's, allocator's, gate's or budget's config.
         ValueError: two parts of a kind have one name.
     """
     weighers: dict[str, type[WeigherConfig]] = {}
     allocators: dict[str, type[AllocatorConfig]] = {}
     gates: dict[str, type[GateConfig]] = {}
+    budgets: dict[str, type[BudgetConfig]] = {}
     for part in parts:
         if issubclass(part, WeigherConfig):
             _add(weighers, part)
@@ -94,9 +108,11 @@ def make_table(parts: Iterable[type[PartConfig]]) -> PartTable:
             _add(allocators, part)
         elif issubclass(part, GateConfig):
             _add(gates, part)
+        elif issubclass(part, BudgetConfig):
+            _add(budgets, part)
         else:
-            raise TypeError(f"{part.__qualname__} is no weigher's, allocator's or gate's config")
-    return PartTable(weighers=weighers, allocators=allocators, gates=gates)
+            raise TypeError(f"{part.__qualname__} is no config of a weigher, allocator, gate, ...")
+    return PartTable(weighers=weighers, allocators=allocators, gates=gates, budgets=budgets)
 
 
 def _add(kind: dict[str, type[ConfigT]], part: type[ConfigT]) -> None:
@@ -128,7 +144,12 @@ class PartDescription:
 
 def describe(table: PartTable) -> list[PartDescription]:
     """The table for people: every part with its knobs and their defaults."""
-    kinds = (("weigher", table.weighers), ("allocator", table.allocators), ("gate", table.gates))
+    kinds = (
+        ("weigher", table.weighers),
+        ("allocator", table.allocators),
+        ("gate", table.gates),
+        ("budget", table.budgets),
+    )
     return [
         PartDescription(
             kind=kind,

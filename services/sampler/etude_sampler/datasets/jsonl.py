@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from etude_proto.v1 import CallsReference, Split, TaskCreate
 
 from .files import numbered_objects
@@ -56,14 +58,19 @@ def is_openai_shape(row: JsonObject) -> bool:
 
 def _from_openai_shape(row: JsonObject) -> tuple[TaskCreate, Split | None]:
     line = checked(OpenAILine, row)
-    task = TaskCreate(
-        messages=line.messages,
-        tools=line.plain_tools(),
-        reference=line.reference(),
-        subtasks=line.subtasks,
-        source=line.source,
-        metadata=line.metadata,
-    )
+    try:
+        task = TaskCreate(
+            messages=line.messages,
+            tools=line.plain_tools(),
+            reference=line.reference(),
+            subtasks=line.subtasks,
+            source=line.source,
+            metadata=line.metadata,
+            aids=line.aids,
+        )
+    except ValidationError as error:  # what only the whole task can tell: its documents
+        detail = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise RowRefused("/aids/documents", detail) from error
     return task, line.split
 
 

@@ -19,7 +19,16 @@ from pydantic import (
     model_validator,
 )
 
-from etude_proto.v1 import Call, CallsReference, Message, Request, ResponseReference, Split, Tool
+from etude_proto.v1 import (
+    Aids,
+    Call,
+    CallsReference,
+    Message,
+    Request,
+    ResponseReference,
+    Split,
+    Tool,
+)
 from etude_proto.v1.base import Name, SubtaskName
 
 from .rows import RowRefused
@@ -132,6 +141,8 @@ class OpenAILine(Line):
     """Overrides the split that the import would assign."""
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     """Free data, returned unread."""
+    aids: Aids | None = None
+    """What scaffolds may show to help with it."""
 
     def plain_tools(self) -> list[Tool]:
         """The tools without their wrapping."""

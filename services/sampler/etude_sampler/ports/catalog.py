@@ -22,6 +22,8 @@ class TaskRow:
     source: str
     subtasks: tuple[str, ...]
     body: bytes
+    aids: bytes = b""
+    """`etude_proto.v1.Aids` as JSON, apart from the body; empty: none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

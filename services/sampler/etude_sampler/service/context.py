@@ -162,8 +162,8 @@ class TaskCache:
             return
         self._rows[key] = row
         self._ordinals[(dataset_id, row.id)] = row.ordinal
-        self._bytes += len(row.body)
+        self._bytes += len(row.body) + len(row.aids)
         while self._bytes > self._max_bytes and len(self._rows) > 1:
             (old_dataset, _), old = self._rows.popitem(last=False)
             self._ordinals.pop((old_dataset, old.id), None)
-            self._bytes -= len(old.body)
+            self._bytes -= len(old.body) + len(old.aids)

@@ -20,13 +20,23 @@ from .migrate import is_behind
 from .runs import PostgresRuns
 from .tables import datasets, task_statistics, tasks
 
-_READ_TASKS = "SELECT ordinal, id, source, subtasks, body FROM tasks WHERE dataset_id = $1 AND"
+_READ_TASKS = (
+    "SELECT ordinal, id, source, subtasks, body, aids FROM tasks WHERE dataset_id = $1 AND"
+)
 
 
 def encode_task(task: TaskCreate, *, ordinal: int, identifier: str) -> bytes:
     """The wire form of a stored task (`etude_proto.v1.Task`), sent as it is ever after."""
-    content = {"id": identifier, "ordinal": ordinal, **task.model_dump(mode="json")}
+    shown = task.model_dump(mode="json", exclude={"aids"})
+    content = {"id": identifier, "ordinal": ordinal, **shown}
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def encode_aids(task: TaskCreate) -> bytes | None:
+    """A task's aids as JSON, without what is not given; None if there are none."""
+    if task.aids is None:
+        return None
+    return task.aids.model_dump_json(exclude_defaults=True).encode()
 
 
 class PostgresCatalog(PostgresRuns):
@@ -128,6 +138,7 @@ class PostgresCatalog(PostgresRuns):
                         wanted[identifier].source,
                         list(wanted[identifier].subtasks),
                         encode_task(wanted[identifier], ordinal=first + i, identifier=identifier),
+                        encode_aids(wanted[identifier]),
                     )
                     for i, identifier in enumerate(fresh)
                 ]
@@ -226,7 +237,10 @@ class PostgresCatalog(PostgresRuns):
         async with raw(self._engine) as connection:
             found = await connection.fetch(statement, dataset_id, list(wanted))
         return [
-            TaskRow(r["ordinal"], r["id"], r["source"], tuple(r["subtasks"]), r["body"])
+            TaskRow(
+                *(r["ordinal"], r["id"], r["source"], tuple(r["subtasks"]), r["body"]),
+                aids=r["aids"] or b"",
+            )
             for r in found
         ]
 

@@ -24,6 +24,14 @@ def _created() -> sa.Column[object]:
     return sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_NOW)
 
 
+_Type = sa.Float[float] | type[sa.Integer] | type[sa.LargeBinary]
+
+
+def _columns(kind: _Type, *names: str) -> list[sa.Column[object]]:
+    """Columns of one type that are always set."""
+    return [sa.Column(name, kind, nullable=False) for name in names]
+
+
 apply_sequence = sa.Sequence("apply_seq", metadata=metadata)
 """Order of application; allotted in the report's transaction, so it rises along each task."""
 
@@ -47,8 +55,10 @@ tasks = sa.Table(
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("subtasks", ARRAY(sa.Text), nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("aids", sa.LargeBinary),
     sa.UniqueConstraint("dataset_id", "id"),
 )
+"""`aids` is JSON (`etude_proto.v1.Aids`); null where a task has none."""
 
 runs = sa.Table(
     "runs",
@@ -92,15 +102,11 @@ ledger = sa.Table(
     sa.Column("min_version", sa.Integer, nullable=False),
     sa.Column("lane", sa.SmallInteger, nullable=False),
     sa.Column("slot_probability", sa.Float(53), nullable=False),
-    sa.Column("num_waiting", sa.Integer, nullable=False),
-    sa.Column("num_valid", sa.Integer, nullable=False),
-    sa.Column("num_success", sa.Integer, nullable=False),
+    *_columns(sa.Integer, "num_waiting", "num_valid", "num_success"),
     sa.Column("reward_mean", sa.Float(53), nullable=False),
     sa.Column("reward_var", sa.Float(53), nullable=False),
     sa.Column("num_tokens", sa.BigInteger, nullable=False),
-    sa.Column("mean", sa.LargeBinary, nullable=False),
-    sa.Column("prev", sa.LargeBinary, nullable=False),
-    sa.Column("new", sa.LargeBinary, nullable=False),
+    *_columns(sa.LargeBinary, "mean", "prev", "new"),
     sa.Column("outcomes", JSONB, nullable=False),
     _created(),
     sa.UniqueConstraint("run_id", "lease_id", "ordinal", "kind", "level", "number", "fence"),
@@ -128,19 +134,12 @@ task_statistics = sa.Table(
     sa.Column("kind", sa.Text, primary_key=True),
     sa.Column("level", sa.Integer, primary_key=True),
     sa.Column("fence", sa.BigInteger, nullable=False),
-    sa.Column("s", sa.Float(53), nullable=False),
-    sa.Column("f", sa.Float(53), nullable=False),
-    sa.Column("ema", sa.Float(53), nullable=False),
+    *_columns(sa.Float(53), "s", "f", "ema"),
     sa.Column("z_easy", sa.Integer, nullable=False),
     sa.Column("z_hard", sa.Integer, nullable=False),
-    sa.Column("abs_a", sa.Float(53), nullable=False),
-    sa.Column("reward_mean", sa.Float(53), nullable=False),
-    sa.Column("reward_var", sa.Float(53), nullable=False),
-    sa.Column("full_visits", sa.Integer, nullable=False),
-    sa.Column("n", sa.Integer, nullable=False),
-    sa.Column("last_version", sa.Integer, nullable=False),
-    sa.Column("m", sa.LargeBinary, nullable=False),
-    sa.Column("v", sa.LargeBinary, nullable=False),
+    *_columns(sa.Float(53), "abs_a", "reward_mean", "reward_var"),
+    *_columns(sa.Integer, "full_visits", "n", "last_version"),
+    *_columns(sa.LargeBinary, "m", "v"),
     sa.Index(None, "run_id", "last_version"),
 )
 

@@ -6,9 +6,16 @@ in the problem document (`/curriculum/weigher/knobs/eps`).
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, JsonValue
 
 from .base import Json, Name, Request, Response, SubtaskName
+
+LanesBy = Literal["subtasks", "source", "level"]
+"""What the component lanes of a run are: sub-tasks; sources of tasks; or levels of difficulty by
+`metadata.pass_rate`, where `level_0` was always solved and `level_8` never. A lane of a source or
+level is scored by success."""
 
 
 class Part(Request):
@@ -37,6 +44,8 @@ class CurriculumConfig(Request):
     """What becomes of tasks that never succeed; default: the preset's, or nothing."""
     scaffold: Part | None = None
     """Help in prompts, or after a failure; default: the preset's, or none."""
+    lanes_by: LanesBy | None = None
+    """What a lane is; default: the preset's, most of which have sub-tasks."""
     subtasks: list[SubtaskName] | None = Field(default=None, max_length=32)
     """Component lanes in order; default: the preset's, or those that the dataset names."""
     prerequisites: dict[SubtaskName, list[SubtaskName]] | None = None
@@ -66,8 +75,14 @@ class ResolvedCurriculum(Response):
     hard: ResolvedPart | None = None
     """None: tasks that never succeed are tasks like any other."""
     subtasks: list[str]
+    """Component lanes in order: sub-tasks, sources or levels, as `lanes_by` says."""
     prerequisites: dict[str, list[str]]
     control_share: float
+    lanes_by: LanesBy = "subtasks"
+    features: list[str] = Field(default_factory=list)
+    """Features of tasks that the parts read, in order; empty if they read none."""
+    sources: list[str] = Field(default_factory=list)
+    """Sources by which the feature `source` counts; empty without features."""
     lanes: list[str]
     """Lane order: `uniform` first, then the component lanes, then `hard` and `probe` if there is
     a part `hard`."""

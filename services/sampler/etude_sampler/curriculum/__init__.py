@@ -5,9 +5,11 @@ Pure functions of statistics; `resolve` and `build` turn a run's config into its
 
 from __future__ import annotations
 
+from .binding import Dated, Paced, Seeing
 from .faults import ConfigFault, KnobFault
 from .mastery import importance
 from .micro import micro
+from .pace import at_pace, fold_state, is_paced, same_parts, start_state
 from .parts import (
     Allocator,
     AllocatorConfig,
@@ -20,7 +22,7 @@ from .parts import (
     WeigherConfig,
 )
 from .presets import PRESETS, Preset
-from .resolve import UNIFORM, Curriculum, build, resolve
+from .resolve import UNIFORM, Curriculum, build, lanes_by, resolve
 from .state import AllocatorState, FoldInput, SubtaskNumbers
 from .table import describe, part_table
 
@@ -33,20 +35,29 @@ __all__ = [
     "ConfigFault",
     "Context",
     "Curriculum",
+    "Dated",
     "FoldInput",
     "Gate",
     "GateConfig",
     "KnobFault",
+    "Paced",
     "PartConfig",
     "PartTable",
     "Preset",
+    "Seeing",
     "SubtaskNumbers",
     "Weigher",
     "WeigherConfig",
+    "at_pace",
     "build",
     "describe",
+    "fold_state",
     "importance",
+    "is_paced",
+    "lanes_by",
     "micro",
     "part_table",
     "resolve",
+    "same_parts",
+    "start_state",
 ]

@@ -13,7 +13,8 @@ from typing import ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from etude_sampler.statistics import Bools, Floats, GroupSummary, TaskStatistics
+from etude_proto.v1.curriculum import LanesBy
+from etude_sampler.statistics import Bools, Floats, GroupSummary, Note, TaskStatistics
 
 from .allotment import Budget
 from .state import AllocatorState, FoldInput, SubtaskNumbers
@@ -69,6 +70,16 @@ class Context:
     """Share of the slots of lane `uniform`."""
     prerequisites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Sub-task -> all sub-tasks that should be mastered first, direct and indirect."""
+    lanes_by: LanesBy = "subtasks"
+    """What the component lanes are; of sources and levels, q is success."""
+    notes: Mapping[str, slice] = field(default_factory=dict)
+    """Columns of `TaskStatistics.x_NE` by the name of a note."""
+    features: tuple[str, ...] = ()
+    """[F] features of tasks, if the weigher reads them (`reads_features`)."""
+    sources: tuple[str, ...] = ()
+    """Sources by their index, which is the feature `source`."""
+    weighers: Mapping[str, type[WeigherConfig]] = field(default_factory=dict)
+    """Weighers by name, for parts that change another weigher's weights."""
 
 
 class PartConfig(BaseModel):
@@ -87,6 +98,14 @@ class PartConfig(BaseModel):
     """Whose idea it is, for `etude strategies`; what is not named there is our choice."""
     state: ClassVar[str] = "-"
     """What it reads of a task's or the run's statistics, for `etude strategies`."""
+    notes: ClassVar[tuple[Note, ...]] = ()
+    """What it remembers of each task beyond the shared statistics."""
+    reads_features: ClassVar[bool] = False
+    """Whether the weigher it builds is `Seeing`."""
+
+    def remembers(self, context: Context) -> tuple[Note, ...]:
+        """The notes of this part in this run; a part whose notes depend on knobs overrides it."""
+        return self.notes
 
     def filled(self, context: Context) -> Self:
         """The same config with every default that depends on the run written out."""

@@ -11,6 +11,8 @@ from types import MappingProxyType
 
 from pydantic import JsonValue
 
+from etude_proto.v1.curriculum import LanesBy
+
 Knobs = Mapping[str, JsonValue]
 _NO_KNOBS: Knobs = MappingProxyType({})
 
@@ -45,6 +47,7 @@ class Preset:
     gate: Choice = field(default_factory=lambda: Choice("zero_variance"))
     control_share: float = 0.1
     prerequisites: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: CHAIN)
+    lanes_by: LanesBy = "subtasks"
     budget: Choice | None = None
     """None: the group size for every task."""
 

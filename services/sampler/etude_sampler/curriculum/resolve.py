@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from etude_proto.v1.curriculum import CurriculumConfig, Part, ResolvedCurriculum, ResolvedPart
-from etude_sampler.statistics import EstimatorConstants
+from etude_proto.v1.curriculum import (
+    CurriculumConfig,
+    LanesBy,
+    Part,
+    ResolvedCurriculum,
+    ResolvedPart,
+)
+from etude_sampler.statistics import EstimatorConstants, Note, Shape, fresh_values, layout
 
 from .allotment import Budget
 from .budgets.group_size import GroupSizeConfig
 from .faults import ConfigFault, KnobFault, pointer
+from .features import feature_names
 from .parts import Allocator, Context, Gate, PartConfig, Weigher
 from .prerequisites import ancestors, find_cycle, restrict
 from .presets import COMPONENTS, PRESETS, Choice, Preset
@@ -28,6 +35,8 @@ UNIFORM = "uniform"
 """Name of lane 0: every waiting task at weight 1, the floor and the control arm."""
 MAX_SUBTASKS = 32
 """Most component lanes of a run."""
+
+_WHAT: Mapping[LanesBy, str] = {"subtasks": "sub-task", "source": "source", "level": "level"}
 
 ConfigT = TypeVar("ConfigT", bound=PartConfig)
 PartT = TypeVar("PartT")
@@ -46,23 +55,52 @@ class Curriculum:
     """Component lanes, in order."""
     lanes: tuple[str, ...]
     """`uniform`, then the component lanes."""
+    lanes_by: LanesBy = "subtasks"
+    """What the component lanes are."""
+    notes: tuple[Note, ...] = ()
+    """What the parts remember of each task, in the order of `TaskStatistics.x_NE`."""
+    features: tuple[str, ...] = ()
+    """Features of tasks that the weigher reads; empty: none."""
+    sources: tuple[str, ...] = ()
+    """Sources by index, for the feature `source`."""
     budget: Budget | None = None
     """None: the group size for every task."""
 
+    @property
+    def shape(self) -> Shape:
+        """How wide the statistics of a task are."""
+        return Shape(len(self.subtasks), fresh_values(self.notes))
 
-def resolve(config: CurriculumConfig, *, dataset_subtasks: Sequence[str]) -> ResolvedCurriculum:
+
+def lanes_by(config: CurriculumConfig) -> LanesBy:
+    """What the component lanes of the curriculum are. Raises `ConfigFault`: unknown preset."""
+    preset = _named(PRESETS, config.preset, where=("preset",), what="preset")
+    return config.lanes_by or preset.lanes_by
+
+
+def resolve(
+    config: CurriculumConfig,
+    *,
+    dataset_subtasks: Sequence[str],
+    sources: Sequence[str] = (),
+    num_given: int = 0,
+) -> ResolvedCurriculum:
     """Fill in and check a run's curriculum.
 
     Args:
         config: as the client sent it.
-        dataset_subtasks: sub-tasks that the run's tasks exercise, each once, in stable order.
+        dataset_subtasks: sub-tasks that the run's tasks exercise, each once, in stable order; or
+            their sources, or levels, if `lanes_by` says so.
+        sources: the run's sources, for features.
+        num_given: features that users gave with each of the run's tasks.
 
     Raises:
         ConfigFault: names the field; see the class.
     """
     preset = _named(PRESETS, config.preset, where=("preset",), what="preset")
-    subtasks = _subtasks(config, list(dataset_subtasks))
-    prerequisites = _prerequisites(config, preset, subtasks)
+    kind = lanes_by(config)
+    subtasks = _subtasks(config, list(dataset_subtasks), what=_WHAT[kind])
+    prerequisites = _prerequisites(config, preset, subtasks) if kind == "subtasks" else {}
     share = preset.control_share if config.control_share is None else config.control_share
     context = _context(subtasks, prerequisites, control_share=share)
     table = part_table()
@@ -79,6 +117,9 @@ def resolve(config: CurriculumConfig, *, dataset_subtasks: Sequence[str]) -> Res
         subtasks=subtasks,
         prerequisites=prerequisites,
         control_share=share,
+        lanes_by=kind,
+        features=feature_names(num_given) if weigher.reads_features else [],
+        sources=list(sources) if weigher.reads_features else [],
         lanes=[UNIFORM, *subtasks],
     )
     build(resolved)
@@ -95,6 +136,15 @@ def build(resolved: ResolvedCurriculum) -> Curriculum:
         resolved.subtasks, resolved.prerequisites, control_share=resolved.control_share
     )
     table = part_table()
+    context = replace(
+        context,
+        lanes_by=resolved.lanes_by,
+        features=tuple(resolved.features),
+        sources=tuple(resolved.sources),
+        weighers=table.weighers,
+    )
+    notes = _notes(resolved, context)
+    context = replace(context, notes=layout(notes))
     weigher = _configured(table.weighers, resolved.weigher, kind="weigher")
     allocator = _configured(table.allocators, resolved.allocator, kind="allocator")
     gate = _configured(table.gates, resolved.gate, kind="gate")
@@ -105,8 +155,27 @@ def build(resolved: ResolvedCurriculum) -> Curriculum:
         estimator=EstimatorConstants(),
         subtasks=context.subtasks,
         lanes=(UNIFORM, *context.subtasks),
+        lanes_by=resolved.lanes_by,
+        notes=notes,
+        features=context.features,
+        sources=context.sources,
         budget=_budget(resolved, context),
     )
+
+
+def _notes(resolved: ResolvedCurriculum, context: Context) -> tuple[Note, ...]:
+    """The notes of all parts, each once, in the order of the kinds."""
+    table = part_table()
+    found: dict[str, Note] = {}
+    for kind, part in resolved:
+        parts: Mapping[str, type[PartConfig]] | None = getattr(table, f"{kind}s", None)
+        if not isinstance(part, ResolvedPart) or parts is None:
+            continue
+        config = _configured(parts, part, kind=kind)
+        for note in _checked(config.remembers, context, kind=kind):
+            if found.setdefault(note.name, note) != note:
+                raise _fault((kind,), f"another part keeps another note {note.name!r} of tasks")
+    return tuple(found.values())
 
 
 def _budget(resolved: ResolvedCurriculum, context: Context) -> Budget | None:
@@ -149,7 +218,7 @@ def _context(
     )
 
 
-def _subtasks(config: CurriculumConfig, available: list[str]) -> list[str]:
+def _subtasks(config: CurriculumConfig, available: list[str], *, what: str) -> list[str]:
     """Component lanes: as configured, or ToolRL's that the tasks have, then their others."""
     if config.subtasks is None:
         known = [name for name in COMPONENTS if name in available]
@@ -157,7 +226,7 @@ def _subtasks(config: CurriculumConfig, available: list[str]) -> list[str]:
         if len(subtasks) > MAX_SUBTASKS:
             raise _fault(
                 ("subtasks",),
-                f"the tasks name {len(subtasks)} sub-tasks; list the at most {MAX_SUBTASKS} to use",
+                f"the tasks have {len(subtasks)} {what}s; list the at most {MAX_SUBTASKS} to use",
             )
     else:
         subtasks = list(config.subtasks)
@@ -168,7 +237,7 @@ def _subtasks(config: CurriculumConfig, available: list[str]) -> list[str]:
         if name in subtasks[:place]:
             raise _fault(where, f"{name!r} is listed twice")
         if name not in available:
-            raise _fault(where, f"no task has the sub-task {name!r}; known: {_list(available)}")
+            raise _fault(where, f"no task has the {what} {name!r}; known: {_list(available)}")
     return subtasks
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 from pydantic import JsonValue
 
-from etude_sampler.statistics.arrays import Bools, Floats
+from etude_sampler.statistics.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,13 @@ class AllocatorState:
     """Component weights, summing to K."""
     se_K: tuple[float, ...]
     """Standard error of the last estimate; nan before, or from a single group."""
+    pace: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Schedules of the run's parts by their kind (`parts.Paced`); empty without any."""
 
     def to_json(self) -> dict[str, JsonValue]:
         """As JSON values; nan becomes null, and every other number keeps its bits."""
         return {
+            **({"pace": dict(self.pace)} if self.pace else {}),
             "S_K": list(self.S_K),
             "n_K": list(self.n_K),
             "M_K": [_or_null(value) for value in self.M_K],
@@ -50,12 +54,16 @@ class AllocatorState:
         columns = {name: _list(data, name) for name in ("S_K", "n_K", "M_K", "w_K", "se_K")}
         if any(len(column) != num for column in columns.values()):
             raise ValueError("the fields of an allocator state differ in length")
+        pace = data.get("pace", {})
+        if not isinstance(pace, dict):
+            raise ValueError("pace of an allocator state must be an object")
         return cls(
             S_K=tuple(_number(value) for value in columns["S_K"]),
             n_K=tuple(int(_number(value)) for value in columns["n_K"]),
             M_K=tuple(_number(value) for value in columns["M_K"]),
             w_K=tuple(_number(value) for value in columns["w_K"]),
             se_K=tuple(_number(value) for value in columns["se_K"]),
+            pace=pace,
         )
 
 
@@ -77,6 +85,18 @@ class FoldInput:
     """Drawn by a slot of lane `uniform`."""
     num_acked_batches: int
     """Training batches acked so far, the one that made this version included."""
+    ordinal_N: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Which task; a task may come more than once."""
+    num_valid_N: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Valid rollouts."""
+    num_success_N: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Right ones among them."""
+    reward_mean_N: Floats = field(default_factory=lambda: np.zeros(0))
+    """Mean rule reward."""
+    reward_var_N: Floats = field(default_factory=lambda: np.zeros(0))
+    """Its population variance."""
+    x_NE: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    """Notes of the task as they are at the fold, after all groups of this version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,52 @@
+"""What a part may ask for beside statistics: the run's pace, the version, features of tasks.
+
+A part that needs one of these has the Protocol's methods; whoever uses the part binds it first.
+Neighbours: `parts` has the kinds of parts, `pace` moves and binds the pace.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, Self, runtime_checkable
+
+from pydantic import JsonValue
+
+from etude_sampler.statistics import Floats
+
+from .state import FoldInput
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A part that also depends on a schedule of the whole run: its pace, one JSON value.
+
+    The pace moves once per policy version, in the fold, and is kept in `AllocatorState.pace` under
+    the kind of the part. An allocator sees it in its state and needs none of this.
+    """
+
+    def start(self) -> JsonValue:
+        """The pace before the first version."""
+
+    def advance(self, pace: JsonValue, folded: FoldInput) -> JsonValue:
+        """The pace after the un-scaffolded groups of one version."""
+
+    def at(self, pace: JsonValue) -> Self:
+        """The part at this pace."""
+
+
+@runtime_checkable
+class Dated(Protocol):
+    """A gate that depends on the policy version, for example one that grows stricter."""
+
+    def at_version(self, version: int) -> Self:
+        """The part at this policy version."""
+
+
+@runtime_checkable
+class Seeing(Protocol):
+    """A weigher that reads features of tasks; its config says `reads_features`."""
+
+    def seeing(self, features_NF: Floats) -> Self:
+        """The weigher of N tasks with these features, in the order of `Context.features`.
+
+        Its `weights` is asked for these N tasks in this order, its `explain` for the only one.
+        """

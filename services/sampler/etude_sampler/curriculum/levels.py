@@ -1,0 +1,27 @@
+"""Levels of difficulty by an offline pass rate: the lanes of the static ladder (section 5).
+
+Attributed to Observe-R1 (2505.12432) by others: level `1 - m/8` from 8 rollouts. Rates that are no
+eighths go to the nearest. Neighbours: `allocators.ladder` climbs them, the service reads
+`metadata.pass_rate`.
+"""
+
+from __future__ import annotations
+
+STEPS = 8
+"""Levels are eighths, so there are nine."""
+
+
+def level(pass_rate: float) -> float:
+    """`1 - pass rate`, to the nearest eighth: 0 is easy, 1 was never solved."""
+    return round(STEPS * (1.0 - pass_rate)) / STEPS
+
+
+def level_name(pass_rate: object) -> str | None:
+    """The lane of a pass rate, `level_0` to `level_8`; None if it is no number in [0, 1]."""
+    if isinstance(pass_rate, bool) or not isinstance(pass_rate, int | float | str):
+        return None
+    try:
+        number = float(pass_rate)
+    except ValueError:
+        return None
+    return f"level_{round(STEPS * level(number))}" if 0.0 <= number <= 1.0 else None

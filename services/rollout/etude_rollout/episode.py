@@ -1,4 +1,4 @@
-"""One task's group: render the prompt, generate G completions, score them, write the report.
+"""One task's group: render the prompt, generate its completions, score them, write the report.
 
 Single-turn in this release: one completion is a whole rollout. Whatever fails that is not the
 policy's doing becomes an outcome with finish reason `error` or `timeout` and no reward; it is never
@@ -33,6 +33,7 @@ from .engines.base import (
     GenerationRequest,
     Sampling,
 )
+from .phases import EpisodeFailed, first_phase, roll_out
 from .prompting import Prompt, Prompter, PromptError
 from .rewards import (
     Gold,
@@ -46,15 +47,6 @@ from .rewards import (
 from .trajectories import pack
 
 _log = logging.getLogger(__name__)
-
-
-class EpisodeFailed(Exception):
-    """No rollout of this task can be made or scored; infrastructure, not policy."""
-
-    def __init__(self, reason: FinishReason, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +76,7 @@ class FinishedGroup:
 
     report: GroupReport
     trajectories: GroupTrajectories | None
-    """Null when no rollout has a completion."""
+    """Null when no rollout has a completion, or the group is not to be trained on."""
     scores: tuple[Scored, ...]
     """Of the rollouts that have a completion."""
     generate_s: float
@@ -114,9 +106,11 @@ class Episodes:
         try:
             gold, config = _reward(item.task, terms)
             prompt = self._prompt(item)
-            completions = await self._generate(item, prompt, terms)
-            generated = time.monotonic()
-            scores = await self._score(completions, prompt, gold, config=config, terms=terms)
+            rolled = await roll_out(
+                item,
+                lambda num, first: self._generate(item, prompt, terms, num=num, first=first),
+                lambda made: self._score(made, prompt, gold, config=config, terms=terms),
+            )
         except EpisodeFailed as failure:
             _log.warning(
                 "episode.failed",
@@ -125,14 +119,19 @@ class Episodes:
             return _failed_group(item, failure.reason, time.monotonic() - started)
         outcomes = [
             _outcome(completion, scored, item.task)
-            for completion, scored in zip(completions, scores, strict=True)
+            for completion, scored in zip(rolled.completions, rolled.scores, strict=True)
         ]
+        if rolled.failure is not None:
+            outcomes += [_failure(rolled.failure.reason)] * rolled.num_lost
+        cargo = None
+        if item.train and not rolled.is_stopped:
+            cargo = pack(prompt.token_ids, [*rolled.completions, *[None] * rolled.num_lost])
         return FinishedGroup(
             report=_report(item, outcomes),
-            trajectories=pack(prompt.token_ids, completions),
-            scores=tuple(scores),
-            generate_s=generated - started,
-            score_s=time.monotonic() - generated,
+            trajectories=cargo,
+            scores=tuple(rolled.scores),
+            generate_s=rolled.generate_s,
+            score_s=rolled.score_s,
         )
 
     def _prompt(self, item: PromptItem) -> Prompt:
@@ -153,11 +152,12 @@ class Episodes:
         return prompt
 
     async def _generate(
-        self, item: PromptItem, prompt: Prompt, terms: Terms
+        self, item: PromptItem, prompt: Prompt, terms: Terms, *, num: int, first: int
     ) -> tuple[Completion, ...]:
         request = GenerationRequest(
             prompt_ids=prompt.token_ids,
-            num_completions=item.num_rollouts,
+            num_completions=num,
+            first=first,
             sampling=self._options.sampling,
             seed=rollout_seed(self._options.seed, terms.run_seed, item),
         )
@@ -250,7 +250,7 @@ def _outcome(completion: Completion, scored: Scored, task: Task) -> Outcome:
 
 
 def _failed_group(item: PromptItem, reason: FinishReason, seconds: float) -> FinishedGroup:
-    report = _report(item, [_failure(reason)] * item.num_rollouts)
+    report = _report(item, [_failure(reason)] * first_phase(item))
     return FinishedGroup(report, None, (), seconds, 0.0)
 
 

@@ -45,7 +45,9 @@ class GenerationRequest:
     num_completions: int
     sampling: Sampling
     seed: int
-    """Completion j draws from stream (seed, j): same request, same weights, same tokens."""
+    """Completion j draws from stream (seed, first + j): same request, same weights, same tokens."""
+    first: int = 0
+    """Number of the first completion: a later request goes on where an earlier one stopped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def _rows(requests: Sequence[GenerationRequest]) -> list[Row]:
             temperature=request.sampling.temperature,
             top_p=request.sampling.top_p,
             # Counter-based, keyed by seed and completion: rows never share a stream.
-            uniforms=np.random.Generator(np.random.Philox(key=[request.seed, j])),
+            uniforms=np.random.Generator(np.random.Philox(key=[request.seed, request.first + j])),
         )
         for i, request in enumerate(requests)
         for j in range(request.num_completions)

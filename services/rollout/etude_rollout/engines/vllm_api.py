@@ -124,7 +124,7 @@ class VllmApi:
             "max_tokens": request.sampling.max_new_tokens,
             "temperature": request.sampling.temperature,
             "top_p": request.sampling.top_p,
-            "seed": request.seed,
+            "seed": request.seed + request.first,  # vLLM adds the completion's number
             "logprobs": 0,
             "return_token_ids": True,
         }

@@ -226,7 +226,7 @@ def _subtasks(config: CurriculumConfig, available: list[str], *, what: str) -> l
         if len(subtasks) > MAX_SUBTASKS:
             raise _fault(
                 ("subtasks",),
-                f"the tasks have {len(subtasks)} {what}s; list the at most {MAX_SUBTASKS} to use",
+                f"the tasks name {len(subtasks)} {what}s; list the at most {MAX_SUBTASKS} to use",
             )
     else:
         subtasks = list(config.subtasks)

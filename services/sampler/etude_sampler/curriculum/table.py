@@ -17,6 +17,7 @@ from .allocators.joint import JointConfig
 from .allocators.tdcl import TdclConfig
 from .budgets.cures import CuresBudgetConfig
 from .budgets.group_size import GroupSizeConfig
+from .budgets.knapsack import KnapsackConfig
 from .budgets.speed import SpeedConfig
 from .gates.dapo import DapoConfig
 from .gates.none import NoneConfig
@@ -64,6 +65,7 @@ BUILT_IN: tuple[type[PartConfig], ...] = (
     VcrlConfig,
     GroupSizeConfig,
     CuresBudgetConfig,
+    KnapsackConfig,
     SpeedConfig,
 )
 """Parts that come with the sampler."""

@@ -188,9 +188,9 @@ class AsyncEtudeClient(AsyncTravelCalls, AsyncDeleteCalls):
         """Hand in predicted probabilities of success."""
         return await self._send(operations.post_predictions(run_id, request, key=idempotency_key))
 
-    async def get_curriculum(self, run_id: str) -> CurriculumView:
-        """The state of the curriculum now."""
-        return await self._send(operations.get_curriculum(run_id))
+    async def get_curriculum(self, run_id: str, *, window: int | None = None) -> CurriculumView:
+        """The state of the curriculum now; recent arms cover the newest `window` versions."""
+        return await self._send(operations.get_curriculum(run_id, window=window))
 
     async def get_history(
         self, run_id: str, *, limit: int | None = None, cursor: str | None = None

@@ -228,8 +228,8 @@ def post_predictions(
     return _post(_run(run_id, "/predictions"), request, PredictionsReceipt, key=key)
 
 
-def get_curriculum(run_id: str) -> Call[CurriculumView]:
-    return _get(_run(run_id, "/curriculum"), CurriculumView)
+def get_curriculum(run_id: str, *, window: int | None) -> Call[CurriculumView]:
+    return _get(_run(run_id, "/curriculum"), CurriculumView, window=window)
 
 
 def get_history(run_id: str, *, limit: int | None, cursor: str | None) -> Call[HistoryPage]:

@@ -176,9 +176,9 @@ class EtudeClient(TravelCalls, DeleteCalls):
         """Hand in predicted probabilities of success."""
         return self._send(operations.post_predictions(run_id, request, key=idempotency_key))
 
-    def get_curriculum(self, run_id: str) -> CurriculumView:
-        """The state of the curriculum now."""
-        return self._send(operations.get_curriculum(run_id))
+    def get_curriculum(self, run_id: str, *, window: int | None = None) -> CurriculumView:
+        """The state of the curriculum now; recent arms cover the newest `window` versions."""
+        return self._send(operations.get_curriculum(run_id, window=window))
 
     def get_history(
         self, run_id: str, *, limit: int | None = None, cursor: str | None = None

@@ -1,6 +1,7 @@
 """Version 1 of the wire contract, re-exported flat."""
 
 from .aids import Aids, Hints
+from .arms import ArmFigures, ArmGap, ArmMoments, ArmsView, Interval
 from .base import (
     MAX_PAGE,
     Request,
@@ -130,7 +131,11 @@ __all__ = [
     "AckRequest",
     "Aids",
     "Arm",
+    "ArmFigures",
+    "ArmGap",
+    "ArmMoments",
     "ArmView",
+    "ArmsView",
     "Attempt",
     "AttemptReceipt",
     "BFCLReference",
@@ -166,6 +171,7 @@ __all__ = [
     "HistoryPage",
     "HistoryPoint",
     "ImportReceipt",
+    "Interval",
     "Key",
     "KeyCreate",
     "KeyPage",

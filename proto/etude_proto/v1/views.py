@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from .arms import ArmsView
 from .base import Id, Response, Version
 from .batches import Arm
 from .rebuilds import LoadProgress
@@ -39,7 +40,7 @@ class LaneView(Response):
 
 
 class ArmView(Response):
-    """Groups of one arm so far: the control arm against the curriculum."""
+    """Groups of one arm so far, scaffolded ones too; with intervals: `ArmsView`."""
 
     arm: Arm
     num_groups: int
@@ -87,6 +88,10 @@ class CurriculumView(Response):
     parked_share: float
     loading: LoadProgress | None = None
     """Set while the run's hot state is being loaded, or waits for it: all tasks are parked then."""
+    arms_recent: ArmsView | None = None
+    """Both arms over the newest versions (`window`), and what is not folded yet."""
+    arms_overall: ArmsView | None = None
+    """Both arms since the run began, or since it was upgraded from a release without them."""
 
 
 class HistoryPoint(Response):
@@ -109,6 +114,8 @@ class HistoryPoint(Response):
     num_tokens: int
     metrics: dict[str, float]
     """Scalars from the trainer's ack."""
+    arms: ArmsView | None = None
+    """Both arms of this version alone; null in versions of a release without them."""
 
 
 class HistoryPage(Response):

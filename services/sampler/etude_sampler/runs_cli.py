@@ -20,6 +20,7 @@ from etude_proto.v1 import (
     RunMode,
 )
 
+from .arms_cli import arm_lines
 from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
 from .curriculum import PRESETS, describe, part_table
 
@@ -118,6 +119,13 @@ def show(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = Fa
     for arm in view.arms:
         share = "-" if arm.informative_share is None else f"{arm.informative_share:.1%}"
         typer.echo(f"{arm.arm}: {arm.num_groups} groups, {share} informative")
+    if view.arms_overall is not None:
+        for line in arm_lines("since the beginning, with 95 % intervals", view.arms_overall):
+            typer.echo(line)
+    if view.arms_recent is not None and view.arms_recent.num_versions < view.policy_version:
+        title = f"the newest {view.arms_recent.num_versions} versions"
+        for line in arm_lines(title, view.arms_recent):
+            typer.echo(line)
 
 
 @runs_app.command("pause")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from etude_proto.v1 import MAX_PAGE, CurriculumView, HistoryPage, TaskPage, TaskView
 
 from ..service.sampler import Sampler
+from ..service.views import RECENT_VERSIONS
 from .deps import sampler_of
 from .replies import decode_cursor, encode_cursor, reply
 from .schema import answer
@@ -18,6 +19,7 @@ S = Annotated[Sampler, Depends(sampler_of)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Cursor = Annotated[str | None, Query(max_length=512)]
 Order = Literal["ordinal", "hardest", "easiest", "unseen", "stalest"]
+Window = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Filter = Annotated[str | None, Query(max_length=128)]
 
 
@@ -27,9 +29,9 @@ Filter = Annotated[str | None, Query(max_length=128)]
     responses=answer(CurriculumView),
     response_class=Response,
 )
-async def get_curriculum(run_id: str, sampler: S) -> Response:
-    """Mastery, lanes, arms and counts now."""
-    return reply(await sampler.views.curriculum(run_id))
+async def get_curriculum(run_id: str, sampler: S, window: Window = RECENT_VERSIONS) -> Response:
+    """Mastery, lanes, arms and counts now; recent arms cover the newest `window` versions."""
+    return reply(await sampler.views.curriculum(run_id, window=window))
 
 
 @router.get(

@@ -11,20 +11,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from etude_proto.v1 import AckReceipt, Arm, CheckpointMark
+from etude_proto.v1 import AckReceipt, CheckpointMark
 from etude_sampler.curriculum import AllocatorState, FoldInput, importance
 from etude_sampler.statistics import Floats
 
 from ..errors import LeaseSuperseded, VersionConflict
 from ..ports.fence import epoch_of
 from ..ports.ledger import BARE, FoldPlan, FoldView, LedgerRow, ReportKey
+from .arms import KEEP_VARIANCE, arm_totals, summarised
 from .checkpointing import plan_with_version
 from .context import RunContext, announced
 from .entering import pack_records, unpack_records
 from .steps import Ground
 from .weighing import announced_version, weights_now
 
-_KEEP_VARIANCE = 1e-8
 _REFRESH_CHUNK = 1000
 _MISSED_VERSIONS = 16
 
@@ -53,21 +53,6 @@ def fold_input(context: RunContext, groups: Sequence[LedgerRow], num_acked: int)
     )
 
 
-def arm_totals(
-    totals: dict[str, dict[str, float]], groups: Sequence[LedgerRow]
-) -> dict[str, dict[str, float]]:
-    """Running totals of both arms with these groups added."""
-    blank = {"groups": 0.0, "informative": 0.0, "reward": 0.0, "tokens": 0.0}
-    arms = {arm.value: {**blank, **totals.get(arm.value, {})} for arm in Arm}
-    for row in groups:
-        arm = arms[Arm.CONTROL.value if row.lane == 0 else Arm.CURRICULUM.value]
-        arm["groups"] += 1
-        arm["informative"] += row.reward_var > _KEEP_VARIANCE
-        arm["reward"] += row.reward_mean
-        arm["tokens"] += row.num_tokens
-    return arms
-
-
 def summarise_version(
     context: RunContext, groups: Sequence[LedgerRow], state: AllocatorState
 ) -> dict[str, object]:
@@ -85,7 +70,7 @@ def summarise_version(
     shares = curriculum.allocator.shares(state)
     return {
         "num_groups": len(groups),
-        "num_informative": sum(row.reward_var > _KEEP_VARIANCE for row in groups),
+        "num_informative": sum(row.reward_var > KEEP_VARIANCE for row in groups),
         "mean_reward": sum(r.reward_mean for r in groups) / len(groups) if groups else None,
         "mean_components": {
             name: float(total_K[k] / seen_K[k]) for k, name in enumerate(names) if seen_K[k]
@@ -100,6 +85,7 @@ def summarise_version(
         "lane_shares": {n: float(s) for n, s in zip(curriculum.lanes, shares, strict=True)},
         "lane_groups": lanes,
         "num_tokens": sum(row.num_tokens for row in groups),
+        "arms": summarised(groups),
     }
 
 

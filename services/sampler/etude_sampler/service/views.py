@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from etude_proto.v1 import (
     Arm,
+    ArmsView,
     ArmView,
     Counts,
     CurriculumView,
@@ -17,13 +18,16 @@ from etude_proto.v1 import (
 )
 
 from ..errors import Rebuilding
-from ..ports.ledger import VersionRow
+from ..ports.ledger import LedgerRow, VersionRow
 from ..ports.races import LaneState, RaceState
+from .arms import added, arm_sums, arm_totals, arms_view, kept, measured
 from .context import RunContext
 from .loading_views import progress
 from .runs import iso
 from .steps import Ground
-from .versions import arm_totals
+
+RECENT_VERSIONS = 20
+"""Versions of the recent arms, unless asked otherwise (our choice)."""
 
 
 class CurriculumViews:
@@ -33,8 +37,8 @@ class CurriculumViews:
         self._ground = ground
         self._sizes: dict[str, dict[str, int]] = {}
 
-    async def curriculum(self, run_id: str) -> CurriculumView:
-        """The state now."""
+    async def curriculum(self, run_id: str, *, window: int = RECENT_VERSIONS) -> CurriculumView:
+        """The state now; recent arms over the newest `window` versions."""
         ground = self._ground
 
         async def step(context: RunContext) -> tuple[RunContext, RaceState]:
@@ -64,12 +68,23 @@ class CurriculumViews:
                 for name, lane in zip(context.curriculum.lanes, state.lanes, strict=True)
             ],
             arms=[arm_view(arm, totals[arm.value]) for arm in Arm],
+            arms_recent=await self._recent(context, pending, window),
+            arms_overall=arms_view(measured(totals), num_versions=context.row.policy_version),
             counts=_counts(context, state, num_parked),
             num_groups_applied=int(sum(total["groups"] for total in totals.values())),
             num_groups_late=await ground.ledger.num_late(run_id),
             parked_share=num_parked / context.row.num_tasks,
             loading=loading,
         )
+
+    async def _recent(
+        self, context: RunContext, pending: Sequence[LedgerRow], window: int
+    ) -> ArmsView:
+        """Both arms over the newest versions, with what no version has folded yet."""
+        after = context.row.policy_version - window
+        rows = await self._ground.ledger.versions(context.row.id, after=after, limit=window)
+        found = [sums for row in rows if (sums := kept(row.summary)) is not None]
+        return arms_view(added([*found, arm_sums(pending)]), num_versions=len(found))
 
     async def _subtasks(self, context: RunContext) -> list[SubtaskView]:
         row = context.row
@@ -143,11 +158,13 @@ def _counts(context: RunContext, state: RaceState, num_parked: int) -> Counts:
 
 
 def _point(row: VersionRow) -> HistoryPoint:
+    sums = kept(row.summary)
     return HistoryPoint.model_validate(
         {
             "policy_version": row.version,
             "created_at": iso(row.created_at),
             "weights_uri": row.weights_uri,
             **row.summary,
+            "arms": None if sums is None else arms_view(sums, num_versions=1),
         }
     )

@@ -38,6 +38,8 @@ class CurriculumConfig(Request):
     """Mastery -> slots per lane."""
     gate: Part | None = None
     """May a finished group be trained on."""
+    pool: Part | None = None
+    """Lease more tasks than asked for and keep the best; default: the preset's, or none."""
     budget: Part | None = None
     """Rollouts of each task of a prompt batch; default: the preset's, or the group size."""
     hard: Part | None = None
@@ -68,6 +70,8 @@ class ResolvedCurriculum(Response):
     weigher: ResolvedPart
     allocator: ResolvedPart
     gate: ResolvedPart
+    pool: ResolvedPart | None = None
+    """None: every leased task is kept."""
     budget: ResolvedPart | None = None
     """None: the group size for every task."""
     scaffold: ResolvedPart | None = None

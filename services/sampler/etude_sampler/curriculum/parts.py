@@ -1,7 +1,7 @@
 """What the parts of a curriculum are: Protocols, their configs, and the table that names them.
 
-One file a part lies in `weighers/`, `allocators/`, `gates/`, `budgets/`; `table` lists the
-built-ins and merges installed ones. A config is a frozen, validated value that builds its part.
+One file a part lies in `weighers/`, `allocators/`, `gates/`, `budgets/`, `pools/`; `table` lists
+the built-ins and merges installed ones. A config is a frozen, validated value that builds its part.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from etude_proto.v1.curriculum import LanesBy
 from etude_sampler.statistics import Bools, Floats, GroupSummary, Note, TaskStatistics
 
 from .allotment import Budget
+from .candidates import Candidates
 from .state import AllocatorState, FoldInput, SubtaskNumbers
 
 
@@ -58,6 +59,24 @@ class Gate(Protocol):
 
     def admit(self, summary: GroupSummary) -> Bools:
         """[N] verdicts."""
+
+
+class Pool(Protocol):
+    """Which of the leased candidates are kept (L8). Pure; holds knobs only."""
+
+    @property
+    def factor(self) -> float:
+        """Candidates per task asked for."""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What it reads beside statistics: of `prediction` and `pass_rate`."""
+
+    def values(self, candidates: Candidates) -> Floats:
+        """[N] values, the smallest are kept; equal ones fall to chance."""
+
+    def explain(self, candidates: Candidates) -> str:
+        """What the value of the one candidate follows from, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +155,17 @@ class GateConfig(PartConfig):
         """The gate; raises `KnobFault` if a knob contradicts the run."""
 
 
+class PoolConfig(PartConfig):
+    """Base of the pools' knobs."""
+
+    factor: float = Field(default=4.0, ge=1.0, le=64.0)
+    """Candidates leased per task asked for; a batch has at most 4096 candidates."""
+
+    @abstractmethod
+    def build(self, context: Context) -> Pool:
+        """The pool; raises `KnobFault` if a knob contradicts the run."""
+
+
 class BudgetConfig(PartConfig):
     """Base of the budgets' knobs."""
 
@@ -155,3 +185,4 @@ class PartTable:
     allocators: Mapping[str, type[AllocatorConfig]]
     gates: Mapping[str, type[GateConfig]]
     budgets: Mapping[str, type[BudgetConfig]]
+    pools: Mapping[str, type[PoolConfig]] = field(default_factory=dict)

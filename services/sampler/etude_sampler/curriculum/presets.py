@@ -50,6 +50,8 @@ class Preset:
     lanes_by: LanesBy = "subtasks"
     budget: Choice | None = None
     """None: the group size for every task."""
+    pool: Choice | None = None
+    """None: every drawn task is kept."""
 
 
 _RDS, _UNIFORM = Choice("rds"), Choice("uniform")
@@ -68,6 +70,11 @@ def _whole_tasks(summary: str, weigher: str, *, gate: str = "zero_variance") -> 
 def _uniform_draws(summary: str, gate: str) -> Preset:
     """Uniform draws; only the gate chooses."""
     return Preset(summary, _UNIFORM, _FIXED, gate=Choice(gate), control_share=1.0)
+
+
+def _pooled(summary: str, pool: str) -> Preset:
+    """Candidates from lane `uniform`, the best of them kept; a few slots stay uniform."""
+    return Preset(summary, _UNIFORM, _FIXED, control_share=FLOOR, pool=Choice(pool))
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(

@@ -26,7 +26,8 @@ from .allotment import Budget
 from .budgets.group_size import GroupSizeConfig
 from .faults import ConfigFault, KnobFault, pointer
 from .features import feature_names
-from .parts import Allocator, Context, Gate, PartConfig, Weigher
+from .parts import Allocator, Context, Gate, PartConfig, Pool, Weigher
+from .pooling import beside_pool, lane_names
 from .prerequisites import ancestors, find_cycle, restrict
 from .presets import COMPONENTS, PRESETS, Choice, Preset
 from .table import part_table
@@ -65,6 +66,15 @@ class Curriculum:
     """Sources by index, for the feature `source`."""
     budget: Budget | None = None
     """None: the group size for every task."""
+    pool: Pool | None = None
+    """None: every drawn task is kept."""
+    control_share: float = 1.0
+    """Share of the control arm; of a pooled batch's kept tasks, if there is a pool."""
+
+    @property
+    def lane_names(self) -> tuple[str, ...]:
+        """Names of the lanes that a drawn task may bear, by number."""
+        return lane_names(self.lanes, pooled=self.pool is not None)
 
     @property
     def shape(self) -> Shape:
@@ -102,10 +112,13 @@ def resolve(
     subtasks = _subtasks(config, list(dataset_subtasks), what=_WHAT[kind])
     prerequisites = _prerequisites(config, preset, subtasks) if kind == "subtasks" else {}
     share = preset.control_share if config.control_share is None else config.control_share
-    context = _context(subtasks, prerequisites, control_share=share)
     table = part_table()
+    pool = _optional(table.pools, config.pool, preset.pool, kind="pool")
+    drawn_uniformly = share if pool is None else 1.0
+    context = _context(subtasks, prerequisites, control_share=drawn_uniformly)
     weigher = _choose(table.weighers, config.weigher, preset.weigher, kind="weigher")
     allocator = _choose(table.allocators, config.allocator, preset.allocator, kind="allocator")
+    allocator = beside_pool(config, pool, allocator, subtasks)
     gate = _choose(table.gates, config.gate, preset.gate, kind="gate")
     budget = _optional(table.budgets, config.budget, preset.budget, kind="budget")
     resolved = ResolvedCurriculum(
@@ -114,6 +127,7 @@ def resolve(
         allocator=_resolved(allocator, context, kind="allocator"),
         gate=_resolved(gate, context, kind="gate"),
         budget=None if budget is None else _resolved(budget, context, kind="budget"),
+        pool=None if pool is None else _resolved(pool, context, kind="pool"),
         subtasks=subtasks,
         prerequisites=prerequisites,
         control_share=share,
@@ -132,9 +146,8 @@ def build(resolved: ResolvedCurriculum) -> Curriculum:
     Raises:
         ConfigFault: a part is not installed here, or a knob contradicts the run.
     """
-    context = _context(
-        resolved.subtasks, resolved.prerequisites, control_share=resolved.control_share
-    )
+    share = resolved.control_share if resolved.pool is None else 1.0
+    context = _context(resolved.subtasks, resolved.prerequisites, control_share=share)
     table = part_table()
     context = replace(
         context,
@@ -160,7 +173,17 @@ def build(resolved: ResolvedCurriculum) -> Curriculum:
         features=context.features,
         sources=context.sources,
         budget=_budget(resolved, context),
+        pool=_pool(resolved, context),
+        control_share=resolved.control_share,
     )
+
+
+def _pool(resolved: ResolvedCurriculum, context: Context) -> Pool | None:
+    """The pool, if the run has one."""
+    if resolved.pool is None:
+        return None
+    config = _configured(part_table().pools, resolved.pool, kind="pool")
+    return _checked(config.build, context, kind="pool")
 
 
 def _notes(resolved: ResolvedCurriculum, context: Context) -> tuple[Note, ...]:

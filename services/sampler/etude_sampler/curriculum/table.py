@@ -30,8 +30,13 @@ from .parts import (
     GateConfig,
     PartConfig,
     PartTable,
+    PoolConfig,
     WeigherConfig,
 )
+from .pools.adarft import AdarftConfig
+from .pools.mopps import MoppsConfig
+from .pools.pcl import PclConfig
+from .pools.plr import PlrConfig
 from .weighers.cures import CuresConfig
 from .weighers.kimi import KimiConfig
 from .weighers.learnability import LearnabilityConfig
@@ -67,6 +72,10 @@ BUILT_IN: tuple[type[PartConfig], ...] = (
     CuresBudgetConfig,
     KnapsackConfig,
     SpeedConfig,
+    MoppsConfig,
+    PlrConfig,
+    PclConfig,
+    AdarftConfig,
 )
 """Parts that come with the sampler."""
 
@@ -96,13 +105,14 @@ def make_table(parts: Iterable[type[PartConfig]]) -> PartTable:
     """The table of `parts`.
 
     Raises:
-        TypeError: a class is no weigher's, allocator's, gate's or budget's config.
+        TypeError: a class is no config of a known kind of part.
         ValueError: two parts of a kind have one name.
     """
     weighers: dict[str, type[WeigherConfig]] = {}
     allocators: dict[str, type[AllocatorConfig]] = {}
     gates: dict[str, type[GateConfig]] = {}
     budgets: dict[str, type[BudgetConfig]] = {}
+    pools: dict[str, type[PoolConfig]] = {}
     for part in parts:
         if issubclass(part, WeigherConfig):
             _add(weighers, part)
@@ -112,9 +122,13 @@ def make_table(parts: Iterable[type[PartConfig]]) -> PartTable:
             _add(gates, part)
         elif issubclass(part, BudgetConfig):
             _add(budgets, part)
+        elif issubclass(part, PoolConfig):
+            _add(pools, part)
         else:
             raise TypeError(f"{part.__qualname__} is no config of a weigher, allocator, gate, ...")
-    return PartTable(weighers=weighers, allocators=allocators, gates=gates, budgets=budgets)
+    return PartTable(
+        weighers=weighers, allocators=allocators, gates=gates, budgets=budgets, pools=pools
+    )
 
 
 def _add(kind: dict[str, type[ConfigT]], part: type[ConfigT]) -> None:
@@ -151,6 +165,7 @@ def describe(table: PartTable) -> list[PartDescription]:
         ("allocator", table.allocators),
         ("gate", table.gates),
         ("budget", table.budgets),
+        ("pool", table.pools),
     )
     return [
         PartDescription(

@@ -1,0 +1,53 @@
+"""What a pool asks of the rest of a curriculum (algorithms.md 1.2, L8; our choices).
+
+All candidates are drawn from lane `uniform`; chosen tasks bear the lane name `pool`, which is no
+race. Neighbour: `resolve` calls this while it fills in a run's config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from etude_proto.v1.curriculum import CurriculumConfig
+
+from .faults import ConfigFault, pointer
+from .parts import AllocatorConfig, PoolConfig
+
+AllocatorT = TypeVar("AllocatorT", bound=AllocatorConfig)
+
+POOL = "pool"
+"""Lane name of the tasks that a pool chose; the control arm keeps `uniform`."""
+
+
+def lane_names(lanes: Sequence[str], *, pooled: bool) -> tuple[str, ...]:
+    """Names of the lanes that a drawn task may bear, by number: the races, then `pool`."""
+    return (*lanes, POOL) if pooled else tuple(lanes)
+
+
+def beside_pool(
+    config: CurriculumConfig,
+    pool: PoolConfig | None,
+    allocator: AllocatorT,
+    subtasks: Sequence[str],
+) -> AllocatorT:
+    """The allocator beside a pool: mastery from the control arm, the only unbiased sample.
+
+    Raises:
+        ConfigFault: the config asks for mastery from all groups, or for what a pool never draws.
+    """
+    if pool is None:
+        return allocator
+    if POOL in subtasks:
+        where, detail = ("subtasks",), f"with a pool the lane name {POOL!r} is reserved"
+        raise ConfigFault(pointer("curriculum", *where), detail)
+    if config.hard is not None:
+        raise ConfigFault(pointer("curriculum", "hard"), "a pool draws from no lane `hard`")
+    if "mastery_source" not in type(allocator).model_fields:
+        return allocator
+    asked = None if config.allocator is None else config.allocator.knobs.get("mastery_source")
+    if asked not in (None, "control"):
+        where_knob = ("curriculum", "allocator", "knobs", "mastery_source")
+        detail = "with a pool only the control arm is a fair sample: 'control'"
+        raise ConfigFault(pointer(*where_knob), detail)
+    return allocator.model_copy(update={"mastery_source": "control"})

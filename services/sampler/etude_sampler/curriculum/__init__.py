@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .binding import Dated, Paced, Seeing
 from .faults import ConfigFault, KnobFault
+from .fitting import check_fit
 from .mastery import importance
 from .micro import micro
 from .pace import at_pace, fold_state, is_paced, same_parts, start_state
@@ -50,6 +51,7 @@ __all__ = [
     "WeigherConfig",
     "at_pace",
     "build",
+    "check_fit",
     "describe",
     "fold_state",
     "importance",

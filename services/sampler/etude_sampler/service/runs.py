@@ -22,12 +22,13 @@ from etude_proto.v1 import (
     RowError,
     Run,
     RunCreate,
+    RunMode,
     RunPage,
     RunStatus,
     RunUpdate,
     TaskCreate,
 )
-from etude_sampler.curriculum import ConfigFault, build, resolve
+from etude_sampler.curriculum import ConfigFault, build, check_fit, resolve
 from etude_sampler.curriculum.faults import pointer
 
 from ..errors import PayloadInvalid, Rebuilding, RevisionMismatch
@@ -167,10 +168,29 @@ async def resolve_curriculum(catalog: Catalog, spec: RunCreate) -> tuple[Resolve
         where = "/sources" if spec.sources else "/dataset_id"
         raise PayloadInvalid.at(where, "no train task can be drawn")
     try:
-        return resolve(spec.curriculum, dataset_subtasks=sorted(counts)), num_tasks
+        resolved = resolve(spec.curriculum, dataset_subtasks=sorted(counts))
     except ConfigFault as fault:
-        item = ProblemItem(pointer=fault.pointer, detail=fault.detail)
-        raise PayloadInvalid(f"{fault.pointer}: {fault.detail}", errors=[item]) from fault
+        raise _refused(fault) from fault
+    fit(resolved, spec)
+    return resolved, num_tasks
+
+
+def fit(resolved: ResolvedCurriculum, spec: RunCreate) -> None:
+    """Raise `PayloadInvalid` if limits or group size leave no room for the curriculum."""
+    try:
+        check_fit(
+            resolved,
+            group_size=spec.group_size,
+            limits=spec.limits,
+            keeps_tokens=spec.mode is RunMode.TRAINING,
+        )
+    except ConfigFault as fault:
+        raise _refused(fault) from fault
+
+
+def _refused(fault: ConfigFault) -> PayloadInvalid:
+    item = ProblemItem(pointer=fault.pointer, detail=fault.detail)
+    return PayloadInvalid(f"{fault.pointer}: {fault.detail}", errors=[item])
 
 
 class Runs:
@@ -235,11 +255,13 @@ class Runs:
 
         Raises:
             RevisionMismatch: the run is at another revision.
+            PayloadInvalid: the limits leave no room for the run's curriculum.
         """
         row = await self._ground.catalog.get_run(run_id)
         limits, name = body.limits or row.spec.limits, body.name or row.name
         if row.revision != revision + 1 or (limits, name) != (row.spec.limits, row.name):
             spec = row.spec.model_copy(update={"limits": limits})
+            fit(row.resolved, spec)
             row = await self._ground.catalog.update_run(
                 run_id, spec=spec, name=name, status=row.status, revision=revision
             )

@@ -16,26 +16,24 @@ from etude_proto.v1 import (
     DatasetPage,
     ForkedFrom,
     ImportReceipt,
-    ProblemItem,
     Rebuild,
-    ResolvedCurriculum,
     RowError,
     Run,
     RunCreate,
-    RunMode,
     RunPage,
     RunStatus,
     RunUpdate,
     TaskCreate,
 )
-from etude_sampler.curriculum import ConfigFault, build, check_fit, resolve
+from etude_sampler.curriculum import build
 from etude_sampler.curriculum.faults import pointer
 
-from ..errors import PayloadInvalid, Rebuilding, RevisionMismatch
-from ..ports.catalog import Catalog, DatasetRow, OnlyRuns, RunRow
+from ..errors import Rebuilding, RevisionMismatch
+from ..ports.catalog import DatasetRow, OnlyRuns, RunRow
 from .identifiers import new_dataset_id, run_id_of
 from .loading_views import last_rebuild, progress
 from .rebuild import Rebuilder
+from .resolving import fit, resolve_curriculum
 from .steps import Ground
 
 _IMPORT_TASKS, _IMPORT_BYTES = 2000, 8 << 20
@@ -154,43 +152,6 @@ def row_errors(error: ValidationError, line: int) -> list[RowError]:
         )
         for fault in error.errors(include_url=False, include_context=False, include_input=False)
     ]
-
-
-async def resolve_curriculum(catalog: Catalog, spec: RunCreate) -> tuple[ResolvedCurriculum, int]:
-    """The parts that a run's curriculum names, and the number of tasks that it can draw.
-
-    Raises:
-        PayloadInvalid: a curriculum field is wrong (named), or no task can be drawn.
-    """
-    counts = await catalog.dataset_subtasks(spec.dataset_id, spec.sources)
-    num_tasks = counts.pop("", 0)
-    if num_tasks == 0:
-        where = "/sources" if spec.sources else "/dataset_id"
-        raise PayloadInvalid.at(where, "no train task can be drawn")
-    try:
-        resolved = resolve(spec.curriculum, dataset_subtasks=sorted(counts))
-    except ConfigFault as fault:
-        raise _refused(fault) from fault
-    fit(resolved, spec)
-    return resolved, num_tasks
-
-
-def fit(resolved: ResolvedCurriculum, spec: RunCreate) -> None:
-    """Raise `PayloadInvalid` if limits or group size leave no room for the curriculum."""
-    try:
-        check_fit(
-            resolved,
-            group_size=spec.group_size,
-            limits=spec.limits,
-            keeps_tokens=spec.mode is RunMode.TRAINING,
-        )
-    except ConfigFault as fault:
-        raise _refused(fault) from fault
-
-
-def _refused(fault: ConfigFault) -> PayloadInvalid:
-    item = ProblemItem(pointer=fault.pointer, detail=fault.detail)
-    return PayloadInvalid(f"{fault.pointer}: {fault.detail}", errors=[item])
 
 
 class Runs:

@@ -34,7 +34,8 @@ from .checkpointing import checkpoint_plan
 from .context import RunContext
 from .identifiers import restore_id_of, run_id_of
 from .rebuild import Rebuilder
-from .runs import iso, resolve_curriculum, run_view
+from .resolving import resolve_curriculum
+from .runs import iso, run_view
 from .steps import Ground
 
 

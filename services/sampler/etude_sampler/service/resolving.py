@@ -1,0 +1,49 @@
+"""The curriculum of a new run: resolved from its config and the dataset, and fitted to its limits.
+
+Neighbours: `curriculum` knows the rules; `runs` and `travel` (forks) create runs.
+"""
+
+from __future__ import annotations
+
+from etude_proto.v1 import ProblemItem, ResolvedCurriculum, RunCreate, RunMode
+from etude_sampler.curriculum import ConfigFault, check_fit, resolve
+
+from ..errors import PayloadInvalid
+from ..ports.catalog import Catalog
+
+
+async def resolve_curriculum(catalog: Catalog, spec: RunCreate) -> tuple[ResolvedCurriculum, int]:
+    """The parts that a run's curriculum names, and the number of tasks that it can draw.
+
+    Raises:
+        PayloadInvalid: a curriculum field is wrong (named), or no task can be drawn.
+    """
+    counts = await catalog.dataset_subtasks(spec.dataset_id, spec.sources)
+    num_tasks = counts.pop("", 0)
+    if num_tasks == 0:
+        where = "/sources" if spec.sources else "/dataset_id"
+        raise PayloadInvalid.at(where, "no train task can be drawn")
+    try:
+        resolved = resolve(spec.curriculum, dataset_subtasks=sorted(counts))
+    except ConfigFault as fault:
+        raise _refused(fault) from fault
+    fit(resolved, spec)
+    return resolved, num_tasks
+
+
+def fit(resolved: ResolvedCurriculum, spec: RunCreate) -> None:
+    """Raise `PayloadInvalid` if limits or group size leave no room for the curriculum."""
+    try:
+        check_fit(
+            resolved,
+            group_size=spec.group_size,
+            limits=spec.limits,
+            keeps_tokens=spec.mode is RunMode.TRAINING,
+        )
+    except ConfigFault as fault:
+        raise _refused(fault) from fault
+
+
+def _refused(fault: ConfigFault) -> PayloadInvalid:
+    item = ProblemItem(pointer=fault.pointer, detail=fault.detail)
+    return PayloadInvalid(f"{fault.pointer}: {fault.detail}", errors=[item])

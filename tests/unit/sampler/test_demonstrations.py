@@ -117,15 +117,15 @@ def test_the_same_kind_first_then_any() -> None:
 def test_relevant_and_unlike_each_other() -> None:
     pool = Pool(
         [
-            entry(1, "book a flight to rome today"),
-            entry(2, "book a flight to rome today please"),
-            entry(3, "today rome has rain, take a train to book"),
+            entry(1, "book a flight to rome"),
+            entry(2, "book a flight to rome please"),
+            entry(3, "today rome has a train"),
             entry(4, "cook rice"),
         ],
         lam=0.7,
     )
     chosen = [one.ordinal for one in pool.choose(query("book a flight to rome today"), 2)]
-    assert chosen == [1, 3]
+    assert chosen == [1, 3], ".7 x .69 - .3 x .25 against .7 x .91 - .3 x .83"
 
 
 WORDS = st.lists(st.sampled_from("abcdefgh"), max_size=6)

@@ -123,8 +123,21 @@ class Prompter:
             raise PromptError("the chat template does not show tools: use tools_in 'system'")
         self.tools_in_template = shows_tools and options.tools_in in ("auto", "template")
 
-    def render(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Prompt:
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        *,
+        appended: str = "",
+        prefix: str = "",
+    ) -> Prompt:
         """A prompt that ends where the policy speaks.
+
+        Args:
+            messages: the dialogue.
+            tools: on offer.
+            appended: stands at the end of the system text.
+            prefix: what the assistant's turn begins with, after or instead of the usual prefill.
 
         Raises:
             PromptError: the chat template refuses the messages.
@@ -134,8 +147,10 @@ class Prompter:
         options = self._options
         if carries_toolrl_text(messages):
             conversation, shown = [_plain(message) for message in messages], None
+            if appended:
+                conversation[0]["content"] += f"\n\n{appended}"
         else:
-            conversation = self._conversation(messages, tools)
+            conversation = self._conversation(messages, tools, appended)
             use_template = self.tools_in_template and tools
             shown = [_function(tool) for tool in tools] if use_template else None
         try:
@@ -144,12 +159,13 @@ class Prompter:
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise PromptError(f"the chat template refuses the task: {error}") from error
-        text += options.prefill
+        prefill = prefix if prefix.startswith(options.prefill) else options.prefill + prefix
+        text += prefill
         token_ids = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
-        return Prompt(tuple(token_ids), text, options.prefill)
+        return Prompt(tuple(token_ids), text, prefill)
 
     def _conversation(
-        self, messages: Sequence[Message], tools: Sequence[Tool]
+        self, messages: Sequence[Message], tools: Sequence[Tool], appended: str
     ) -> list[dict[str, str]]:
         parts: list[str] = []
         rest = list(messages)
@@ -160,6 +176,8 @@ class Prompter:
             parts.append(tools_text(tools))
         if self._options.explain_format:
             parts.append(OUTPUT_FORMAT)
+        if appended:
+            parts.append(appended)
         system = [{"role": "system", "content": "\n\n".join(parts)}] if parts else []
         shots = [
             turn

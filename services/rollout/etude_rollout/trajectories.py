@@ -1,11 +1,12 @@
 """A group's rollouts as packed tensors (`etude_proto.tensors`), ready to travel.
 
-Prompt tokens, the prefill included, are never in the loss. Used by `episode.py`.
+Prompt tokens, the prefill included, are never in the loss. Used by `episode.py`, `climbing.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,20 +18,30 @@ PROMPT_VERSION = -1
 """Version of tokens that no policy produced."""
 
 
-def pack(prompt_ids: Sequence[int], completions: Sequence[Completion | None]) -> GroupTrajectories:
-    """Prompt and completion of every rollout, one after another.
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One trajectory: the prompt that the policy saw, and what it said."""
 
-    A rollout without a completion (an infrastructure failure) is its prompt alone: one trajectory
-    per outcome, none of its tokens in the loss.
-    """
+    prompt_ids: Sequence[int]
+    completion: Completion | None
+    """None where infrastructure failed: a trajectory of its prompt alone, nothing of it trained."""
+
+
+def pack(prompt_ids: Sequence[int], completions: Sequence[Completion | None]) -> GroupTrajectories:
+    """Rollouts of one prompt, one after another."""
+    return pack_rollouts([Rollout(prompt_ids, completion) for completion in completions])
+
+
+def pack_rollouts(rollouts: Sequence[Rollout]) -> GroupTrajectories:
+    """Prompt and completion of every rollout, one after another: each under its own prompt."""
     tokens: list[int] = []
     mask: list[int] = []
     logprobs: list[float] = []
     versions: list[int] = []
     cu_seqlens = [0]
-    num_prompt = len(prompt_ids)
-    for completion in completions:
-        tokens += prompt_ids
+    for rollout in rollouts:
+        num_prompt, completion = len(rollout.prompt_ids), rollout.completion
+        tokens += rollout.prompt_ids
         mask += [0] * num_prompt
         logprobs += [0.0] * num_prompt
         versions += [PROMPT_VERSION] * num_prompt

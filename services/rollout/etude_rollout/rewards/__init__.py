@@ -9,6 +9,7 @@ from .config import MODES, SWITCHES, Bounds, Mode, RewardConfig, RewardConfigErr
 from .gold import Gold, GoldError, active_subtasks, counts, gold_from_task
 from .scored import Scored, weighted_reward
 from .scoring import score_completion
+from .self_example import SelfExampleRules, is_self_example, token_jaccard
 
 __all__ = [
     "MODES",
@@ -20,10 +21,13 @@ __all__ = [
     "RewardConfig",
     "RewardConfigError",
     "Scored",
+    "SelfExampleRules",
     "Switch",
     "active_subtasks",
     "counts",
     "gold_from_task",
+    "is_self_example",
     "score_completion",
+    "token_jaccard",
     "weighted_reward",
 ]

@@ -1,0 +1,278 @@
+"""One task, rolled out with whatever prompt: render, generate, score.
+
+Single-turn in this release: one completion is a whole rollout. `episode.py` makes one roller a
+task; `climbing.py` comes back to it with other prompts of the same task. Knows neither leases nor
+reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from etude_proto.v1 import FinishReason, Message, PromptItem, RewardSpec, Task
+
+from .engines.base import (
+    Completion,
+    Engine,
+    EngineError,
+    EngineUnavailable,
+    GenerationRequest,
+    Sampling,
+)
+from .phases import EpisodeFailed
+from .prompting import Prompt, Prompter, PromptError
+from .rewards import (
+    Gold,
+    GoldError,
+    RewardConfig,
+    RewardConfigError,
+    Scored,
+    SelfExampleRules,
+    gold_from_task,
+    is_self_example,
+    score_completion,
+)
+
+SHOWN_KINDS = ("noise_docs",)
+"""Scaffolds that are other messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeOptions:
+    """How every group of this worker is made."""
+
+    sampling: Sampling
+    seed: int
+    max_prompt_tokens: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the run and the prompt batch say about its groups."""
+
+    run_seed: int
+    reward: RewardSpec
+    component_weights: Mapping[str, float]
+    policy_version: int
+    """The run's version when the batch was leased; its steps start at 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """What every task is rolled out with."""
+
+    engine: Engine
+    prompter: Prompter
+    options: EpisodeOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One rollout: what the policy saw, what it said, what that earned."""
+
+    prompt: Prompt
+    completion: Completion
+    scored: Scored
+    shaping: float = 0.0
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it says something about the policy."""
+        return self.completion.finish_reason.is_valid
+
+    @property
+    def text(self) -> str:
+        """All of the assistant's turn."""
+        return self.prompt.prefill + self.completion.text
+
+
+class Roller:
+    """Rolls one task out."""
+
+    def __init__(self, kit: Kit, item: PromptItem, terms: Terms) -> None:
+        """
+        Raises:
+            EpisodeFailed: the task has no gold, or an unusable one, or an unknown scaffold.
+        """
+        self._kit = kit
+        self._item = item
+        self._terms = terms
+        self._gold, self._config = _reward(item.task, terms)
+        self._messages = _messages(item)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The dialogue that is shown, its scaffold included."""
+        return self._messages
+
+    def prompt(
+        self,
+        *,
+        appended: str = "",
+        turns: Sequence[Message] = (),
+        prefix: str = "",
+    ) -> Prompt:
+        """The task's prompt, with help.
+
+        Args:
+            appended: stands at the end of the system text.
+            turns: follow the dialogue.
+            prefix: what the assistant's turn begins with.
+
+        Raises:
+            EpisodeFailed: the model cannot be shown the task, or it is too long.
+        """
+        wanted = self._item.self_example
+        texts = [appended, "" if wanted is None else wanted.text]
+        try:
+            prompt = self._kit.prompter.render(
+                [*self._messages, *turns],
+                self._item.task.tools,
+                appended="\n\n".join(text for text in texts if text),
+                prefix=prefix,
+            )
+        except PromptError as error:
+            raise EpisodeFailed(FinishReason.ERROR, str(error)) from error
+        longest = self._kit.options.max_prompt_tokens
+        if len(prompt.token_ids) > longest:
+            raise EpisodeFailed(
+                FinishReason.ERROR,
+                f"the prompt has {len(prompt.token_ids)} tokens, more than {longest}",
+            )
+        return prompt
+
+    def seed(self, stream: str = "") -> int:
+        """Seed of the group, or of one of its further streams."""
+        return rollout_seed(self._kit.options.seed, self._terms.run_seed, self._item, stream=stream)
+
+    async def sample(self, prompt: Prompt, num: int, *, stream: str) -> list[Sample]:
+        """`num` rollouts of a prompt, scored.
+
+        Raises:
+            EpisodeFailed: none could be made or scored.
+            EngineUnavailable: the engine is away.
+        """
+        completions = await self.generate(prompt, num, stream=stream)
+        return self.samples(prompt, completions, await self.score(completions, prompt))
+
+    def samples(
+        self, prompt: Prompt, completions: Sequence[Completion], scores: Sequence[Scored]
+    ) -> list[Sample]:
+        """Completions with their scores, and the bonus of those with examples of their own."""
+        wanted = self._item.self_example
+        if wanted is None:
+            pairs = zip(completions, scores, strict=True)
+            return [Sample(prompt, completion, scored) for completion, scored in pairs]
+        rules = SelfExampleRules(
+            tools={tool.name: _parameters(tool.parameters) for tool in self._item.task.tools},
+            request=last_request(self._messages),
+            min_words=wanted.min_words,
+            max_similarity=wanted.max_similarity,
+        )
+        found = []
+        for completion, scored in zip(completions, scores, strict=True):
+            text = prompt.prefill + completion.text
+            is_valid = scored.components.get("format") == 1.0 and is_self_example(text, rules)
+            found.append(Sample(prompt, completion, scored, wanted.bonus if is_valid else 0.0))
+        return found
+
+    async def generate(
+        self, prompt: Prompt, num: int, *, first: int = 0, stream: str = ""
+    ) -> tuple[Completion, ...]:
+        """Completions of a prompt.
+
+        Raises:
+            EpisodeFailed: too slow, or refused.
+            EngineUnavailable: the engine is away.
+        """
+        options = self._kit.options
+        request = GenerationRequest(
+            prompt_ids=prompt.token_ids,
+            num_completions=num,
+            first=first,
+            sampling=options.sampling,
+            seed=self.seed(stream),
+        )
+        try:
+            async with asyncio.timeout(options.timeout_s):
+                return await self._kit.engine.generate(request)
+        except TimeoutError as error:
+            raise EpisodeFailed(
+                FinishReason.TIMEOUT, f"no completions within {options.timeout_s:g} s"
+            ) from error
+        except EngineUnavailable:
+            raise
+        except EngineError as error:
+            raise EpisodeFailed(FinishReason.ERROR, str(error)) from error
+
+    async def score(self, completions: Sequence[Completion], prompt: Prompt) -> list[Scored]:
+        """Scores in the order of the completions; what was prefilled counts as said.
+
+        Raises:
+            EpisodeFailed: weights or switches that do not go together.
+        """
+        try:
+            return await asyncio.to_thread(self._score_all, completions, prompt)
+        except ValueError as error:
+            raise EpisodeFailed(FinishReason.ERROR, str(error)) from error
+
+    def _score_all(self, completions: Sequence[Completion], prompt: Prompt) -> list[Scored]:
+        return [
+            score_completion(
+                prompt.prefill + completion.text,
+                self._gold,
+                config=self._config,
+                component_weights=self._terms.component_weights,
+                step=self._terms.policy_version + 1,
+            )
+            for completion in completions
+        ]
+
+
+def rollout_seed(worker_seed: int, run_seed: int, item: PromptItem, *, stream: str = "") -> int:
+    """Seed of a group: another for every draw of a task, the same when the run is repeated."""
+    text = f"{worker_seed}/{run_seed}/{item.task.id}/{item.entry}"
+    text += f"/{stream}" if stream else ""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def last_request(messages: Sequence[Message]) -> str:
+    """What the user said last; empty if nothing."""
+    return next((turn.content for turn in reversed(messages) if turn.role == "user"), "")
+
+
+def _parameters(schema: Mapping[str, object]) -> frozenset[str]:
+    properties = schema.get("properties", schema)
+    return frozenset(properties if isinstance(properties, dict) else ())
+
+
+def _messages(item: PromptItem) -> list[Message]:
+    """
+    Raises:
+        EpisodeFailed: the scaffold is not known here.
+    """
+    scaffold = item.scaffold
+    if scaffold.level > 0 and scaffold.kind not in SHOWN_KINDS:
+        raise EpisodeFailed(
+            FinishReason.ERROR, f"scaffold {scaffold.kind!r} is not known to this worker"
+        )
+    return list(item.task.messages if scaffold.messages is None else scaffold.messages)
+
+
+def _reward(task: Task, terms: Terms) -> tuple[Gold, RewardConfig]:
+    """
+    Raises:
+        EpisodeFailed: the task has no gold, or an unusable one.
+    """
+    if task.reference is None:
+        raise EpisodeFailed(FinishReason.ERROR, "the task has no reference to score against")
+    spec = terms.reward
+    try:
+        config = RewardConfig(kind=spec.kind, mode=spec.mode, switches=tuple(spec.switches))
+        return gold_from_task(task.reference.model_dump(mode="json"), mode=spec.mode), config
+    except (GoldError, RewardConfigError) as error:
+        raise EpisodeFailed(FinishReason.ERROR, str(error)) from error

@@ -112,6 +112,8 @@ class HistoryPoint(Response):
     lane_groups: dict[str, int]
     """Applied groups by the lane whose slot they took."""
     num_tokens: int
+    num_rollouts: int | None = None
+    """Valid rollouts of these groups, scaffolded ones too; null in versions of an older release."""
     metrics: dict[str, float]
     """Scalars from the trainer's ack."""
     arms: ArmsView | None = None

@@ -5,15 +5,33 @@ Reads the public API's `ArmsView`. Neighbours: `runs_cli` prints, `statistics.ar
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from etude_proto.v1 import ArmFigures, ArmsView, Interval
 
-_NAMES = {
+NAMES = {
     "informative_share": "informative groups",
     "success_rate": "success",
     "mean_reward": "reward",
     "reward_per_1k_tokens": "reward per 1,000 tokens",
 }
-_SHARES = ("informative_share", "success_rate")
+SHARES = ("informative_share", "success_rate")
+
+
+class Estimated(Protocol):
+    """An estimate with its interval, of the contract or of `statistics.arms`."""
+
+    @property
+    def mean(self) -> float | None:
+        """The estimate."""
+
+    @property
+    def low(self) -> float | None:
+        """Lower bound."""
+
+    @property
+    def high(self) -> float | None:
+        """Upper bound."""
 
 
 def arm_lines(title: str, arms: ArmsView) -> list[str]:
@@ -27,13 +45,13 @@ def arm_lines(title: str, arms: ArmsView) -> list[str]:
 
 def _figures(figures: ArmFigures) -> str:
     parts = [f"{figures.num_groups} groups"]
-    for name, label in _NAMES.items():
+    for name, label in NAMES.items():
         one: Interval = getattr(figures, name)
-        parts.append(f"{label} {shown(one, share=name in _SHARES)}")
+        parts.append(f"{label} {shown(one, share=name in SHARES)}")
     return ", ".join(parts)
 
 
-def shown(one: Interval, *, share: bool, signed: bool = False) -> str:
+def shown(one: Estimated, *, share: bool, signed: bool = False) -> str:
     """An estimate with its interval: shares in per cent."""
     if one.mean is None:
         return "-"
@@ -49,12 +67,12 @@ def _verdict(arms: ArmsView) -> str:
     if not arms.control.num_groups or not arms.curriculum.num_groups:
         return "difference: one arm has no groups yet"
     clear, open_ = [], []
-    for name, label in _NAMES.items():
+    for name, label in NAMES.items():
         gap: Interval = getattr(arms.gap, name)
         if gap.low is None or gap.high is None or gap.low <= 0.0 <= gap.high:
             open_.append(label)
         else:
-            found = shown(gap, share=name in _SHARES, signed=True)
+            found = shown(gap, share=name in SHARES, signed=True)
             clear.append(f"{label} {found}")
     if not clear:
         return "difference, curriculum less control: nothing is more than chance"

@@ -1,6 +1,7 @@
 """`etude runs checkpoints | checkpoint | restore | fork`: thin over the public API.
 
-Mounted beside the other `runs` commands by `cli`, with `etude runs diff` of `diff_cli`.
+Mounted beside the other `runs` commands by `cli`, with `etude runs diff` of `diff_cli` and
+`etude runs compare` of `compare_cli`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from etude_proto.v1 import (
 )
 
 from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
+from .compare_cli import compare_runs
 from .diff_cli import diff
 from .runs_cli import show_run
 
@@ -40,6 +42,7 @@ def register(runs_app: typer.Typer) -> None:
         ("restore", restore),
         ("fork", fork),
         ("diff", diff),
+        ("compare", compare_runs),
     ):
         runs_app.command(name)(command)
 

@@ -65,7 +65,7 @@ def summarise_version(
     total_K = np.nansum(mean_NK, axis=0)
     lanes: dict[str, int] = {}
     for row in groups:
-        lanes[curriculum.lanes[row.lane]] = lanes.get(curriculum.lanes[row.lane], 0) + 1
+        lanes[curriculum.lane_names[row.lane]] = lanes.get(curriculum.lane_names[row.lane], 0) + 1
     weights = curriculum.allocator.component_weights(state)
     shares = curriculum.allocator.shares(state)
     return {
@@ -85,6 +85,7 @@ def summarise_version(
         "lane_shares": {n: float(s) for n, s in zip(curriculum.lanes, shares, strict=True)},
         "lane_groups": lanes,
         "num_tokens": sum(row.num_tokens for row in groups),
+        "num_rollouts": num_valid,
         "arms": summarised(groups),
     }
 

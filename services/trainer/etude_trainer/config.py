@@ -64,7 +64,8 @@ class ObjectiveConfig(_Table):
     """Weight of the entropy bonus; 0 is none."""
     aggregation: Aggregation = "token_mean"
     """`token_mean` over the mini-batch's tokens, `sequence_mean` over sequences of their token
-    means, `dr_grpo`: sum / (sequences x max_completion_tokens)."""
+    means, `dr_grpo`: sum / (sequences x max_completion_tokens). But for `token_mean`, groups of
+    unequal size weigh equally."""
     max_completion_tokens: int = Field(default=1024, ge=1)
     """L_max of `dr_grpo`."""
 

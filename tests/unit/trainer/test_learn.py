@@ -108,6 +108,25 @@ def test_twenty_steps_are_the_same_from_run_to_run_and_raise_the_reward(tiny_dir
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.15
 
 
+@pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean"])
+def test_groups_of_unequal_size_are_normalised_inside_and_both_means_are_logged(
+    tiny_dir: Path, aggregation: str
+) -> None:
+    """C7: a group of 12 rollouts beside one of 3, as budgets make them."""
+    config = parse_config(f'{BASE}[objective]\naggregation = "{aggregation}"\n')
+    learner = build_learner(tiny_dir, config, device="cpu")
+    large = groups_of(learner, seed=1, num_groups=1, group_size=12)
+    small = groups_of(learner, seed=2, num_groups=1, group_size=3)
+    plan = plan_step((*large, *small), learner)
+    assert plan.advantages_S[:12].sum() == pytest.approx(0.0, abs=1e-9)
+    assert plan.advantages_S[12:].sum() == pytest.approx(0.0, abs=1e-9)
+    metrics = learn(learner, (*large, *small), step=0, progress=quiet)
+    own, other = ("token", "group") if aggregation == "token_mean" else ("group", "token")
+    assert metrics["loss"] == pytest.approx(metrics[f"loss_{own}_mean"], abs=1e-6)
+    assert abs(metrics["loss"] - metrics[f"loss_{other}_mean"]) > 1e-4
+    assert (metrics["group_size_min"], metrics["group_size_max"]) == (3.0, 12.0)
+
+
 def test_mini_batches_and_epochs_are_updates(tiny_dir: Path) -> None:
     config = parse_config(
         "[batch]\nmini_batch_groups = 2\ninner_epochs = 3\n[optimizer]\nlr=1e-3\n"

@@ -52,14 +52,46 @@ def test_clipped_surrogate(
     [("token_mean", 0.375), ("sequence_mean", 0.5833), ("dr_grpo", 0.1875)],
 )
 def test_aggregation(aggregation: Aggregation, want: float) -> None:
-    weight_N = token_weights(torch.tensor([1, 3]), aggregation=aggregation, max_tokens=4)
+    one_group = torch.tensor([0, 0])
+    weight_N = token_weights(torch.tensor([1, 3]), one_group, aggregation=aggregation, max_tokens=4)
     loss = (weight_N * vector(1.0, 0.0, 0.0, 0.5)).sum()
     assert float(loss) == pytest.approx(want, abs=5e-5)
 
 
+@pytest.mark.parametrize(
+    ("aggregation", "want"),
+    [
+        ("token_mean", [1 / 9] * 9),
+        ("sequence_mean", [1 / 6, 1 / 6, 1 / 6, *[1 / 6] * 1, *[1 / 12] * 2, *[1 / 18] * 3]),
+        ("dr_grpo", [1 / 8, 1 / 8, 1 / 8, *[1 / 24] * 6]),
+    ],
+)
+def test_groups_of_unequal_size_weigh_equally_but_for_the_token_mean(
+    aggregation: Aggregation, want: list[float]
+) -> None:
+    """C7: a group of one sequence of three tokens, and one of sequences of 1, 2 and 3."""
+    lengths_S, groups_S = torch.tensor([3, 1, 2, 3]), torch.tensor([0, 1, 1, 1])
+    weight_N = token_weights(lengths_S, groups_S, aggregation=aggregation, max_tokens=4)
+    assert weight_N.tolist() == pytest.approx(want)
+    if aggregation == "sequence_mean":
+        assert float(weight_N[:3].sum()) == pytest.approx(float(weight_N[3:].sum()))
+
+
+@pytest.mark.parametrize("aggregation", ["token_mean", "sequence_mean", "dr_grpo"])
+def test_groups_of_one_size_weigh_as_their_sequences_do(aggregation: Aggregation) -> None:
+    lengths_S = torch.tensor([1, 4, 2, 5])
+    one, two = (
+        token_weights(lengths_S, torch.tensor(groups), aggregation=aggregation, max_tokens=8)
+        for groups in ([0, 0, 0, 0], [0, 0, 1, 1])
+    )
+    assert one.tolist() == two.tolist()
+
+
 def test_a_sequence_without_trained_tokens_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one trained token"):
-        token_weights(torch.tensor([1, 0]), aggregation="sequence_mean", max_tokens=4)
+        token_weights(
+            torch.tensor([1, 0]), torch.tensor([0, 0]), aggregation="sequence_mean", max_tokens=4
+        )
 
 
 @pytest.mark.parametrize(("d", "want"), [(0.1, 0.00517), (-0.1, 0.00484), (1.0, 0.71828)])

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ..algorithms.advantages import group_advantages, whiten
-from ..algorithms.aggregation import token_weights
+from ..algorithms.aggregation import Aggregation, token_weights
 from ..algorithms.objective import TokenInputs, token_losses
 from ..algorithms.schedules import learning_rate
 from ..batch import Group, TokenSequence
@@ -48,6 +48,10 @@ class Update:
     micro_batches: tuple[MicroBatch, ...]
     weight_N: Tensor
     """Weight of every token of the step; 0 for tokens of other updates."""
+    by_token_N: Tensor
+    """The weight if every token counted alike; for the metrics."""
+    by_group_N: Tensor
+    """The weight if every group counted alike; for the metrics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +116,28 @@ def plan_step(groups: Sequence[Group], learner: Learner) -> StepPlan:
             continue
         rows = [row for group in chosen for row in plan_group(group, budget)]
         begin, end = chosen[0][0][0], chosen[-1][-1][0] + 1
-        weight_N = torch.zeros(offsets[-1], dtype=torch.float64)
-        weight_N[offsets[begin] : offsets[end]] = token_weights(
-            table.lengths_S[begin:end],
-            aggregation=config.objective.aggregation,
-            max_tokens=config.objective.max_completion_tokens,
+        lengths_s = table.lengths_S[begin:end]
+        sizes = torch.tensor([len(group) for group in chosen])
+        groups_s = torch.arange(len(chosen)).repeat_interleave(sizes)
+        part = slice(offsets[begin], offsets[end])
+        kinds: tuple[Aggregation, ...] = (
+            config.objective.aggregation,
+            "token_mean",
+            "sequence_mean",
         )
+        weights_3N = torch.zeros((len(kinds), offsets[-1]), dtype=torch.float64)
+        for row, kind in enumerate(kinds):
+            weights_3N[row, part] = token_weights(
+                lengths_s,
+                groups_s,
+                aggregation=kind,
+                max_tokens=config.objective.max_completion_tokens,
+            )
         packed = pack_rows(rows, budget)
-        batches = tuple(build_micro_batch(part, sequences, offsets) for part in packed)
-        updates.append(Update(batches, weight_N.float()))
+        batches = tuple(
+            build_micro_batch(packed_rows, sequences, offsets) for packed_rows in packed
+        )
+        updates.append(Update(batches, *weights_3N.float()))
     return StepPlan(table, tuple(updates), advantages_S)
 
 
@@ -216,3 +233,8 @@ def _pass(
     loss = (weight_n * losses.loss_N).sum()
     loss.backward()
     tally.add(inputs, losses, loss=float(loss.detach()))
+    losses_n = losses.loss_N.detach()
+    tally.add_both(
+        by_token=float((here(update.by_token_N) * losses_n).sum()),
+        by_group=float((here(update.by_group_N) * losses_n).sum()),
+    )

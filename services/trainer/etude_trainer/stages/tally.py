@@ -25,6 +25,8 @@ class Tally:
 
     num_tokens: int = 0
     loss: float = 0.0
+    loss_by_token: float = 0.0
+    loss_by_group: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     importance_max: float = 0.0
     norms: list[float] = field(default_factory=list)
@@ -51,6 +53,11 @@ class Tally:
         self.loss += loss
         self.importance_max = max(self.importance_max, float(losses.importance_N.max()))
 
+    def add_both(self, *, by_token: float, by_group: float) -> None:
+        """Add the loss of one pass under either normalisation (C7), whichever is trained on."""
+        self.loss_by_token += by_token
+        self.loss_by_group += by_group
+
     def add_update(self, norm: float) -> None:
         """Note the gradient's norm, before clipping, of one update."""
         self.norms.append(norm)
@@ -65,6 +72,8 @@ class Tally:
             **means,
             "clip_share": means["clip_low_share"] + means["clip_high_share"],
             "loss": self.loss / len(self.norms),
+            "loss_token_mean": self.loss_by_token / len(self.norms),
+            "loss_group_mean": self.loss_by_group / len(self.norms),
             "importance_max": self.importance_max,
             "grad_norm": sum(finite) / len(finite) if finite else 0.0,
             "num_updates": float(len(finite)),
@@ -81,12 +90,15 @@ def batch_metrics(groups: Sequence[Group], advantages_S: Tensor) -> dict[str, fl
     successes = [float(s) for group in groups for s in group.successes_G]
     sequences = [s for group in groups for s in group.sequences if s is not None]
     staleness = [float(group.staleness) for group in groups]
+    sizes = [float(len(group.rewards_G)) for group in groups]
     metrics |= {
         "reward_mean": float(rewards.mean()),
         "reward_std": float(rewards.std(correction=0)),
         "success_share": sum(successes) / len(successes),
         "advantage_abs_mean": float(advantages_S.abs().mean()) if len(advantages_S) else 0.0,
         "num_sequences": float(len(sequences)),
+        "group_size_min": min(sizes),
+        "group_size_max": max(sizes),
         "num_tokens": float(sum(len(s.tokens_T) for s in sequences)),
         "num_tokens_trained": float(sum(s.num_trained for s in sequences)),
         "staleness_mean": sum(staleness) / len(staleness),

@@ -18,6 +18,7 @@ from etude_sampler.statistics import Bools, Floats, GroupSummary, Note, TaskStat
 
 from .allotment import Budget
 from .candidates import Candidates
+from .hard.sampling import HardSampling
 from .state import AllocatorState, FoldInput, SubtaskNumbers
 
 
@@ -177,6 +178,14 @@ class BudgetConfig(PartConfig):
         """Raise `KnobFault` if the knobs contradict the run's group size."""
 
 
+class HardConfig(PartConfig):
+    """Base of the knobs of hard sampling."""
+
+    @abstractmethod
+    def build(self, context: Context) -> HardSampling:
+        """The sampling; raises `KnobFault` if a knob contradicts another."""
+
+
 @dataclass(frozen=True, slots=True)
 class PartTable:
     """The parts that a config may name, by kind and name."""
@@ -186,3 +195,4 @@ class PartTable:
     gates: Mapping[str, type[GateConfig]]
     budgets: Mapping[str, type[BudgetConfig]]
     pools: Mapping[str, type[PoolConfig]] = field(default_factory=dict)
+    hards: Mapping[str, type[HardConfig]] = field(default_factory=dict)

@@ -51,6 +51,7 @@ class Preset:
     budget: Choice | None = None
     """None: the group size for every task."""
     pool: Choice | None = None
+    hard: Choice | None = None
     """None: every drawn task is kept."""
 
 

@@ -26,6 +26,8 @@ from .allotment import Budget
 from .budgets.group_size import GroupSizeConfig
 from .faults import ConfigFault, KnobFault, pointer
 from .features import feature_names
+from .hard.lanes import beside_hard, with_hard
+from .hard.sampling import HardSampling
 from .parts import Allocator, Context, Gate, PartConfig, Pool, Weigher
 from .pooling import beside_pool, lane_names
 from .prerequisites import ancestors, find_cycle, restrict
@@ -68,6 +70,8 @@ class Curriculum:
     """None: the group size for every task."""
     pool: Pool | None = None
     """None: every drawn task is kept."""
+    hard: HardSampling | None = None
+    """None: tasks that never succeed are tasks like any other."""
     control_share: float = 1.0
     """Share of the control arm; of a pooled batch's kept tasks, if there is a pool."""
 
@@ -121,6 +125,8 @@ def resolve(
     allocator = beside_pool(config, pool, allocator, subtasks)
     gate = _choose(table.gates, config.gate, preset.gate, kind="gate")
     budget = _optional(table.budgets, config.budget, preset.budget, kind="budget")
+    hard = _optional(table.hards, config.hard, preset.hard, kind="hard")
+    beside_hard(hard, subtasks, pool=pool, budget=budget)
     resolved = ResolvedCurriculum(
         preset=config.preset,
         weigher=_resolved(weigher, context, kind="weigher"),
@@ -128,13 +134,14 @@ def resolve(
         gate=_resolved(gate, context, kind="gate"),
         budget=None if budget is None else _resolved(budget, context, kind="budget"),
         pool=None if pool is None else _resolved(pool, context, kind="pool"),
+        hard=None if hard is None else _resolved(hard, context, kind="hard"),
         subtasks=subtasks,
         prerequisites=prerequisites,
         control_share=share,
         lanes_by=kind,
         features=feature_names(num_given) if weigher.reads_features else [],
         sources=list(sources) if weigher.reads_features else [],
-        lanes=[UNIFORM, *subtasks],
+        lanes=with_hard([UNIFORM, *subtasks], hard),
     )
     build(resolved)
     return resolved
@@ -167,13 +174,14 @@ def build(resolved: ResolvedCurriculum) -> Curriculum:
         gate=_checked(gate.build, context, kind="gate"),
         estimator=EstimatorConstants(),
         subtasks=context.subtasks,
-        lanes=(UNIFORM, *context.subtasks),
+        lanes=tuple(with_hard([UNIFORM, *context.subtasks], resolved.hard)),
         lanes_by=resolved.lanes_by,
         notes=notes,
         features=context.features,
         sources=context.sources,
         budget=_budget(resolved, context),
         pool=_pool(resolved, context),
+        hard=_hard(resolved, context),
         control_share=resolved.control_share,
     )
 
@@ -184,6 +192,14 @@ def _pool(resolved: ResolvedCurriculum, context: Context) -> Pool | None:
         return None
     config = _configured(part_table().pools, resolved.pool, kind="pool")
     return _checked(config.build, context, kind="pool")
+
+
+def _hard(resolved: ResolvedCurriculum, context: Context) -> HardSampling | None:
+    """Hard sampling, if the run has it."""
+    if resolved.hard is None:
+        return None
+    config = _configured(part_table().hards, resolved.hard, kind="hard")
+    return _checked(config.build, context, kind="hard")
 
 
 def _notes(resolved: ResolvedCurriculum, context: Context) -> tuple[Note, ...]:

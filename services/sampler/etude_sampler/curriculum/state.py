@@ -97,6 +97,12 @@ class FoldInput:
     """Its population variance."""
     x_NE: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     """Notes of the task as they are at the fold, after all groups of this version."""
+    num_groups: int = 0
+    """Applied groups of the version at any scaffold."""
+    num_tasks: int = 0
+    """Tasks of the run."""
+    live_ME: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    """Notes of every task of the run that hard sampling has something to remember of; else none."""
 
 
 @dataclass(frozen=True, slots=True)

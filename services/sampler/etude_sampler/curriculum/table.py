@@ -24,10 +24,12 @@ from .gates.none import NoneConfig
 from .gates.success_band import SuccessBandGateConfig
 from .gates.vcrl import VcrlConfig
 from .gates.zero_variance import ZeroVarianceConfig
+from .hard.multi_round import MultiRoundConfig
 from .parts import (
     AllocatorConfig,
     BudgetConfig,
     GateConfig,
+    HardConfig,
     PartConfig,
     PartTable,
     PoolConfig,
@@ -76,6 +78,7 @@ BUILT_IN: tuple[type[PartConfig], ...] = (
     PlrConfig,
     PclConfig,
     AdarftConfig,
+    MultiRoundConfig,
 )
 """Parts that come with the sampler."""
 
@@ -113,6 +116,7 @@ def make_table(parts: Iterable[type[PartConfig]]) -> PartTable:
     gates: dict[str, type[GateConfig]] = {}
     budgets: dict[str, type[BudgetConfig]] = {}
     pools: dict[str, type[PoolConfig]] = {}
+    hards: dict[str, type[HardConfig]] = {}
     for part in parts:
         if issubclass(part, WeigherConfig):
             _add(weighers, part)
@@ -124,10 +128,17 @@ def make_table(parts: Iterable[type[PartConfig]]) -> PartTable:
             _add(budgets, part)
         elif issubclass(part, PoolConfig):
             _add(pools, part)
+        elif issubclass(part, HardConfig):
+            _add(hards, part)
         else:
             raise TypeError(f"{part.__qualname__} is no config of a weigher, allocator, gate, ...")
     return PartTable(
-        weighers=weighers, allocators=allocators, gates=gates, budgets=budgets, pools=pools
+        weighers=weighers,
+        allocators=allocators,
+        gates=gates,
+        budgets=budgets,
+        pools=pools,
+        hards=hards,
     )
 
 
@@ -166,6 +177,7 @@ def describe(table: PartTable) -> list[PartDescription]:
         ("gate", table.gates),
         ("budget", table.budgets),
         ("pool", table.pools),
+        ("hard", table.hards),
     )
     return [
         PartDescription(

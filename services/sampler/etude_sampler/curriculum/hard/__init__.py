@@ -1,8 +1,8 @@
 """Tasks that never succeed: found, practised with demonstrations, parked, tried again.
 
 Dynamic multi-round hard sampling (algorithms.md 4.1; idea ToolExpander 2510.07737, state machine
-ours). `machine` moves one task's state, `pace` the run's rounds and limits, `multi_round` is the
-part of a curriculum that ties both to lanes. Neighbour: `curriculum.demonstrations`.
+ours). `machine` moves one task's state, `pace` the run's rounds and limits, `sampling` ties both to
+lanes, `multi_round` is the part with its knobs. Neighbour: `curriculum.demonstrations`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from .machine import (
     resolved,
     zeros_of,
 )
-from .multi_round import HARD_LANE, PROBE_LANE, HardSampling, MultiRoundConfig
 from .pace import Census, HardPace, census
+from .sampling import HARD_LANE, PROBE_LANE, HardSampling
 
 __all__ = [
     "FEW_SHOT",
@@ -26,7 +26,6 @@ __all__ = [
     "HardConstants",
     "HardPace",
     "HardSampling",
-    "MultiRoundConfig",
     "Visit",
     "after_visit",
     "census",

@@ -30,6 +30,8 @@ class HardPace:
     """Groups folded in this round."""
     last_groups: int = 0
     """Groups of the last version."""
+    num_tasks: int = 0
+    """N of the run; 0 before the first version."""
     turned_at: int = 0
     """Policy version that ended the last round."""
     freed: tuple[int, int] = FREED_NONE
@@ -45,6 +47,7 @@ class HardPace:
             "round": self.round,
             "num_groups": self.num_groups,
             "last_groups": self.last_groups,
+            "num_tasks": self.num_tasks,
             "turned_at": self.turned_at,
             "freed": list(self.freed),
             "num_hard": self.num_hard,
@@ -62,7 +65,7 @@ class HardPace:
         freed = data.get("freed")
         if not isinstance(freed, list) or len(freed) != 2:
             raise ValueError("the pace of hard sampling has no pair `freed`")
-        names = ("round", "num_groups", "last_groups", "turned_at")
+        names = ("round", "num_groups", "last_groups", "num_tasks", "turned_at")
         counts = ("num_hard", "num_parked", "num_due")
         return cls(
             **{name: _whole(data.get(name)) for name in (*names, *counts)},
@@ -78,6 +81,7 @@ class HardPace:
             round=self.round + ended,
             num_groups=total % num_tasks,
             last_groups=num_groups,
+            num_tasks=num_tasks,
             turned_at=version if ended else self.turned_at,
         )
 

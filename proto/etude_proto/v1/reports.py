@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .base import Count, Fence, Id, Request, Response, Reward, Score, SubtaskName, Text, Version
 from .demonstrations import MAX_COMPLETION_CHARS
@@ -74,6 +74,13 @@ class GroupReport(Request):
     task_id: Id
     attempts: list[Attempt] = Field(min_length=1, max_length=64)
 
+    @model_validator(mode="after")
+    def _merged_comes_last(self) -> Self:
+        merged = [attempt.merged for attempt in self.attempts]
+        if any(merged[:-1]) or merged == [True]:
+            raise ValueError("a merged attempt comes last, after those that it is made of")
+        return self
+
 
 class Report(Request):
     """Body of `POST /v1/leases/{id}/groups`, or metadata of a safetensors body (one group)."""
@@ -125,7 +132,7 @@ class AttemptReceipt(Response):
     number: int
     verdict: Verdict
     apply_seq: int | None
-    """Position in the run's order of application."""
+    """Position in the run's order of application; also of merged attempts."""
 
 
 class GroupReceipt(Response):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -86,13 +87,20 @@ class TaskCreate(Request):
 
     @model_validator(mode="after")
     def _documents_are_shown(self) -> Self:
-        contents = [message.content for message in self.messages]
+        spans = []
         for document in () if self.aids is None else self.aids.documents:
-            if sum(content.count(document) for content in contents) != 1:
+            found = [(i, m.content.find(document)) for i, m in enumerate(self.messages)]
+            found = [(i, begin) for i, begin in found if begin >= 0]
+            if len(found) != 1 or self.messages[found[0][0]].content.count(document) != 1:
                 raise ValueError(
                     "aids.documents must each stand word for word, once, in a message: "
                     f"{document[:40]!r} does not"
                 )
+            spans.append((*found[0], len(document)))
+        spans.sort()
+        for (i, begin, length), (j, after, _) in pairwise(spans):
+            if i == j and begin + length > after:
+                raise ValueError("aids.documents must not overlap in the message")
         return self
 
 

@@ -28,6 +28,9 @@ from .context import RunContext
 from .folding import Folder, pick, select_summary
 from .outcomes import Columns, pack_rows
 
+_GATED = (Verdict.APPLIED, Verdict.MERGED)
+"""What may be trained on; a merged group is counted where it was made."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reported:
@@ -165,7 +168,8 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
     told = _Told(reported, flat, Columns.of([a for _, a in flat]))
     summary = summarise(told.columns.arrays(context.curriculum.subtasks))
     oldest = told.oldest()
-    verdicts = _verdicts(context, view, num_valid=summary.num_valid_N.tolist(), oldest=oldest)
+    valid = summary.num_valid_N.tolist()
+    verdicts = _verdicts(context, told, view, num_valid=valid, oldest=oldest)
     folder = Folder(context, view, reported.ordinals)
     blank = np.full((len(flat), context.num_subtasks), np.nan)
     emas = _Emas(summary.mean_NK, blank.copy(), blank.copy())
@@ -179,7 +183,7 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
     fates = []
     for i, (g, _) in enumerate(flat):
         gate = GateVerdict.NOT_APPLIED
-        if verdicts[i] is Verdict.APPLIED and last[g] == i:
+        if verdicts[i] in _GATED and last[g] == i:
             gate = _gate(context, reported, view, oldest=oldest[i], admitted=admitted[i])
         fates.append(_Fate(verdicts[i], gate, view.apply_seqs[i]))
     after = folder.rows(reported.report.fence)
@@ -192,17 +196,26 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
 
 
 def _verdicts(
-    context: RunContext, view: CommitView, *, num_valid: Sequence[int], oldest: Sequence[int]
+    context: RunContext,
+    told: _Told,
+    view: CommitView,
+    *,
+    num_valid: Sequence[int],
+    oldest: Sequence[int],
 ) -> list[Verdict]:
+    """A bare group needs two valid rollouts. A rung of a ladder may be a single one: its statistics
+    are read by the ladder alone (our choice)."""
     lag = context.curriculum.estimator.max_lag_versions
-    return [
-        Verdict.INVALID
-        if valid < 2
-        else Verdict.STALE
-        if view.policy_version - version > lag
-        else Verdict.APPLIED
-        for valid, version in zip(num_valid, oldest, strict=True)
-    ]
+    verdicts = []
+    for (_, attempt), valid, version in zip(told.flat, num_valid, oldest, strict=True):
+        is_rung = attempt.scaffold_level > 0 and not attempt.merged
+        verdict = Verdict.MERGED if attempt.merged else Verdict.APPLIED
+        if view.policy_version - version > lag:
+            verdict = Verdict.STALE
+        if valid < (1 if is_rung else 2):
+            verdict = Verdict.INVALID
+        verdicts.append(verdict)
+    return verdicts
 
 
 def _key(reported: Reported, one: tuple[int, Attempt]) -> StatisticsKey:
@@ -256,7 +269,7 @@ def _receipt(
                 "scaffold_level": attempt.scaffold_level,
                 "number": attempt.number,
                 "verdict": fate.verdict,
-                "apply_seq": fate.apply_seq if fate.verdict is Verdict.APPLIED else None,
+                "apply_seq": fate.apply_seq if fate.verdict in _GATED else None,
             }
         )
         gates[g] = fate.gate

@@ -218,7 +218,7 @@ def test_the_oldest_parked_come_back_above_the_limit() -> None:
 
 
 def test_pace_as_json() -> None:
-    pace = HardPace(3, 7, 8, 2, (1, 5), 4, 2, 1)
+    pace = HardPace(3, 7, 8, 90, 2, (1, 5), 4, 2, 1)
     assert HardPace.from_json(pace.to_json()) == pace
     wrongs: list[dict[str, JsonValue]] = [
         {},

@@ -1,4 +1,4 @@
-"""The pieces of the item-response model: heads, visits, a task's difficulty, the policy's ability."""
+"""Pieces of the item-response model: heads, visits, difficulty of tasks, ability of the policy."""
 
 from __future__ import annotations
 

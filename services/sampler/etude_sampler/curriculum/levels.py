@@ -9,6 +9,8 @@ from __future__ import annotations
 
 STEPS = 8
 """Levels are eighths, so there are nine."""
+UNKNOWN = "level_unknown"
+"""Instead of a lane, for a task without a usable pass rate."""
 
 
 def level(pass_rate: float) -> float:
@@ -16,12 +18,18 @@ def level(pass_rate: float) -> float:
     return round(STEPS * (1.0 - pass_rate)) / STEPS
 
 
-def level_name(pass_rate: object) -> str | None:
-    """The lane of a pass rate, `level_0` to `level_8`; None if it is no number in [0, 1]."""
-    if isinstance(pass_rate, bool) or not isinstance(pass_rate, int | float | str):
+def pass_rate_of(value: object) -> float | None:
+    """What a task's metadata says as a rate; None if it is no number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        number = float(pass_rate)
+        number = float(value)
     except ValueError:
         return None
-    return f"level_{round(STEPS * level(number))}" if 0.0 <= number <= 1.0 else None
+    return number if 0.0 <= number <= 1.0 else None
+
+
+def level_name(pass_rate: object) -> str | None:
+    """The lane of a pass rate, `level_0` to `level_8`; None if it is no number in [0, 1]."""
+    number = pass_rate_of(pass_rate)
+    return None if number is None else f"level_{round(STEPS * level(number))}"

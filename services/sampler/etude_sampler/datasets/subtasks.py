@@ -30,7 +30,7 @@ def subtasks_of(reference: Reference | None) -> list[str]:
     """
     if reference is None:
         return []
-    num_calls, num_parameters = _counts(reference)
+    num_calls, num_parameters = gold_counts(reference)
     names = [FORMAT]
     if num_calls:
         names += [TOOL_NAME, PARAM_NAME]
@@ -39,8 +39,12 @@ def subtasks_of(reference: Reference | None) -> list[str]:
     return names
 
 
-def _counts(reference: Reference) -> tuple[int, int]:
-    """Gold calls and gold parameters (n and K)."""
+def gold_counts(reference: Reference | None) -> tuple[int, int]:
+    """Gold calls and gold parameters (n and K).
+
+    Raises:
+        RowRefused: ToolRL gold that cannot be parsed.
+    """
     match reference:
         case ToolRLReference(text=text):
             gold = parse_gold(text)
@@ -54,5 +58,5 @@ def _counts(reference: Reference) -> tuple[int, int]:
                 for arguments in call.values()
                 for allowed in arguments.values()
             )
-        case ResponseReference():
+        case ResponseReference() | None:
             return 0, 0

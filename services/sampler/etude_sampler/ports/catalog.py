@@ -24,6 +24,8 @@ class TaskRow:
     body: bytes
     aids: bytes = b""
     """`etude_proto.v1.Aids` as JSON, apart from the body; empty: none."""
+    features: bytes = b""
+    """Doubles in the order of `curriculum.features`, without the source; empty: not computed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from etude_sampler.statistics import Shape
+
 from .catalog import RunRow
 
 
@@ -22,11 +24,22 @@ class CheckpointPlan:
     id: str
     label: str | None
     pinned: bool
-    num_subtasks: int
+    shape: Shape
+    """Of the run's statistics."""
     keep_last: int
     keep_every: int
     policy_version: int | None = None
     """The version that the run must be at; None: whichever."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoteColumns:
+    """Notes of a fork whose parts remember other things of a task than its source's."""
+
+    took: tuple[int, ...]
+    """For each value its column in the source; -1: there is none."""
+    fresh: tuple[float, ...]
+    """Values of a task never seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +125,12 @@ class Checkpoints(Protocol):
     async def restores(self, run_id: str, *, after: int, limit: int) -> Sequence[RestoreRow]:
         """Restores with a number above `after`, ascending."""
 
-    async def fork(self, source_id: str, checkpoint_id: str, run: RunRow) -> None:
+    async def fork(
+        self, source_id: str, checkpoint_id: str, run: RunRow, *, notes: NoteColumns | None = None
+    ) -> None:
         """Store a new run that begins as the checkpoint; nothing if the run's id exists.
+
+        With `notes`, its tasks are remembered by other columns than the source's.
 
         Raises `CheckpointNotFound`, `IllegalTransition` (damaged).
         """

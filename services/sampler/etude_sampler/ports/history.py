@@ -11,6 +11,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from etude_sampler.statistics import Shape
+
 from .decisions import LoggedDecision
 from .ledger import LedgerRow, StatisticsRows
 
@@ -74,7 +76,7 @@ class History(Protocol):
     async def head(self) -> Head:
         """Where the run is."""
 
-    async def origin(self, num_subtasks: int) -> Origin | None:
+    async def origin(self, shape: Shape) -> Origin | None:
         """What the run was forked with; None if it began from nothing."""
 
     async def epochs(self) -> Sequence[EpochLog]:
@@ -103,7 +105,7 @@ class History(Protocol):
     ) -> AsyncIterator[list[tuple[int, tuple[str, ...]]]]:
         """Pages of (ordinal, sub-tasks) of the tasks that can be drawn, by ordinal."""
 
-    def statistics(self, num_subtasks: int) -> AsyncIterator[StatisticsRows]:
+    def statistics(self, shape: Shape) -> AsyncIterator[StatisticsRows]:
         """Pages of the stored statistics by task, scaffold kind and level."""
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from etude_sampler.statistics import Floats, Ints, TaskStatistics
+from etude_sampler.statistics import Floats, Ints, Shape, TaskStatistics
 
 from .checkpoints import CheckpointPlan
 from .decisions import LoggedDecision
@@ -123,6 +123,8 @@ class FoldView:
     totals: dict[str, dict[str, float]]
     groups: Sequence[LedgerRow]
     last_seq: int
+    notes: Mapping[int, bytes] = field(default_factory=dict)
+    """Packed notes by ordinal of the groups' tasks, un-scaffolded; empty if not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ class Ledger(Protocol):
         *,
         ordinals: Sequence[int],
         num_attempts: int,
-        num_subtasks: int,
+        shape: Shape,
         plan: Callable[[CommitView], CommitPlan],
     ) -> Committed:
         """One transaction: replay the receipt, or plan and write.
@@ -186,17 +188,22 @@ class Ledger(Protocol):
         """Ordinals already reported under a lease."""
 
     async def commit_version(
-        self, run_id: str, key: ReportKey, plan: Callable[[FoldView], FoldPlan]
+        self,
+        run_id: str,
+        key: ReportKey,
+        plan: Callable[[FoldView], FoldPlan],
+        *,
+        with_notes: bool = False,
     ) -> bytes:
         """One transaction under the run's row lock: replay, or fold and announce."""
 
     async def statistics(
-        self, run_id: str, ordinals: Sequence[int], num_subtasks: int
+        self, run_id: str, ordinals: Sequence[int], shape: Shape
     ) -> StatisticsRows:
         """Statistics of tasks at every scaffold level."""
 
     async def bare_between(
-        self, run_id: str, first: int, last: int, num_subtasks: int
+        self, run_id: str, first: int, last: int, shape: Shape
     ) -> BareStatistics:
         """Un-scaffolded statistics of the tasks `first` to `last`, by ordinal."""
 

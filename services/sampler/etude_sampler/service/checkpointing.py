@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from etude_proto.v1 import CheckpointMark
+from etude_sampler.curriculum import build
 
 from ..ports.catalog import RunRow
 from ..ports.checkpoints import CheckpointPlan
@@ -24,7 +25,7 @@ def checkpoint_plan(
         id=checkpoint_id_of(f"{run.id} {call}"),
         label=mark.label,
         pinned=mark.pinned,
-        num_subtasks=len(run.resolved.subtasks),
+        shape=build(run.resolved).shape,
         keep_last=run.spec.limits.checkpoint_keep_last,
         keep_every=run.spec.limits.checkpoint_keep_every,
         policy_version=policy_version,

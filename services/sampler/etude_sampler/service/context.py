@@ -17,7 +17,7 @@ import numpy as np
 from etude_proto.v1 import RunStatus
 from etude_sampler.curriculum import AllocatorState, Curriculum, build
 from etude_sampler.leasing import lane_key
-from etude_sampler.statistics import Bools
+from etude_sampler.statistics import Bools, Shape
 
 from ..ports.catalog import Catalog, RunRow, TaskRow
 from ..ports.races import Announced, RaceLimits, RunKey
@@ -42,6 +42,11 @@ class RunContext:
     def num_subtasks(self) -> int:
         """K."""
         return len(self.curriculum.subtasks)
+
+    @property
+    def shape(self) -> Shape:
+        """How wide the statistics of a task are."""
+        return self.curriculum.shape
 
     @property
     def limits(self) -> RaceLimits:

@@ -34,7 +34,8 @@ class Folder:
         if new:
             self._at |= {key: len(self._keys) + i for i, key in enumerate(new)}
             self._keys += new
-            self._values = join(self._values, empty(len(new), self._context.num_subtasks))
+            shape = self._context.shape
+            self._values = join(self._values, empty(len(new), shape.num_subtasks, shape.fresh))
             self._fences = np.concatenate([self._fences, np.zeros(len(new), np.int64)])
 
     def fold(
@@ -49,6 +50,7 @@ class Folder:
             summary,
             version_N=np.full(len(at), version, dtype=np.int64),
             constants=self._context.curriculum.estimator,
+            notes=self._context.curriculum.notes,
         )
         self._values = put(self._values, at, after)
         self.touched.update(at.tolist())

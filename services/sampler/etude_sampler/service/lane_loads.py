@@ -40,7 +40,7 @@ def make_load(context: RunContext, tasks: DrawableTasks, found: BareStatistics) 
 
 def _spread(context: RunContext, ordinals_N: Ints, found: BareStatistics) -> TaskStatistics:
     """Statistics of the tasks of a chunk; empty rows for those never seen."""
-    stats = empty(len(ordinals_N), context.num_subtasks)
+    stats = empty(len(ordinals_N), context.num_subtasks, context.shape.fresh)
     at_M = np.searchsorted(ordinals_N, found.ordinals_N)
     there_M = ordinals_N[np.minimum(at_M, len(ordinals_N) - 1)] == found.ordinals_N
     rows_M = np.flatnonzero(there_M)

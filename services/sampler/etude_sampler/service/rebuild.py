@@ -169,7 +169,7 @@ class Rebuilder:
             if len(tasks.ordinals_N) > left:
                 tasks = tasks.first(left)
             first, last = int(tasks.ordinals_N[0]), int(tasks.ordinals_N[-1])
-            found = await ground.ledger.bare_between(row.id, first, last, context.num_subtasks)
+            found = await ground.ledger.bare_between(row.id, first, last, context.shape)
             yield tasks, found
             left -= len(tasks.ordinals_N)
             if left == 0:

@@ -125,7 +125,7 @@ class Replay:
             versions,
             self._history.applied(skip=skip),
             self._num_ordinals,
-            await self._history.origin(self._context.num_subtasks),
+            await self._history.origin(self._context.shape),
         )
 
     async def _ledger(self, walk: LedgerWalk) -> None:
@@ -138,7 +138,7 @@ class Replay:
             told.num_faults, told.first_fault = 0, str(error)
             self._report.lacks(Gap(head.epoch, None, None, str(error)))
             return
-        compared = await compare(walk, self._history.statistics(self._context.num_subtasks))
+        compared = await compare(walk, self._history.statistics(self._context.shape))
         told.num_groups, told.num_versions = walk.num_groups, walk.version
         told.digest, told.stored_digest = compared.digest, compared.stored_digest
         told.explains_statistics = compared.digest == compared.stored_digest

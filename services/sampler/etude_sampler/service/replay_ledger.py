@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from etude_sampler.curriculum import AllocatorState
+from etude_sampler.curriculum import AllocatorState, start_state
 from etude_sampler.statistics import (
     Floats,
     Ints,
@@ -72,10 +72,9 @@ class LedgerWalk:
 
     def __post_init__(self) -> None:
         """Begin with nothing, or with what a fork was given."""
-        num_subtasks = self.context.num_subtasks
-        allocator = self.context.curriculum.allocator
-        self.stats = empty(self.num_ordinals, num_subtasks)
-        self.state = allocator.initial(num_subtasks)
+        allocator, shape = self.context.curriculum.allocator, self.context.shape
+        self.stats = empty(self.num_ordinals, shape.num_subtasks, shape.fresh)
+        self.state = start_state(self.context.curriculum)
         if self.origin is not None:
             self.version = self.origin.policy_version
             self.versions = [one for one in self.versions if one.version > self.version]
@@ -103,7 +102,8 @@ class LedgerWalk:
         if key not in self._at:
             used = self.num_ordinals + len(self._at)
             if used == len(self.stats.n_N):
-                more = empty(max(1000, used // 2), self.context.num_subtasks)
+                shape = self.context.shape
+                more = empty(max(1000, used // 2), shape.num_subtasks, shape.fresh)
                 self.stats = join(self.stats, more)
             self._at[key] = used
         return self._at[key]
@@ -235,6 +235,7 @@ class LedgerWalk:
                 select_summary(summary, members),
                 version_N=np.full(len(at), self.version, dtype=np.int64),
                 constants=self.context.curriculum.estimator,
+                notes=self.context.curriculum.notes,
             )
             prev_NK[members], new_NK[members] = before.m_NK, after.m_NK
             _write(self.stats, at, after)

@@ -36,7 +36,7 @@ async def compare(walk: LedgerWalk, stored: AsyncIterator[StatisticsRows]) -> Co
     unseen = walk.keys()
     first: str | None = None
     num_rows = len(walk.stats.n_N)
-    nothing = empty(1, walk.context.num_subtasks)
+    nothing = empty(1, walk.context.num_subtasks, walk.context.shape.fresh)
     async for page in stored:
         at = np.array([unseen.pop(key, num_rows) for key in page.keys], dtype=np.int64)
         known = bool(np.all(at < num_rows))

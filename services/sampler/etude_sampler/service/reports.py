@@ -89,7 +89,7 @@ class Reports:
                 incoming.key,
                 ordinals=ordinals,
                 num_attempts=sum(len(group.attempts) for group in report.groups),
-                num_subtasks=context.num_subtasks,
+                shape=context.shape,
                 plan=lambda view: plan_report(context, reported, view),
             )
         except LeaseSuperseded:
@@ -215,7 +215,7 @@ class Reports:
         if committed.replayed:
             version = await ground.on_run(context.row.id, lambda c: announced_version(ground, c))
         rows = {key: i for i, key in enumerate(after.keys)}
-        values = join(after.values, empty(1, context.num_subtasks))
+        values = join(after.values, empty(1, context.num_subtasks, context.shape.fresh))
         never_seen = len(after.keys)
         keys = [StatisticsKey(tasks[i].ordinal, *BARE) for i in held]
         weights_NL = lane_weights(

@@ -114,7 +114,7 @@ class TaskViews:
         more = offset + limit if len(ordinals) > limit else None
         ordinals = ordinals[:limit]
         rows = await self._ground.tasks.by_ordinals(spec.dataset_id, ordinals)
-        found = await self._ground.ledger.statistics(run_id, ordinals, context.num_subtasks)
+        found = await self._ground.ledger.statistics(run_id, ordinals, context.shape)
         at = {key: i for i, key in enumerate(found.keys)}
         items = [
             _summary(context, row, found, at.get(StatisticsKey(row.ordinal, *BARE))) for row in rows
@@ -133,7 +133,7 @@ class TaskViews:
         if task_id not in rows:
             raise TaskNotFound(f"no task {task_id!r} in this run")
         task = rows[task_id]
-        found = await ground.ledger.statistics(run_id, [task.ordinal], context.num_subtasks)
+        found = await ground.ledger.statistics(run_id, [task.ordinal], context.shape)
 
         async def hot(c: RunContext) -> tuple[bytes | None, bool]:
             (record,) = await ground.races.entries(c.key, [task.ordinal])
@@ -183,7 +183,7 @@ def _bare(context: RunContext, found: StatisticsRows) -> TaskStatistics:
     for i, key in enumerate(found.keys):
         if (key.kind, key.level) == BARE:
             return found.values.select(slice(i, i + 1))
-    return empty(1, context.num_subtasks)
+    return empty(1, context.num_subtasks, context.shape.fresh)
 
 
 def _summary(

@@ -35,11 +35,11 @@ async def weights_now(
     ground: Ground, context: RunContext, ordinals: Sequence[int], *, version: int
 ) -> Ints:
     """[N, 1 + K] integer weights of tasks at a policy version, `uniform` first."""
-    run_id, num_subtasks = context.row.id, context.num_subtasks
-    found = await ground.ledger.statistics(run_id, ordinals, num_subtasks)
+    run_id, shape = context.row.id, context.shape
+    found = await ground.ledger.statistics(run_id, ordinals, shape)
     tasks = await ground.tasks.by_ordinals(context.row.spec.dataset_id, ordinals)
     rows = {key: i for i, key in enumerate(found.keys)}
-    values = join(found.values, empty(1, num_subtasks))
+    values = join(found.values, empty(1, shape.num_subtasks, shape.fresh))
     at = [rows.get(StatisticsKey(ordinal, *BARE), len(found.keys)) for ordinal in ordinals]
     return lane_weights(
         context,

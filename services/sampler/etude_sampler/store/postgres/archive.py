@@ -207,13 +207,25 @@ async def statistics_digest(connection: asyncpg.Connection, run_id: str) -> str:
 
     The connection must be one of `plain_engine`, which fixes how values are written.
     """
-    return await _digest(
+    plain = await _digest(
         connection,
         "SELECT ordinal, kind, level, fence, s, f, ema, z_easy, z_hard, abs_a, reward_mean, "
         "reward_var, full_visits, n, last_version, m, v FROM task_statistics WHERE run_id = $1 "
         "ORDER BY ordinal, kind, level",
         run_id,
     )
+    noted = "x" in await columns_of(connection, "task_statistics") and await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM task_statistics WHERE run_id = $1 AND x <> ''::bytea)", run_id
+    )
+    if not noted:  # as before there were notes, so that old archives stay what they were
+        return plain
+    notes = await _digest(
+        connection,
+        "SELECT ordinal, kind, level, x FROM task_statistics WHERE run_id = $1 "
+        "ORDER BY ordinal, kind, level",
+        run_id,
+    )
+    return hashlib.sha256(f"{plain} {notes}".encode()).hexdigest()
 
 
 async def dataset_digest(connection: asyncpg.Connection, dataset_id: str, *, num_tasks: int) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 import asyncpg
 import numpy as np
 
-from etude_sampler.statistics import Floats, Ints, TaskStatistics
+from etude_sampler.statistics import Floats, Ints, Shape, TaskStatistics
 
 from ...ports.catalog import DrawableTasks
 from ...ports.ledger import BareStatistics
+from .statistics_rows import packed_fresh
 
 _COLUMNS = (
     ("ordinal", "i4"),
@@ -43,10 +44,17 @@ SELECT subtasks, array_agg(ordinal) AS ordinals FROM (
     AND split = 'train' AND ($3::text[] IS NULL OR source = ANY($3)) ORDER BY ordinal LIMIT $4
 ) AS chunk GROUP BY subtasks
 """
+_NOTES = ("x", "X")
+"""Packed like `V`, one float64 a value of the run's notes; read only if there are any."""
+_READ = ", ".join(name for name, _ in _COLUMNS)
 _STATISTICS = f"""
-SELECT {", ".join(name for name, _ in _COLUMNS)} FROM task_statistics
+SELECT {_READ} FROM task_statistics
 WHERE run_id = $1 AND kind = 'none' AND level = 0 AND ordinal BETWEEN $2 AND $3 ORDER BY ordinal
 """
+
+_STATISTICS_AND_NOTES = _STATISTICS.replace(
+    _READ, f"{_READ}, CASE WHEN x = ''::bytea THEN $4::bytea ELSE x END"
+)
 
 LOADING_EPOCH = """
 UPDATE runs SET epoch = CASE WHEN loading_epoch = epoch THEN epoch ELSE epoch + 1 END,
@@ -61,13 +69,14 @@ WHERE id = $1 AND epoch = $2 AND loading_epoch = $2 RETURNING epoch
 """
 
 
-def _row(num_subtasks: int) -> np.dtype[np.void]:
+def _row(shape: Shape) -> np.dtype[np.void]:
     """A row of binary COPY: the number of fields, then length and value of each."""
     fields = [("fields", ">i2")]
-    for name, kind in _COLUMNS:
+    widths = {"V": 8 * shape.num_subtasks, "X": 8 * len(shape.fresh)}
+    for name, kind in [*_COLUMNS, *([_NOTES] if shape.fresh else [])]:
         fields.append((f"{name}:bytes", ">i4"))
-        if kind != "V" or num_subtasks:
-            fields.append((name, f"V{8 * num_subtasks}" if kind == "V" else f">{kind}"))
+        if widths.get(kind) != 0:
+            fields.append((name, f"V{widths[kind]}" if kind in widths else f">{kind}"))
     return np.dtype(fields)
 
 
@@ -94,15 +103,17 @@ async def read_drawable(
 
 
 async def read_bare(
-    connection: asyncpg.Connection, run_id: str, *, first: int, last: int, num_subtasks: int
+    connection: asyncpg.Connection, run_id: str, *, first: int, last: int, shape: Shape
 ) -> BareStatistics:
     """Un-scaffolded statistics of the tasks `first` to `last` that have some."""
-    output = io.BytesIO()
+    output, num_subtasks = io.BytesIO(), shape.num_subtasks
+    statement = _STATISTICS_AND_NOTES if shape.fresh else _STATISTICS
+    fresh = [packed_fresh(shape)] if shape.fresh else []
     await connection.copy_from_query(
-        _STATISTICS, run_id, first, last, output=output, format="binary"
+        statement, run_id, first, last, *fresh, output=output, format="binary"
     )
     body = output.getvalue()[_HEADER:-_TRAILER]
-    rows = np.frombuffer(body, dtype=_row(num_subtasks))
+    rows = np.frombuffer(body, dtype=_row(shape))
     if np.any(rows["ordinal:bytes"] != 4) or np.any(rows["m:bytes"] != 8 * num_subtasks):
         raise ValueError(f"statistics of run {run_id} are not of {num_subtasks} sub-tasks")
 
@@ -112,10 +123,10 @@ async def read_bare(
     def ints(name: str) -> Ints:
         return rows[name].astype(np.int64)
 
-    def packed(name: str) -> Floats:
-        if num_subtasks == 0:
+    def packed(name: str, width: int = num_subtasks) -> Floats:
+        if width == 0:
             return np.zeros((len(rows), 0))
-        return np.ascontiguousarray(rows[name]).view("<f8").reshape(len(rows), num_subtasks)
+        return np.ascontiguousarray(rows[name]).view("<f8").reshape(len(rows), width)
 
     return BareStatistics(
         ints("ordinal"),
@@ -133,7 +144,7 @@ async def read_bare(
             full_N=ints("full_visits"),
             n_N=ints("n"),
             last_N=ints("last_version"),
-            x_NE=np.zeros((len(rows), 0)),
+            x_NE=packed("x", len(shape.fresh)),
         ),
         body,
     )

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from etude_proto.v1 import Split, TaskCreate, task_id
+from etude_sampler.datasets.features import encode_features
 
 from ...errors import DatasetNotFound, DependencyUnavailable
 from ...ports.catalog import DatasetRow, DrawableTasks, TaskRow
@@ -21,7 +22,8 @@ from .runs import PostgresRuns
 from .tables import datasets, task_statistics, tasks
 
 _READ_TASKS = (
-    "SELECT ordinal, id, source, subtasks, body, aids FROM tasks WHERE dataset_id = $1 AND"
+    "SELECT ordinal, id, source, subtasks, body, aids, features "
+    "FROM tasks WHERE dataset_id = $1 AND"
 )
 
 
@@ -139,6 +141,7 @@ class PostgresCatalog(PostgresRuns):
                         list(wanted[identifier].subtasks),
                         encode_task(wanted[identifier], ordinal=first + i, identifier=identifier),
                         encode_aids(wanted[identifier]),
+                        encode_features(wanted[identifier]),
                     )
                     for i, identifier in enumerate(fresh)
                 ]
@@ -240,6 +243,7 @@ class PostgresCatalog(PostgresRuns):
             TaskRow(
                 *(r["ordinal"], r["id"], r["source"], tuple(r["subtasks"]), r["body"]),
                 aids=r["aids"] or b"",
+                features=r["features"] or b"",
             )
             for r in found
         ]

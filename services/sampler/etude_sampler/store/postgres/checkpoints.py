@@ -65,7 +65,7 @@ async def insert_checkpoint(
     num_pinned: int = await connection.fetchval(
         "SELECT count(*) FROM checkpoints WHERE run_id = $1 AND pinned", run_id
     )
-    snapshot = await read_snapshot(connection, run_id, plan.num_subtasks)
+    snapshot = await read_snapshot(connection, run_id, plan.shape)
     packed = await asyncio.to_thread(pack, snapshot)
     insert = await connection.prepare(_INSERT)  # reads the ledger: see `engine.fetch_pruned`
     record = await insert.fetchrow(

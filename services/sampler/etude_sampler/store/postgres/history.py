@@ -10,7 +10,7 @@ import asyncpg
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from etude_sampler.statistics import TaskStatistics
+from etude_sampler.statistics import Shape, TaskStatistics
 
 from ...errors import RunNotFound
 from ...ports.decisions import LoggedDecision
@@ -94,7 +94,7 @@ class PostgresHistory:
             raise RunNotFound(f"no run {self._run_id!r}")
         return Head(**dict(found[0]))
 
-    async def origin(self, num_subtasks: int) -> Origin | None:
+    async def origin(self, shape: Shape) -> Origin | None:
         """The checkpoint that a fork was given as its first."""
         found = await self._fetch(_ORIGIN)
         if not found:
@@ -105,7 +105,7 @@ class PostgresHistory:
             record["apply_seq"],
             record["policy_version"],
             record["allocator_state"],
-            _rows_of(snapshot, num_subtasks),
+            _rows_of(snapshot, shape),
         )
 
     async def epochs(self) -> list[EpochLog]:
@@ -194,7 +194,7 @@ class PostgresHistory:
             after = found[-1]["ordinal"]
             yield [(record["ordinal"], tuple(record["subtasks"])) for record in found]
 
-    async def statistics(self, num_subtasks: int) -> AsyncIterator[StatisticsRows]:
+    async def statistics(self, shape: Shape) -> AsyncIterator[StatisticsRows]:
         """Pages by task, kind and level."""
         statement = (
             f"SELECT {COLUMNS} FROM task_statistics WHERE run_id = $1 "
@@ -205,10 +205,10 @@ class PostgresHistory:
         while found := await self._fetch(statement, *after, _PAGE_ROWS):
             last = found[-1]
             after = (last["ordinal"], last["kind"], last["level"])
-            yield read_rows(found, num_subtasks)
+            yield read_rows(found, shape)
 
 
-def _rows_of(snapshot: Snapshot, num_subtasks: int) -> StatisticsRows:
+def _rows_of(snapshot: Snapshot, shape: Shape) -> StatisticsRows:
     """A checkpoint's statistics as rows."""
     table = snapshot.statistics
     kinds = [snapshot.kinds[int(at)] for at in table["kind"].tolist()]
@@ -220,10 +220,10 @@ def _rows_of(snapshot: Snapshot, num_subtasks: int) -> StatisticsRows:
     def ints(name: str) -> np.ndarray:
         return table[name].astype(np.int64)
 
-    def arrays(name: str) -> np.ndarray:
+    def arrays(name: str, width: int = shape.num_subtasks) -> np.ndarray:
         if name not in table:
-            return np.zeros((snapshot.num_statistics, num_subtasks))
-        return unpack_rows([bytes(value) for value in table[name]], num_subtasks)
+            return np.zeros((snapshot.num_statistics, width))
+        return unpack_rows([bytes(value) for value in table[name]], width)
 
     return StatisticsRows(
         tuple(StatisticsKey(*key) for key in keys),
@@ -242,7 +242,7 @@ def _rows_of(snapshot: Snapshot, num_subtasks: int) -> StatisticsRows:
             full_N=ints("full_visits"),
             n_N=ints("n"),
             last_N=ints("last_version"),
-            x_NE=np.zeros((snapshot.num_statistics, 0)),
+            x_NE=arrays("x", len(shape.fresh)),
         ),
     )
 

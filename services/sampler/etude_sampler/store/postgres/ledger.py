@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from etude_sampler.statistics import Shape
+
 from ...errors import (
     DependencyUnavailable,
     IdempotencyKeyReused,
@@ -57,7 +59,7 @@ class PostgresLedger(LedgerViews):
         *,
         ordinals: Sequence[int],
         num_attempts: int,
-        num_subtasks: int,
+        shape: Shape,
         plan: Callable[[CommitView], CommitPlan],
     ) -> Committed:
         """Replay the receipt, or plan and write, in one transaction.
@@ -78,7 +80,7 @@ class PostgresLedger(LedgerViews):
                         key=key,
                         ordinals=ordinals,
                         num_attempts=num_attempts,
-                        num_subtasks=num_subtasks,
+                        shape=shape,
                         plan=plan,
                     )
             except (_Raced, asyncpg.UniqueViolationError) as error:
@@ -105,7 +107,7 @@ class PostgresLedger(LedgerViews):
         key: ReportKey,
         ordinals: Sequence[int],
         num_attempts: int,
-        num_subtasks: int,
+        shape: Shape,
         plan: Callable[[CommitView], CommitPlan],
     ) -> Committed:
         async with connection.transaction():
@@ -115,7 +117,7 @@ class PostgresLedger(LedgerViews):
             if not records:
                 raise RunNotFound(f"no run {run_id!r}")
             head = records[0]
-            found = read_rows([r for r in records if r["ordinal"] is not None], num_subtasks)
+            found = read_rows([r for r in records if r["ordinal"] is not None], shape)
             if head["response"] is not None:
                 if head["body_hash"] != key.body_hash:
                     raise IdempotencyKeyReused
@@ -170,7 +172,12 @@ class PostgresLedger(LedgerViews):
         return True
 
     async def commit_version(
-        self, run_id: str, key: ReportKey, plan: Callable[[FoldView], FoldPlan]
+        self,
+        run_id: str,
+        key: ReportKey,
+        plan: Callable[[FoldView], FoldPlan],
+        *,
+        with_notes: bool = False,
     ) -> bytes:
         """Replay the receipt, or fold and announce, in one transaction under the run's row lock.
 
@@ -201,6 +208,10 @@ class PostgresLedger(LedgerViews):
             )
             groups = [sql.ledger_row(record) for record in records]
             last_seq = groups[-1].apply_seq if groups else head["folded_seq"]
+            noted: list[asyncpg.Record] = []
+            if with_notes:
+                ordinals = list({row.ordinal for row in groups})
+                noted = await connection.fetch(sql.READ_NOTES, run_id, ordinals)
             todo = plan(
                 FoldView(
                     head["policy_version"],
@@ -210,6 +221,7 @@ class PostgresLedger(LedgerViews):
                     json.loads(head["totals"]),
                     groups,
                     last_seq,
+                    {record["ordinal"]: record["x"] for record in noted},
                 )
             )
             await connection.execute(

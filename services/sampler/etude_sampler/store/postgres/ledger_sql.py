@@ -100,6 +100,7 @@ _STATISTICS_TYPES = [
     "int",
     "bytea",
     "bytea",
+    "bytea",
 ]
 
 
@@ -137,6 +138,12 @@ FROM runs r WHERE r.id = $1
 """
 """What a report's transaction writes beside its ledger rows (`copy_ledger`); the caller compares
 the count, and epoch and version, which `READ` may have seen from before it got the lock."""
+
+READ_NOTES = """
+SELECT ordinal, x FROM task_statistics
+WHERE run_id = $1 AND kind = 'none' AND level = 0 AND ordinal = ANY($2::int[])
+"""
+"""Notes of tasks as a fold sees them: under its lock, after every group that it folds."""
 
 HAS_LATE = """
 SELECT EXISTS (SELECT FROM ledger WHERE run_id = $1 AND lease_id = $2 AND verdict = 'late')

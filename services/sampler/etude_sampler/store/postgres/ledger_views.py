@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from etude_sampler.statistics import Floats
+from etude_sampler.statistics import Floats, Shape
 
 from ...errors import IdempotencyKeyReused
 from ...ports.decisions import LoggedDecision
@@ -53,21 +53,19 @@ class LedgerViews:
         return {record["ordinal"] for record in found}
 
     async def statistics(
-        self, run_id: str, ordinals: Sequence[int], num_subtasks: int
+        self, run_id: str, ordinals: Sequence[int], shape: Shape
     ) -> StatisticsRows:
         """Statistics of tasks at every scaffold level."""
         async with raw(self._engine) as connection:
             records = await connection.fetch(sql.READ_STATISTICS, run_id, list(ordinals))
-        return read_rows(records, num_subtasks)
+        return read_rows(records, shape)
 
     async def bare_between(
-        self, run_id: str, first: int, last: int, num_subtasks: int
+        self, run_id: str, first: int, last: int, shape: Shape
     ) -> BareStatistics:
         """Un-scaffolded statistics of the tasks `first` to `last`, by ordinal."""
         async with raw(self._engine) as connection:
-            return await read_bare(
-                connection, run_id, first=first, last=last, num_subtasks=num_subtasks
-            )
+            return await read_bare(connection, run_id, first=first, last=last, shape=shape)
 
     async def last_seen_at(self, run_id: str, versions: Sequence[int]) -> list[int]:
         """Tasks whose last applied group was drawn at one of these versions."""

@@ -8,6 +8,7 @@ checkpoints are marked.
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import asyncpg
@@ -15,11 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ...errors import CheckpointNotFound, IllegalTransition, RunNotFound
 from ...ports.catalog import RunRow
-from ...ports.checkpoints import RestoreRow
+from ...ports.checkpoints import NoteColumns, RestoreRow
 from ...ports.fence import first_fence
 from . import ledger_sql as sql
 from .engine import raw
 from .runs import spec_json
+from .snapshot import pack
 from .snapshot_io import LONG_S, stored_snapshot, unhurried, write_snapshot
 
 _READ_RESTORE = """
@@ -71,7 +73,8 @@ INSERT INTO checkpoints (run_id, number, id, label, pinned, policy_version, weig
     revision, apply_seq, folded_seq, allocator_state, totals, num_statistics, num_subtasks,
     num_bytes, format, sha256, data)
 SELECT $1, 1, id, 'fork', true, policy_version, weights_uri, epoch, 1, apply_seq, folded_seq,
-    $4, totals, num_statistics, num_subtasks, num_bytes, format, sha256, data
+    $4, totals, num_statistics, num_subtasks, coalesce(octet_length($6::bytea), num_bytes), format,
+    coalesce($5, sha256), coalesce($6, data)
 FROM checkpoints WHERE run_id = $2 AND id = $3
 """
 
@@ -129,7 +132,9 @@ class Restoring:
             assert stored is not None
         return RestoreRow(**dict(stored))
 
-    async def fork(self, source_id: str, checkpoint_id: str, run: RunRow) -> None:
+    async def fork(
+        self, source_id: str, checkpoint_id: str, run: RunRow, *, notes: NoteColumns | None = None
+    ) -> None:
         """Store a new run that begins as the checkpoint; nothing if the run's id exists.
 
         Groups that no version has folded yet come along in the ledger, under their own numbers:
@@ -158,7 +163,10 @@ class Restoring:
             )
             if created is None:
                 return
-            snapshot = await stored_snapshot(connection, source_id, checkpoint_id)
+            snapshot, packed = await stored_snapshot(connection, source_id, checkpoint_id), None
+            if notes is not None:
+                snapshot = snapshot.with_notes(notes.took, notes.fresh)
+                packed = await asyncio.to_thread(pack, snapshot)
             await write_snapshot(connection, run.id, snapshot)
             await connection.execute(
                 _COPY_PENDING,
@@ -175,5 +183,7 @@ class Restoring:
                 source_id,
                 checkpoint_id,
                 run.allocator_state,
+                None if packed is None else packed.sha256,
+                None if packed is None else packed.data,
                 timeout=LONG_S,
             )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import zstandard
@@ -47,8 +47,10 @@ STATISTICS = (
     ("last_version", "i4"),
     ("m", "V"),
     ("v", "V"),
+    ("x", "X"),
 )
-"""Columns of `task_statistics`; `kind` is an index into the snapshot's kinds, `V` is packed [K]."""
+"""Columns of `task_statistics`; `kind` is an index into the snapshot's kinds, `V` is packed [K],
+`X` packed [E]."""
 PREDICTIONS = (("ordinal", "i4"), ("value", "f8"), ("policy_version", "i4"))
 """Columns of `predictions`."""
 
@@ -66,11 +68,27 @@ class Snapshot:
     """Names of the scaffold kinds, sorted."""
     statistics: Table
     predictions: Table
+    num_notes: int = 0
+    """E: values of the run's notes."""
 
     @property
     def num_statistics(self) -> int:
         """Rows of statistics."""
         return len(self.statistics["ordinal"])
+
+    def with_notes(self, took: Sequence[int], fresh: Sequence[float]) -> Snapshot:
+        """The same with other notes: value e is that of column `took[e]`, or fresh at -1."""
+        num, width = self.num_statistics, len(fresh)
+        new_NE = np.tile(np.array(fresh, dtype="<f8"), (num, 1))
+        if self.num_notes:
+            held = np.ascontiguousarray(self.statistics["x"]).view("<f8").reshape(num, -1)
+            for e, column in enumerate(took):
+                if column >= 0:
+                    new_NE[:, e] = held[:, column]
+        table = {name: column for name, column in self.statistics.items() if name != "x"}
+        if width:
+            table["x"] = np.frombuffer(new_NE.tobytes(), dtype=f"V{8 * width}", count=num)
+        return replace(self, statistics=table, num_notes=width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +101,10 @@ class Packed:
 
 
 def _types(
-    columns: Sequence[tuple[str, str]], num_subtasks: int, order: str
+    columns: Sequence[tuple[str, str]], num_subtasks: int, order: str, *, num_notes: int
 ) -> list[tuple[str, str]]:
-    width = 8 * num_subtasks
-    return [(name, f"V{width}" if kind == "V" else order + kind) for name, kind in columns]
+    packed = {"V": f"V{8 * num_subtasks}", "X": f"V{8 * num_notes}"}
+    return [(name, packed.get(kind, order + kind)) for name, kind in columns]
 
 
 def _copy_row(types: Sequence[tuple[str, str]]) -> np.dtype[np.void]:
@@ -101,13 +119,15 @@ def _width(kind: str) -> int:
     return 0 if kind == _EMPTY else np.dtype(kind).itemsize
 
 
-def parse_copy(data: bytes, columns: Sequence[tuple[str, str]], num_subtasks: int) -> Table:
+def parse_copy(
+    data: bytes, columns: Sequence[tuple[str, str]], num_subtasks: int, *, num_notes: int = 0
+) -> Table:
     """The columns of `COPY ... TO STDOUT (FORMAT binary)`.
 
     Raises:
         SnapshotDamaged: a row of another shape.
     """
-    row = _copy_row(_types(columns, num_subtasks, ">"))
+    row = _copy_row(_types(columns, num_subtasks, ">", num_notes=num_notes))
     if data[: len(_SIGNATURE)] != _SIGNATURE or data[-2:] != _TRAILER:
         raise SnapshotDamaged("not the binary form of COPY")
     body = memoryview(data)[len(_SIGNATURE) : -2]
@@ -117,7 +137,7 @@ def parse_copy(data: bytes, columns: Sequence[tuple[str, str]], num_subtasks: in
     if np.any(rows["fields"] != len(columns)):
         raise SnapshotDamaged("rows of different lengths")
     table: Table = {}
-    for name, kind in _types(columns, num_subtasks, "<"):
+    for name, kind in _types(columns, num_subtasks, "<", num_notes=num_notes):
         if np.any(rows[f"{name}:bytes"] != _width(kind)):
             raise SnapshotDamaged(f"column {name} has values of another width")
         if kind != _EMPTY:
@@ -162,6 +182,7 @@ def pack(snapshot: Snapshot) -> Packed:
     head = json.dumps(
         {
             "num_subtasks": snapshot.num_subtasks,
+            **({"num_notes": snapshot.num_notes} if snapshot.num_notes else {}),
             "kinds": list(snapshot.kinds),
             "num_statistics": snapshot.num_statistics,
             "num_predictions": len(snapshot.predictions["ordinal"]),
@@ -198,13 +219,16 @@ def unpack(data: bytes, *, sha256: str, number: int) -> Snapshot:
         raise SnapshotDamaged("its content is not what was stored (sha256 differs)")
     at = 4 + int.from_bytes(content[:4], "little")
     head = json.loads(content[4:at])
+    num_notes = head.get("num_notes", 0)
     tables: list[Table] = []
     for columns, count in ((STATISTICS, "num_statistics"), (PREDICTIONS, "num_predictions")):
         table: Table = {}
-        for name, kind in _types(columns, head["num_subtasks"], "<"):
+        for name, kind in _types(columns, head["num_subtasks"], "<", num_notes=num_notes):
             if kind == _EMPTY:
                 continue
             table[name] = np.frombuffer(content, dtype=kind, count=head[count], offset=at)
             at += table[name].nbytes
         tables.append(table)
-    return Snapshot(head["num_subtasks"], tuple(head["kinds"]), *tables)
+    return Snapshot(
+        head["num_subtasks"], tuple(head["kinds"]), tables[0], tables[1], num_notes=num_notes
+    )

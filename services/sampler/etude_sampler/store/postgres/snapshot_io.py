@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 
+from etude_sampler.statistics import Shape
+
 from ...errors import IllegalTransition
 from .snapshot import (
     PREDICTIONS,
@@ -22,12 +24,17 @@ from .snapshot import (
     parse_copy,
     unpack,
 )
+from .statistics_rows import packed_fresh
 
 LONG_S = 600.0
 """Longest statement of a checkpoint, restore or fork (our choice; a million tasks take seconds)."""
 _NAMES = [name for name, _ in STATISTICS]
+_COMPUTED = {
+    "kind": "array_position($2::text[], kind) - 1",
+    "x": "CASE WHEN x = ''::bytea THEN $3::bytea ELSE x END",
+}
 _READ_STATISTICS = f"""
-SELECT {", ".join(n if n != "kind" else "array_position($2::text[], kind) - 1" for n in _NAMES)}
+SELECT {", ".join(_COMPUTED.get(name, name) for name in _NAMES)}
 FROM task_statistics WHERE run_id = $1
 ORDER BY ordinal, array_position($2::text[], kind), level
 """
@@ -44,7 +51,7 @@ async def unhurried(connection: asyncpg.Connection) -> None:
     )
 
 
-async def read_snapshot(connection: asyncpg.Connection, run_id: str, num_subtasks: int) -> Snapshot:
+async def read_snapshot(connection: asyncpg.Connection, run_id: str, shape: Shape) -> Snapshot:
     """A run's statistics and predictions, as this transaction sees them."""
     found = await connection.fetch(
         "SELECT DISTINCT kind FROM task_statistics WHERE run_id = $1", run_id, timeout=LONG_S
@@ -52,8 +59,15 @@ async def read_snapshot(connection: asyncpg.Connection, run_id: str, num_subtask
     kinds = sorted(record["kind"] for record in found)
     statistics, predictions = io.BytesIO(), io.BytesIO()
     await connection.copy_from_query(
-        _READ_STATISTICS, run_id, kinds, output=statistics, format="binary", timeout=LONG_S
+        _READ_STATISTICS,
+        run_id,
+        kinds,
+        packed_fresh(shape),
+        output=statistics,
+        format="binary",
+        timeout=LONG_S,
     )
+    num_subtasks, num_notes = shape.num_subtasks, len(shape.fresh)
     await connection.copy_from_query(
         _READ_PREDICTIONS, run_id, output=predictions, format="binary", timeout=LONG_S
     )
@@ -62,8 +76,9 @@ async def read_snapshot(connection: asyncpg.Connection, run_id: str, num_subtask
         return Snapshot(
             num_subtasks,
             tuple(kinds),
-            parse_copy(statistics.getvalue(), STATISTICS, num_subtasks),
+            parse_copy(statistics.getvalue(), STATISTICS, num_subtasks, num_notes=num_notes),
             parse_copy(predictions.getvalue(), PREDICTIONS, num_subtasks),
+            num_notes,
         )
 
     return await asyncio.to_thread(parse)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import asyncpg
 import numpy as np
 
-from etude_sampler.statistics import Floats, TaskStatistics
+from etude_sampler.statistics import Floats, Shape, TaskStatistics
 
 from ...ports.ledger import StatisticsKey, StatisticsRows
 
 COLUMNS = (
     "ordinal, kind, level, fence, s, f, ema, z_easy, z_hard, abs_a, reward_mean, reward_var, "
-    "full_visits, n, last_version, m, v"
+    "full_visits, n, last_version, m, v, x"
 )
 
 
@@ -32,8 +32,22 @@ def pack_rows(values: Floats) -> list[bytes]:
     return [whole[i * width : (i + 1) * width] for i in range(data.shape[0])]
 
 
-def read_rows(records: Sequence[asyncpg.Record], num_subtasks: int) -> StatisticsRows:
+def packed_fresh(shape: Shape) -> bytes:
+    """The notes of a task never seen, as `x` holds them."""
+    return np.array(shape.fresh, dtype="<f8").tobytes()
+
+
+def unpack_notes(packed: Sequence[bytes], shape: Shape) -> Floats:
+    """Values of `x` as an array [N, E]; empty ones are those of a task never seen."""
+    if not shape.fresh:
+        return np.zeros((len(packed), 0))
+    fresh = packed_fresh(shape)
+    return unpack_rows([value or fresh for value in packed], len(shape.fresh))
+
+
+def read_rows(records: Sequence[asyncpg.Record], shape: Shape) -> StatisticsRows:
     """Rows of `task_statistics` as arrays."""
+    num_subtasks = shape.num_subtasks
 
     def floats(name: str) -> Floats:
         return np.array([record[name] for record in records], dtype=np.float64)
@@ -58,7 +72,7 @@ def read_rows(records: Sequence[asyncpg.Record], num_subtasks: int) -> Statistic
             full_N=ints("full_visits"),
             n_N=ints("n"),
             last_N=ints("last_version"),
-            x_NE=np.zeros((len(records), 0)),
+            x_NE=unpack_notes([r["x"] for r in records], shape),
         ),
     )
 
@@ -84,4 +98,5 @@ def write_columns(rows: StatisticsRows) -> list[list[object]]:
         values.last_N.tolist(),
         list(pack_rows(values.m_NK)),
         list(pack_rows(values.v_NK)),
+        list(pack_rows(values.x_NE)),
     ]

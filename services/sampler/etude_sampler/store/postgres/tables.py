@@ -56,9 +56,10 @@ tasks = sa.Table(
     sa.Column("subtasks", ARRAY(sa.Text), nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("aids", sa.LargeBinary),
+    sa.Column("features", sa.LargeBinary),
     sa.UniqueConstraint("dataset_id", "id"),
 )
-"""`aids` is JSON (`etude_proto.v1.Aids`); null where a task has none."""
+"""`aids` (JSON) are null where a task has none, `features` (doubles) for tasks of old imports."""
 
 runs = sa.Table(
     "runs",
@@ -135,11 +136,11 @@ task_statistics = sa.Table(
     sa.Column("level", sa.Integer, primary_key=True),
     sa.Column("fence", sa.BigInteger, nullable=False),
     *_columns(sa.Float(53), "s", "f", "ema"),
-    sa.Column("z_easy", sa.Integer, nullable=False),
-    sa.Column("z_hard", sa.Integer, nullable=False),
+    *_columns(sa.Integer, "z_easy", "z_hard"),
     *_columns(sa.Float(53), "abs_a", "reward_mean", "reward_var"),
     *_columns(sa.Integer, "full_visits", "n", "last_version"),
     *_columns(sa.LargeBinary, "m", "v"),
+    sa.Column("x", sa.LargeBinary, nullable=False, server_default=sa.text("''::bytea")),
     sa.Index(None, "run_id", "last_version"),
 )
 

@@ -19,6 +19,7 @@ from etude_sampler.statistics import Bools, Floats, GroupSummary, Note, TaskStat
 from .allotment import Budget
 from .candidates import Candidates
 from .hard.sampling import HardSampling
+from .scaffolding import Aid, Scaffolding
 from .state import AllocatorState, FoldInput, SubtaskNumbers
 
 
@@ -186,6 +187,22 @@ class HardConfig(PartConfig):
         """The sampling; raises `KnobFault` if a knob contradicts another."""
 
 
+class ScaffoldConfig(PartConfig):
+    """Base of the scaffolds' knobs."""
+
+    aid: ClassVar[Aid | None] = None
+    """What tasks must bring along."""
+
+    @property
+    def takes_bare(self) -> bool:
+        """Whether tasks without the aid are served bare; else a run with such tasks is refused."""
+        return getattr(self, "missing", "bare") == "bare"
+
+    @abstractmethod
+    def build(self, context: Context) -> Scaffolding:
+        """The scaffold; raises `KnobFault` if a knob contradicts another."""
+
+
 @dataclass(frozen=True, slots=True)
 class PartTable:
     """The parts that a config may name, by kind and name."""
@@ -196,3 +213,4 @@ class PartTable:
     budgets: Mapping[str, type[BudgetConfig]]
     pools: Mapping[str, type[PoolConfig]] = field(default_factory=dict)
     hards: Mapping[str, type[HardConfig]] = field(default_factory=dict)
+    scaffolds: Mapping[str, type[ScaffoldConfig]] = field(default_factory=dict)

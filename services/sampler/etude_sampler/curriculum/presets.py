@@ -51,8 +51,11 @@ class Preset:
     budget: Choice | None = None
     """None: the group size for every task."""
     pool: Choice | None = None
-    hard: Choice | None = None
     """None: every drawn task is kept."""
+    hard: Choice | None = None
+    """None: tasks that never succeed are tasks like any other."""
+    scaffold: Choice | None = None
+    """None: bare prompts only."""
 
 
 _RDS, _UNIFORM = Choice("rds"), Choice("uniform")
@@ -150,6 +153,14 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "uniform draws, groups of high variance (design input: VCRL; no replay bank)", "vcrl"
         ),
         "dapo": _uniform_draws("uniform draws, groups with 0 < m < G (DAPO)", "dapo"),
+        "mopps": _pooled(
+            "the best of a pool by a drawn success rate near one half (MoPPS)", "mopps"
+        ),
+        "plr": _pooled("the best of a pool by last signal and staleness (PLR)", "plr"),
+        "pcl": _pooled("the best of a pool by predicted success (design input: PCL)", "pcl"),
+        "adarft": _pooled(
+            "the best of a pool by distance to a target difficulty (AdaRFT)", "adarft"
+        ),
     }
 )
 """All presets by name."""

@@ -6,32 +6,44 @@ parts from the stored result. Neighbours: `presets`, `table`; the service calls 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-from pydantic import ValidationError
-
-from etude_proto.v1.curriculum import (
-    CurriculumConfig,
-    LanesBy,
-    Part,
-    ResolvedCurriculum,
-    ResolvedPart,
-)
+from etude_proto.v1.curriculum import CurriculumConfig, LanesBy, ResolvedCurriculum, ResolvedPart
 from etude_sampler.statistics import EstimatorConstants, Note, Shape, fresh_values, layout
 
 from .allotment import Budget
 from .budgets.group_size import GroupSizeConfig
-from .faults import ConfigFault, KnobFault, pointer
+from .faults import KnobFault
 from .features import feature_names
 from .hard.lanes import beside_hard, with_hard
 from .hard.sampling import HardSampling
-from .parts import Allocator, Context, Gate, PartConfig, Pool, Weigher
+from .naming import (
+    built,
+    checked,
+    choose,
+    configured,
+    fault,
+    listed,
+    named,
+    optional,
+    resolved_part,
+)
+from .parts import (
+    Allocator,
+    Context,
+    Gate,
+    HardConfig,
+    PartConfig,
+    Pool,
+    PoolConfig,
+    ScaffoldConfig,
+    Weigher,
+)
 from .pooling import beside_pool, lane_names
 from .prerequisites import ancestors, find_cycle, restrict
-from .presets import COMPONENTS, PRESETS, Choice, Preset
+from .presets import COMPONENTS, PRESETS, Preset
+from .scaffolding import Scaffolding
 from .table import part_table
 
 UNIFORM = "uniform"
@@ -40,10 +52,6 @@ MAX_SUBTASKS = 32
 """Most component lanes of a run."""
 
 _WHAT: Mapping[LanesBy, str] = {"subtasks": "sub-task", "source": "source", "level": "level"}
-
-ConfigT = TypeVar("ConfigT", bound=PartConfig)
-PartT = TypeVar("PartT")
-NamedT = TypeVar("NamedT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,8 @@ class Curriculum:
     """None: every drawn task is kept."""
     hard: HardSampling | None = None
     """None: tasks that never succeed are tasks like any other."""
+    scaffold: Scaffolding | None = None
+    """None: bare prompts only."""
     control_share: float = 1.0
     """Share of the control arm; of a pooled batch's kept tasks, if there is a pool."""
 
@@ -88,7 +98,7 @@ class Curriculum:
 
 def lanes_by(config: CurriculumConfig) -> LanesBy:
     """What the component lanes of the curriculum are. Raises `ConfigFault`: unknown preset."""
-    preset = _named(PRESETS, config.preset, where=("preset",), what="preset")
+    preset = named(PRESETS, config.preset, where=("preset",), what="preset")
     return config.lanes_by or preset.lanes_by
 
 
@@ -111,30 +121,32 @@ def resolve(
     Raises:
         ConfigFault: names the field; see the class.
     """
-    preset = _named(PRESETS, config.preset, where=("preset",), what="preset")
+    preset = named(PRESETS, config.preset, where=("preset",), what="preset")
     kind = lanes_by(config)
     subtasks = _subtasks(config, list(dataset_subtasks), what=_WHAT[kind])
     prerequisites = _prerequisites(config, preset, subtasks) if kind == "subtasks" else {}
     share = preset.control_share if config.control_share is None else config.control_share
     table = part_table()
-    pool = _optional(table.pools, config.pool, preset.pool, kind="pool")
+    pool = optional(table.pools, config.pool, preset.pool, kind="pool")
     drawn_uniformly = share if pool is None else 1.0
     context = _context(subtasks, prerequisites, control_share=drawn_uniformly)
-    weigher = _choose(table.weighers, config.weigher, preset.weigher, kind="weigher")
-    allocator = _choose(table.allocators, config.allocator, preset.allocator, kind="allocator")
+    weigher = choose(table.weighers, config.weigher, preset.weigher, kind="weigher")
+    allocator = choose(table.allocators, config.allocator, preset.allocator, kind="allocator")
     allocator = beside_pool(config, pool, allocator, subtasks)
-    gate = _choose(table.gates, config.gate, preset.gate, kind="gate")
-    budget = _optional(table.budgets, config.budget, preset.budget, kind="budget")
-    hard = _optional(table.hards, config.hard, preset.hard, kind="hard")
+    gate = choose(table.gates, config.gate, preset.gate, kind="gate")
+    budget = optional(table.budgets, config.budget, preset.budget, kind="budget")
+    hard = optional(table.hards, config.hard, preset.hard, kind="hard")
+    scaffold = optional(table.scaffolds, config.scaffold, preset.scaffold, kind="scaffold")
     beside_hard(hard, subtasks, pool=pool, budget=budget)
     resolved = ResolvedCurriculum(
         preset=config.preset,
-        weigher=_resolved(weigher, context, kind="weigher"),
-        allocator=_resolved(allocator, context, kind="allocator"),
-        gate=_resolved(gate, context, kind="gate"),
-        budget=None if budget is None else _resolved(budget, context, kind="budget"),
-        pool=None if pool is None else _resolved(pool, context, kind="pool"),
-        hard=None if hard is None else _resolved(hard, context, kind="hard"),
+        weigher=resolved_part(weigher, context, kind="weigher"),
+        allocator=resolved_part(allocator, context, kind="allocator"),
+        gate=resolved_part(gate, context, kind="gate"),
+        budget=None if budget is None else resolved_part(budget, context, kind="budget"),
+        pool=None if pool is None else resolved_part(pool, context, kind="pool"),
+        hard=None if hard is None else resolved_part(hard, context, kind="hard"),
+        scaffold=None if scaffold is None else resolved_part(scaffold, context, kind="scaffold"),
         subtasks=subtasks,
         prerequisites=prerequisites,
         control_share=share,
@@ -165,13 +177,13 @@ def build(resolved: ResolvedCurriculum) -> Curriculum:
     )
     notes = _notes(resolved, context)
     context = replace(context, notes=layout(notes))
-    weigher = _configured(table.weighers, resolved.weigher, kind="weigher")
-    allocator = _configured(table.allocators, resolved.allocator, kind="allocator")
-    gate = _configured(table.gates, resolved.gate, kind="gate")
+    weigher = configured(table.weighers, resolved.weigher, kind="weigher")
+    allocator = configured(table.allocators, resolved.allocator, kind="allocator")
+    gate = configured(table.gates, resolved.gate, kind="gate")
     return Curriculum(
-        weigher=_checked(weigher.build, context, kind="weigher"),
-        allocator=_checked(allocator.build, context, kind="allocator"),
-        gate=_checked(gate.build, context, kind="gate"),
+        weigher=checked(weigher.build, context, kind="weigher"),
+        allocator=checked(allocator.build, context, kind="allocator"),
+        gate=checked(gate.build, context, kind="gate"),
         estimator=EstimatorConstants(),
         subtasks=context.subtasks,
         lanes=tuple(with_hard([UNIFORM, *context.subtasks], resolved.hard)),
@@ -180,26 +192,13 @@ def build(resolved: ResolvedCurriculum) -> Curriculum:
         features=context.features,
         sources=context.sources,
         budget=_budget(resolved, context),
-        pool=_pool(resolved, context),
-        hard=_hard(resolved, context),
+        pool=built(table.pools, resolved.pool, PoolConfig.build, context, kind="pool"),
+        hard=built(table.hards, resolved.hard, HardConfig.build, context, kind="hard"),
+        scaffold=built(
+            *(table.scaffolds, resolved.scaffold, ScaffoldConfig.build, context), kind="scaffold"
+        ),
         control_share=resolved.control_share,
     )
-
-
-def _pool(resolved: ResolvedCurriculum, context: Context) -> Pool | None:
-    """The pool, if the run has one."""
-    if resolved.pool is None:
-        return None
-    config = _configured(part_table().pools, resolved.pool, kind="pool")
-    return _checked(config.build, context, kind="pool")
-
-
-def _hard(resolved: ResolvedCurriculum, context: Context) -> HardSampling | None:
-    """Hard sampling, if the run has it."""
-    if resolved.hard is None:
-        return None
-    config = _configured(part_table().hards, resolved.hard, kind="hard")
-    return _checked(config.build, context, kind="hard")
 
 
 def _notes(resolved: ResolvedCurriculum, context: Context) -> tuple[Note, ...]:
@@ -210,10 +209,10 @@ def _notes(resolved: ResolvedCurriculum, context: Context) -> tuple[Note, ...]:
         parts: Mapping[str, type[PartConfig]] | None = getattr(table, f"{kind}s", None)
         if not isinstance(part, ResolvedPart) or parts is None:
             continue
-        config = _configured(parts, part, kind=kind)
-        for note in _checked(config.remembers, context, kind=kind):
+        config = configured(parts, part, kind=kind)
+        for note in checked(config.remembers, context, kind=kind):
             if found.setdefault(note.name, note) != note:
-                raise _fault((kind,), f"another part keeps another note {note.name!r} of tasks")
+                raise fault((kind,), f"another part keeps another note {note.name!r} of tasks")
     return tuple(found.values())
 
 
@@ -221,8 +220,8 @@ def _budget(resolved: ResolvedCurriculum, context: Context) -> Budget | None:
     """The budget; none for the group size, which needs no deciding."""
     if resolved.budget is None or resolved.budget.name == GroupSizeConfig.name:
         return None
-    config = _configured(part_table().budgets, resolved.budget, kind="budget")
-    return _checked(config.build, context, kind="budget")
+    config = configured(part_table().budgets, resolved.budget, kind="budget")
+    return checked(config.build, context, kind="budget")
 
 
 def check_group_size(resolved: ResolvedCurriculum, group_size: int) -> None:
@@ -233,11 +232,11 @@ def check_group_size(resolved: ResolvedCurriculum, group_size: int) -> None:
     """
     if resolved.budget is None:
         return
-    config = _configured(part_table().budgets, resolved.budget, kind="budget")
+    config = configured(part_table().budgets, resolved.budget, kind="budget")
     try:
         config.fits(group_size)
     except KnobFault as error:
-        raise _fault(("budget", "knobs", *error.path), error.detail) from error
+        raise fault(("budget", "knobs", *error.path), error.detail) from error
 
 
 def _context(
@@ -263,7 +262,7 @@ def _subtasks(config: CurriculumConfig, available: list[str], *, what: str) -> l
         known = [name for name in COMPONENTS if name in available]
         subtasks = known + [name for name in available if name not in COMPONENTS]
         if len(subtasks) > MAX_SUBTASKS:
-            raise _fault(
+            raise fault(
                 ("subtasks",),
                 f"the tasks name {len(subtasks)} {what}s; list the at most {MAX_SUBTASKS} to use",
             )
@@ -272,11 +271,11 @@ def _subtasks(config: CurriculumConfig, available: list[str], *, what: str) -> l
     for place, name in enumerate(subtasks):
         where = ("subtasks", place)
         if name == UNIFORM:
-            raise _fault(where, f"the lane name {UNIFORM!r} is reserved")
+            raise fault(where, f"the lane name {UNIFORM!r} is reserved")
         if name in subtasks[:place]:
-            raise _fault(where, f"{name!r} is listed twice")
+            raise fault(where, f"{name!r} is listed twice")
         if name not in available:
-            raise _fault(where, f"no task has the {what} {name!r}; known: {_list(available)}")
+            raise fault(where, f"no task has the {what} {name!r}; known: {listed(available)}")
     return subtasks
 
 
@@ -288,77 +287,12 @@ def _prerequisites(
         return restrict(preset.prerequisites, subtasks)
     for name, links in config.prerequisites.items():
         if name not in subtasks:
-            detail = f"{name!r} is no sub-task of this run: {_list(subtasks)}"
-            raise _fault(("prerequisites", name), detail)
+            detail = f"{name!r} is no sub-task of this run: {listed(subtasks)}"
+            raise fault(("prerequisites", name), detail)
         for place, before in enumerate(links):
             if before not in subtasks:
-                detail = f"{before!r} is no sub-task of this run: {_list(subtasks)}"
-                raise _fault(("prerequisites", name, place), detail)
+                detail = f"{before!r} is no sub-task of this run: {listed(subtasks)}"
+                raise fault(("prerequisites", name, place), detail)
     if cycle := find_cycle(config.prerequisites):
-        raise _fault(("prerequisites", cycle[0]), f"a cycle: {' -> '.join(cycle)}")
+        raise fault(("prerequisites", cycle[0]), f"a cycle: {' -> '.join(cycle)}")
     return {name: list(dict.fromkeys(links)) for name, links in config.prerequisites.items()}
-
-
-def _choose(
-    parts: Mapping[str, type[ConfigT]], part: Part | None, default: Choice, *, kind: str
-) -> ConfigT:
-    """The part that the config names, or else the preset's, with validated knobs."""
-    chosen = default if part is None else part
-    config = _named(parts, chosen.name, where=(kind, "name"), what=kind)
-    return _validated(config, chosen.knobs, kind=kind)
-
-
-def _optional(
-    parts: Mapping[str, type[ConfigT]], part: Part | None, default: Choice | None, *, kind: str
-) -> ConfigT | None:
-    """The part that the config names, or else the preset's; None if neither does."""
-    if part is None and default is None:
-        return None
-    return _choose(parts, part, default or Choice(""), kind=kind)
-
-
-def _configured(parts: Mapping[str, type[ConfigT]], part: ResolvedPart, *, kind: str) -> ConfigT:
-    config = _named(parts, part.name, where=(kind, "name"), what=kind)
-    return _validated(config, part.knobs, kind=kind)
-
-
-def _validated(config: type[ConfigT], knobs: Mapping[str, object], *, kind: str) -> ConfigT:
-    """Knobs as the part's config; JSON rules, so that "0.02" is no number."""
-    try:
-        return config.model_validate_json(json.dumps(dict(knobs)))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        detail = first["msg"]
-        if first["type"] == "extra_forbidden":
-            detail = f"unknown knob; known: {_list(config.model_fields)}"
-        raise _fault((kind, "knobs", *first["loc"]), detail) from error
-
-
-def _checked(make: Callable[[Context], PartT], context: Context, *, kind: str) -> PartT:
-    """What a part makes of the run; its complaint names the knob."""
-    try:
-        return make(context)
-    except KnobFault as error:
-        raise _fault((kind, "knobs", *error.path), error.detail) from error
-
-
-def _resolved(config: PartConfig, context: Context, *, kind: str) -> ResolvedPart:
-    """The part with every knob filled in, as stored with the run."""
-    filled = _checked(config.filled, context, kind=kind)
-    return ResolvedPart(name=config.name, knobs=filled.model_dump(mode="json"))
-
-
-def _named(
-    table: Mapping[str, NamedT], name: str, *, where: tuple[str | int, ...], what: str
-) -> NamedT:
-    if name not in table:
-        raise _fault(where, f"unknown {what} {name!r}; known: {_list(table)}")
-    return table[name]
-
-
-def _fault(where: tuple[str | int, ...], detail: str) -> ConfigFault:
-    return ConfigFault(pointer("curriculum", *where), detail)
-
-
-def _list(names: Sequence[str] | Mapping[str, object]) -> str:
-    return ", ".join(names) or "none"

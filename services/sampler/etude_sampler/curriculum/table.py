@@ -33,12 +33,18 @@ from .parts import (
     PartConfig,
     PartTable,
     PoolConfig,
+    ScaffoldConfig,
     WeigherConfig,
 )
 from .pools.adarft import AdarftConfig
 from .pools.mopps import MoppsConfig
 from .pools.pcl import PclConfig
 from .pools.plr import PlrConfig
+from .scaffolds.hints import HintsConfig
+from .scaffolds.noise_docs import NoiseDocsConfig
+from .scaffolds.prefix import PrefixConfig
+from .scaffolds.reflect import ReflectConfig
+from .scaffolds.self_example import SelfExampleConfig
 from .weighers.cures import CuresConfig
 from .weighers.kimi import KimiConfig
 from .weighers.learnability import LearnabilityConfig
@@ -79,6 +85,11 @@ BUILT_IN: tuple[type[PartConfig], ...] = (
     PclConfig,
     AdarftConfig,
     MultiRoundConfig,
+    HintsConfig,
+    PrefixConfig,
+    ReflectConfig,
+    NoiseDocsConfig,
+    SelfExampleConfig,
 )
 """Parts that come with the sampler."""
 
@@ -117,6 +128,7 @@ def make_table(parts: Iterable[type[PartConfig]]) -> PartTable:
     budgets: dict[str, type[BudgetConfig]] = {}
     pools: dict[str, type[PoolConfig]] = {}
     hards: dict[str, type[HardConfig]] = {}
+    scaffolds: dict[str, type[ScaffoldConfig]] = {}
     for part in parts:
         if issubclass(part, WeigherConfig):
             _add(weighers, part)
@@ -130,6 +142,8 @@ def make_table(parts: Iterable[type[PartConfig]]) -> PartTable:
             _add(pools, part)
         elif issubclass(part, HardConfig):
             _add(hards, part)
+        elif issubclass(part, ScaffoldConfig):
+            _add(scaffolds, part)
         else:
             raise TypeError(f"{part.__qualname__} is no config of a weigher, allocator, gate, ...")
     return PartTable(
@@ -139,6 +153,7 @@ def make_table(parts: Iterable[type[PartConfig]]) -> PartTable:
         budgets=budgets,
         pools=pools,
         hards=hards,
+        scaffolds=scaffolds,
     )
 
 
@@ -178,6 +193,7 @@ def describe(table: PartTable) -> list[PartDescription]:
         ("budget", table.budgets),
         ("pool", table.pools),
         ("hard", table.hards),
+        ("scaffold", table.scaffolds),
     )
     return [
         PartDescription(

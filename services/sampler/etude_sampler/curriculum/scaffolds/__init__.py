@@ -1,0 +1,1 @@
+"""Scaffolds, one file each; named in `table`."""

@@ -97,6 +97,8 @@ class FoldInput:
     """Its population variance."""
     x_NE: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     """Notes of the task as they are at the fold, after all groups of this version."""
+    features_NF: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    """Features of the task, in the order of `Context.features`, if the weigher reads them."""
     num_groups: int = 0
     """Applied groups of the version at any scaffold."""
     num_tasks: int = 0

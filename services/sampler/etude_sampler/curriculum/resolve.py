@@ -192,13 +192,25 @@ def build(resolved: ResolvedCurriculum) -> Curriculum:
         features=context.features,
         sources=context.sources,
         budget=_budget(resolved, context),
-        pool=built(table.pools, resolved.pool, PoolConfig.build, context, kind="pool"),
-        hard=built(table.hards, resolved.hard, HardConfig.build, context, kind="hard"),
+        pool=built(table.pools, resolved.pool, _build_pool, context, kind="pool"),
+        hard=built(table.hards, resolved.hard, _build_hard, context, kind="hard"),
         scaffold=built(
-            *(table.scaffolds, resolved.scaffold, ScaffoldConfig.build, context), kind="scaffold"
+            *(table.scaffolds, resolved.scaffold, _build_scaffold, context), kind="scaffold"
         ),
         control_share=resolved.control_share,
     )
+
+
+def _build_pool(config: PoolConfig, context: Context) -> Pool:
+    return config.build(context)
+
+
+def _build_hard(config: HardConfig, context: Context) -> HardSampling:
+    return config.build(context)
+
+
+def _build_scaffold(config: ScaffoldConfig, context: Context) -> Scaffolding:
+    return config.build(context)
 
 
 def _notes(resolved: ResolvedCurriculum, context: Context) -> tuple[Note, ...]:

@@ -48,6 +48,11 @@ async def _random_step(twin: TwinRaces, rng: np.random.Generator, step: str) -> 
     elif step == "reweigh":
         tasks = rng.choice(twin.num_tasks, size=int(rng.integers(1, 6)), replace=False).tolist()
         await twin.reweigh(tasks, random_weights(rng, len(tasks), num_lanes))
+    elif step == "move":
+        tasks = rng.choice(twin.num_tasks, size=int(rng.integers(1, 6)), replace=False).tolist()
+        weights_NL = random_weights(rng, len(tasks), num_lanes)
+        weights_NL[rng.random(len(tasks)) < 0.3] = 0  # parked
+        await twin.move(tasks, weights_NL)
     elif step == "rebase":
         await twin.rebase(int(rng.integers(num_lanes)))
     elif twin.leases:
@@ -65,7 +70,10 @@ async def _random_step(twin: TwinRaces, rng: np.random.Generator, step: str) -> 
     num_tasks=st.integers(6, 24),
     steps=st.lists(
         st.sampled_from(
-            ["draw", "draw", "draw", "report", "release", "expire", "reweigh", "share", "rebase"]
+            [
+                *("draw", "draw", "draw", "report", "release", "expire"),
+                *("reweigh", "move", "move", "share", "rebase"),
+            ]
         ),
         min_size=1,
         max_size=24,

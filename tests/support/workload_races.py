@@ -29,7 +29,7 @@ from etude_sampler.statistics import Floats, Ints
 from etude_sampler.store.redis.connection import connect
 from etude_sampler.store.redis.views import RedisRaces
 
-from .sampler_app_redis import read_hot
+from .sampler_app_redis import HotState, read_hot
 
 LIMITS = RaceLimits(
     revision=1, paused=False, cap=1 << 16, worker_cap=1 << 16, max_staleness=4, cargo_bytes=1 << 30
@@ -82,6 +82,7 @@ class TwinRaces:
             shares=self.shares.tolist(),
             totals=weights_NL.sum(axis=0).tolist(),
             sizes=np.count_nonzero(weights_NL, axis=0).tolist(),
+            num_tasks=self.num_tasks,
         )
         self.lanes.enter(everyone, weights_NL)
 
@@ -156,6 +157,21 @@ class TwinRaces:
         for lane, race in enumerate(self.lanes.races):
             race.reweigh(at[waits], weights_NL[waits, lane])
 
+    async def move(self, tasks: Sequence[int], weights_NL: Ints) -> int:
+        """Move those of `tasks` that no lease holds on both sides; how many they were."""
+        at = np.array(tasks, dtype=np.int64)
+        entries = self.lanes.entries_N[at].copy()
+        packed = self._draws(at, entries).astype("<f8")
+        records = pack_records(entries, weights_NL)
+        items = [Entering(t, records[i], packed[i].tobytes()) for i, t in enumerate(tasks)]
+        leased = {drawn.ordinal for lease in self.leases.values() for drawn in lease.drawn}
+        free = np.array([task not in leased for task in tasks], dtype=bool)
+        moved = await self.races.move(self.key, items)
+        assert moved == np.count_nonzero(free)
+        assert await self.races.move(self.key, items) == 0, "its entry number has been used"
+        self.lanes.move(at[free], weights_NL[free])
+        return moved
+
     async def share(self, shares: Floats) -> None:
         """Move the lanes' shares with a new version."""
         self.version += 1
@@ -170,13 +186,21 @@ class TwinRaces:
         race.scores_N -= race.clock
         race.clock = 0.0
 
+    def parked(self, hot: HotState) -> set[int]:
+        """Tasks whose record says that they stand in no lane."""
+        records = hot.hashes["tasks"]
+        _, weights_NL = unpack_records([records[b"%d" % task] for task in range(self.num_tasks)])
+        return set(np.flatnonzero(weights_NL[:, 0] == 0).tolist())
+
     async def compare(self, url: str) -> None:
         """Both sides hold the same numbers, to the last bit; every task is in one place."""
         hot = read_hot(url, self.key.run_id)
         leased = {d.ordinal for lease in self.leases.values() for d in lease.drawn}
         waiting = {int(task) for task in hot.lane(0)}
         assert not waiting & leased
-        assert waiting | leased == set(range(self.num_tasks))
+        parked = {task for task in self.parked(hot) if task not in leased}
+        assert not waiting & parked
+        assert waiting | leased | parked == set(range(self.num_tasks))
         assert list(hot.packed("credits")) == self.lanes.credits_L.tolist()
         for index, race in enumerate(self.lanes.races):
             scores = np.full(self.num_tasks, np.inf)

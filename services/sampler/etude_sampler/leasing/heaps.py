@@ -140,10 +140,17 @@ class HeapLanes:
     ) -> None:
         """Enter tasks under their entry numbers; `load` for very many at once."""
         self.entries_N[tasks] = entries
-        self.num_waiting += len(tasks)
+        self.num_waiting += int(np.count_nonzero(weights_NL[:, 0]))
         for lane, race in enumerate(self.races):
             step = race.load if load else race.enter
             step(tasks, weights_NL[:, lane], draws_NL[:, lane])
+
+    def move(self, tasks: Ints, entries: Ints, weights_NL: Ints, draws_NL: Floats) -> None:
+        """Take tasks that wait or are parked out of their lanes and enter them by new weights."""
+        self.num_waiting -= int(np.count_nonzero(self.races[0].weights_N[tasks]))
+        for race in self.races:
+            race.leave(tasks)
+        self.enter(tasks, entries, weights_NL, draws_NL)
 
     def waits(self, tasks: Ints) -> bool:
         """Whether all of them stand in lane `uniform`, as every waiting task does."""

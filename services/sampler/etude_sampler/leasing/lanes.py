@@ -56,6 +56,12 @@ class Lanes:
         for lane, race in enumerate(self.races):
             race.enter(tasks, weights_NL[:, lane], draws_NL[:, lane])
 
+    def move(self, tasks: Ints, weights_NL: Ints) -> None:
+        """Take tasks that wait or are parked out of their lanes and enter them by new weights."""
+        for race in self.races:
+            race.leave(tasks)
+        self.enter(tasks, weights_NL)
+
     def draw(self, shares_L: Floats, num_tasks: int) -> Drawn:
         """Draw up to `num_tasks` tasks: slots by share, `uniform` first, empty lanes spill.
 

@@ -73,10 +73,12 @@ class Loads(Protocol):
         shares: Sequence[float],
         totals: Sequence[int],
         sizes: Sequence[int],
+        num_tasks: int,
     ) -> None:
         """Declare a loaded run ready at its epoch, if it holds all that was loaded.
 
-        `totals` are the lanes' weights in units of 1e-6, `sizes` the tasks in each lane. Raises
+        `totals` are the lanes' weights in units of 1e-6, `sizes` the tasks in each lane, and
+        `num_tasks` all of them, with those that stand in no lane. Raises
         `EpochMismatch` if the loader has lost its token, or if anything is missing.
         """
 

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from .decisions import LoggedDecision
 from .loading import Loads
 from .marker import Marker
+from .moves import Moves
 
 READY_SCALE = 2**31
 """A ready score is `oldest version * READY_SCALE + apply sequence mod READY_SCALE`."""
@@ -207,7 +208,7 @@ class RunKey:
 LeaseEnd = Literal["gone", "superseded"]
 
 
-class Races(Loads, Protocol):
+class Races(Loads, Moves, Protocol):
     """Atomic steps on a run's hot state. All raise `EpochMismatch` and `DependencyUnavailable`."""
 
     async def draw(self, run: RunKey, request: DrawRequest) -> PromptLease | NoTasks:

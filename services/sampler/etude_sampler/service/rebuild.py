@@ -131,6 +131,7 @@ class Rebuilder:
             shares=[float(s) for s in context.curriculum.allocator.shares(state)],
             totals=tally.totals_L.tolist(),
             sizes=tally.sizes_L.tolist(),
+            num_tasks=tally.num_tasks,
         )
         ground.contexts.forget(run_id)
         _LOG.warning("run.rebuilt", extra={"run": run_id, **asdict(rebuilt)})

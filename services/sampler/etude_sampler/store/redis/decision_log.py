@@ -13,7 +13,12 @@ from .training_steps import pack_doubles
 
 
 def opening(
-    run: RunKey, announced: Announced, *, shares: Sequence[float], totals: Sequence[int]
+    run: RunKey,
+    announced: Announced,
+    *,
+    shares: Sequence[float],
+    totals: Sequence[int],
+    num_tasks: int,
 ) -> dict[FieldT, EncodableT]:
     """Number 0 of an epoch's decisions: what was loaded; replay starts from it."""
     return {
@@ -22,7 +27,7 @@ def opening(
         "lease": "",
         "fence": first_fence(run.epoch),
         "version": announced.version,
-        "waiting": totals[0] // 1_000_000,
+        "waiting": num_tasks,
         "tasks": " ".join(str(total) for total in totals),
         "records": pack_doubles(shares),
     }

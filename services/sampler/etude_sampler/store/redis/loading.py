@@ -97,6 +97,7 @@ class LoadingSteps:
         shares: Sequence[float],
         totals: Sequence[int],
         sizes: Sequence[int],
+        num_tasks: int,
     ) -> None:
         """Declare a loaded run ready: the epoch appears last, with everything else, at once."""
         keys = RunKeys(run.run_id)
@@ -119,12 +120,12 @@ class LoadingSteps:
             "credits": zeros,
             "clocks": zeros,
         }
-        first = opening(run, announced, shares=shares, totals=totals)
+        first = opening(run, announced, shares=shares, totals=totals, num_tasks=num_tasks)
         await self._as(
             loader,
             "open",
             [keys.loading, keys.meta, keys.tasks, keys.log, *keys.lanes(run.num_lanes)],
-            [keys.bell, sizes[0], len(fields), *sizes, *_flat(fields), *_flat(first)],
+            [keys.bell, num_tasks, len(fields), *sizes, *_flat(fields), *_flat(first)],
         )
 
     async def progress(self, run_ids: Sequence[str]) -> list[Progress | None]:

@@ -25,6 +25,7 @@ NAMES = (
     "configure",
     "draw",
     "load",
+    "move",
     "open",
     "pin",
     "rebase",

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from etude_client import EtudeClient
@@ -41,6 +42,24 @@ async def test_the_same_tasks_again_create_nothing(valkey_api: Api, database_url
     same = parse(await api.upload(dataset_id, lines([other])), ImportReceipt)
     assert same.num_existing == 1, "source and metadata are not content"
     assert (await api.create_dataset("unit")) == dataset_id
+
+
+async def test_draws_from_a_fresh_import_go_by_the_key(valkey_api: Api, database_url: str) -> None:
+    """Statistics that know other datasets only make the planner read all rows for a batch."""
+    api = valkey_api
+    known = await api.create_dataset("known")
+    await api.upload(known, lines([task(n) for n in range(100)]))
+    with psycopg.connect(database_url.replace("+asyncpg", "", 1)) as connection:
+        connection.execute("ALTER TABLE tasks SET (autovacuum_enabled = false)")
+        connection.execute("ANALYZE tasks")
+    fresh = await api.create_dataset("fresh")
+    await api.upload(fresh, lines([task(n) for n in range(5000)]))
+    explain = "EXPLAIN SELECT body FROM tasks WHERE dataset_id = %s AND ordinal = ANY('{1,2,3}')"
+    before = " ".join(str(row[0]) for row in query(database_url, explain, fresh))
+    await api.create_run(dataset_id=fresh)
+    after = " ".join(str(row[0]) for row in query(database_url, explain, fresh))
+    assert "tasks_pkey" in after
+    assert "tasks_pkey" not in before, "the premise"
 
 
 async def test_bad_lines_are_named_and_the_good_ones_stored(valkey_api: Api) -> None:

@@ -220,3 +220,4 @@ async def _finish(connection: asyncpg.Connection, incoming: Incoming) -> None:
         incoming.run_id,
         incoming.seal,
     )
+    await connection.execute("ANALYZE tasks")  # draws follow at once, see runs.py

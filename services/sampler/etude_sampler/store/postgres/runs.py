@@ -19,6 +19,8 @@ from ...ports.marker import Marker
 from .engine import transaction
 from .tables import decisions, idempotency, runs
 
+_ANALYZED_TASKS = 5_000
+"""Runs of fewer tasks are not worth the sampling (our choice)."""
 _ABANDONED_S = 60
 """A key whose call neither answered nor failed for so long belongs to a dead replica."""
 
@@ -98,7 +100,20 @@ class PostgresRuns:
                 )
                 .on_conflict_do_nothing(index_elements=["id"])
             )
+        if run.num_tasks >= _ANALYZED_TASKS:
+            await self._analyze_tasks()
         return await self.get_run(run.id)
+
+    async def _analyze_tasks(self) -> None:
+        """Tell the planner of a dataset that was imported a moment ago.
+
+        A dataset that is not in its statistics yet looks empty: the planner then reads all of its
+        rows by another index to find a batch (measured: 257 ms instead of 0.3 ms at 300,000 tasks),
+        until autovacuum comes round, a minute later or more.
+        """
+        async with transaction(self._engine) as connection:
+            await connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            await connection.execute(sa.text("ANALYZE tasks"))
 
     async def get_run(self, run_id: str) -> RunRow:
         """Raises `RunNotFound`."""

@@ -6,9 +6,9 @@ come from training data only.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .base import Request
 from .dialogue import Message
@@ -46,3 +46,10 @@ class Aids(Request):
     task's messages."""
     demonstration: AidText | None = None
     """A right answer in the output format: makes the task an example for others."""
+
+    @model_validator(mode="after")
+    def _solution_is_text(self) -> Self:
+        turns = self.solution if isinstance(self.solution, list) else []
+        if self.solution == [] or any("\x00" in turn.content for turn in turns):
+            raise ValueError("aids.solution must have turns, and no NUL in them")
+        return self

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .binding import Dated, Paced, Seeing
 from .faults import ConfigFault, KnobFault
-from .fitting import check_fit
+from .fitting import check_fit, takes_bare
 from .mastery import importance
 from .micro import micro
 from .pace import at_pace, fold_state, is_paced, same_parts, start_state
@@ -62,4 +62,5 @@ __all__ = [
     "resolve",
     "same_parts",
     "start_state",
+    "takes_bare",
 ]

@@ -10,7 +10,9 @@ from etude_proto.v1.curriculum import ResolvedCurriculum
 from etude_proto.v1.runs import RunLimits
 
 from .faults import ConfigFault
+from .naming import configured
 from .resolve import build, check_group_size
+from .table import part_table
 
 ROLLOUT_BYTES = 4096
 """Fewest bytes of trajectories per rollout, about 300 tokens: less room is a mistake (ours)."""
@@ -45,3 +47,9 @@ def check_fit(
             "/limits/max_group_bytes",
             f"a group of {largest} rollouts, which the budget may allot, needs {needed} or more",
         )
+
+
+def takes_bare(resolved: ResolvedCurriculum) -> bool:
+    """Whether tasks that lack what the scaffold shows may be served without help."""
+    part = resolved.scaffold
+    return part is None or configured(part_table().scaffolds, part, kind="scaffold").takes_bare

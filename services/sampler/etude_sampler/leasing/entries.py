@@ -63,7 +63,9 @@ def exponentials(
     return draws_NL
 
 
-def uniforms(seed: int, *, ordinals_N: Ints, entries_N: Ints, key: int, number: int = 1) -> Floats:
+def uniforms(
+    seed: int, *, ordinals_N: Ints, entries_N: Ints, key: int, number: int | Ints = 1
+) -> Floats:
     """A number in (0, 1] for each of N entries, beside those that race (our choice).
 
     Counter (ordinal, entry, key, number); `exponentials` has number 0. Bit-identical on every
@@ -74,7 +76,7 @@ def uniforms(seed: int, *, ordinals_N: Ints, entries_N: Ints, key: int, number: 
         ordinals_N: [N] task ordinals, in [0, 2^32).
         entries_N: [N] entry numbers of these tasks, in [0, 2^32).
         key: what the numbers are for, from `lane_key`.
-        number: which of an entry's numbers, in [1, 2^32).
+        number: which of an entry's numbers, in [1, 2^32); one for all, or [N].
     """
     counter_N4 = np.empty((len(ordinals_N), 4), dtype=np.uint32)
     counter_N4[:, 0], counter_N4[:, 1] = ordinals_N, entries_N

@@ -110,6 +110,11 @@ class Catalog(Protocol):
     async def dataset_subtasks(self, dataset_id: str, sources: list[str] | None) -> dict[str, int]:
         """Drawable tasks per sub-task name; the key '' counts all drawable tasks."""
 
+    async def tasks_with_aid(
+        self, dataset_id: str, sources: list[str] | None, aid: str, *, among: int
+    ) -> list[int]:
+        """Ordinals of those of the first `among` drawable tasks that bring an aid, ascending."""
+
     async def run_tasks(
         self,
         run_id: str,

@@ -6,7 +6,7 @@ Neighbours: `curriculum` knows the rules; `runs` and `travel` (forks) create run
 from __future__ import annotations
 
 from etude_proto.v1 import ProblemItem, ResolvedCurriculum, RunCreate, RunMode
-from etude_sampler.curriculum import ConfigFault, check_fit, resolve
+from etude_sampler.curriculum import ConfigFault, build, check_fit, resolve, takes_bare
 
 from ..errors import PayloadInvalid
 from ..ports.catalog import Catalog
@@ -28,7 +28,27 @@ async def resolve_curriculum(catalog: Catalog, spec: RunCreate) -> tuple[Resolve
     except ConfigFault as fault:
         raise _refused(fault) from fault
     fit(resolved, spec)
+    await _check_aids(catalog, spec, resolved, num_tasks=num_tasks)
     return resolved, num_tasks
+
+
+async def _check_aids(
+    catalog: Catalog, spec: RunCreate, resolved: ResolvedCurriculum, *, num_tasks: int
+) -> None:
+    """Raise `PayloadInvalid` if tasks lack what the run's scaffold shows."""
+    scaffold = build(resolved).scaffold
+    if scaffold is None or scaffold.aid is None:
+        return
+    found = await catalog.tasks_with_aid(
+        spec.dataset_id, spec.sources, scaffold.aid, among=num_tasks
+    )
+    lacking = num_tasks - len(found)
+    if lacking and (not found or not takes_bare(resolved)):
+        raise PayloadInvalid.at(
+            "/curriculum/scaffold",
+            f"{lacking} of {num_tasks} tasks have no aids.{scaffold.aid}; import them with it"
+            + (", or set knob `missing` to 'bare' to serve those without help" if found else ""),
+        )
 
 
 def fit(resolved: ResolvedCurriculum, spec: RunCreate) -> None:

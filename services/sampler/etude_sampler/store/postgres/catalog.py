@@ -27,6 +27,14 @@ _READ_TASKS = (
 )
 
 
+_WITH_AID = """
+SELECT ordinal FROM (
+    SELECT ordinal, aids FROM tasks WHERE dataset_id = $1 AND split = 'train'
+    AND ($2::text[] IS NULL OR source = ANY($2)) ORDER BY ordinal LIMIT $4
+) AS first WHERE aids IS NOT NULL AND convert_from(aids, 'UTF8')::jsonb ? $3 ORDER BY ordinal
+"""
+
+
 def encode_task(task: TaskCreate, *, ordinal: int, identifier: str) -> bytes:
     """The wire form of a stored task (`etude_proto.v1.Task`), sent as it is ever after."""
     shown = task.model_dump(mode="json", exclude={"aids"})
@@ -179,6 +187,14 @@ class PostgresCatalog(PostgresRuns):
                 sa.select(unnested.c.name, sa.func.count()).group_by(unnested.c.name)
             )
             return {"": int(total or 0), **{row[0]: row[1] for row in counted}}
+
+    async def tasks_with_aid(
+        self, dataset_id: str, sources: list[str] | None, aid: str, *, among: int
+    ) -> list[int]:
+        """Ordinals of those of the first `among` drawable tasks that bring an aid, ascending."""
+        async with raw(self._engine) as connection:
+            found = await connection.fetch(_WITH_AID, dataset_id, sources, aid, among)
+        return [record["ordinal"] for record in found]
 
     def _drawable(self, dataset_id: str, sources: list[str] | None) -> list[sa.ColumnElement[bool]]:
         where = [tasks.c.dataset_id == dataset_id, tasks.c.split == Split.TRAIN.value]

@@ -133,6 +133,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             gate=Choice("none"),
             control_share=1.0,
         ),
+        "etude": _whole_tasks(
+            "tasks by predicted signal times gain, unseen ones too (ours)", "etude"
+        ),
         "mixed_group": _whole_tasks(
             "tasks by the probability that a group has some right and some wrong (ours)",
             "mixed_group",

@@ -46,6 +46,7 @@ from .scaffolds.prefix import PrefixConfig
 from .scaffolds.reflect import ReflectConfig
 from .scaffolds.self_example import SelfExampleConfig
 from .weighers.cures import CuresConfig
+from .weighers.etude import EtudeConfig
 from .weighers.kimi import KimiConfig
 from .weighers.learnability import LearnabilityConfig
 from .weighers.mixed_group import MixedGroupConfig
@@ -68,6 +69,7 @@ BUILT_IN: tuple[type[PartConfig], ...] = (
     SuccessBandConfig,
     KimiConfig,
     CuresConfig,
+    EtudeConfig,
     FixedConfig,
     TdclConfig,
     JointConfig,

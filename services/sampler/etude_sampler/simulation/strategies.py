@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from etude_proto.v1.curriculum import CurriculumConfig, Part
-from etude_sampler.curriculum import PRESETS, Curriculum, build, resolve
+from etude_sampler.curriculum import PRESETS, Curriculum, build, part_table, resolve
 from etude_sampler.statistics import Floats
 
 from .truth import expected_gain, success_variance
@@ -51,7 +51,7 @@ def make_arm(name: str, *, group_size: int = 8) -> Arm:
     preset = _ORACLE_PRESET if name in ORACLES else name
     choice = PRESETS[preset].weigher
     knobs = dict(choice.knobs)
-    if choice.name == "mixed_group":
+    if "group_size" in part_table().weighers[choice.name].model_fields:
         knobs["group_size"] = group_size
     config = CurriculumConfig(preset=preset, weigher=Part(name=choice.name, knobs=knobs))
     resolved = resolve(config, dataset_subtasks=SUBTASKS)

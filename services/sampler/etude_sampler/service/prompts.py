@@ -21,6 +21,7 @@ from ..ports.races import Announced, DrawRequest, NoTasks, PromptLease
 from .context import RunContext
 from .entering import enter, unpack_records
 from .heartbeats import beat
+from .helping import Helper
 from .identifiers import new_lease_id
 from .steps import Ground
 from .weighing import announced_version, weights_now
@@ -54,7 +55,6 @@ def _lane_heads(context: RunContext) -> list[bytes]:
         _dumps(
             {
                 "num_rollouts": context.row.spec.group_size,
-                "scaffold": {"kind": "none", "level": 0},
                 "lane": name,
                 "arm": Arm.CONTROL if lane == 0 else Arm.CURRICULUM,
             }
@@ -68,6 +68,7 @@ class PromptBatches:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
+        self._helper = Helper(ground)
 
     async def lease(
         self, run_id: str, body: PromptBatchRequest, *, idempotency_key: str, body_hash: str
@@ -139,10 +140,15 @@ class PromptBatches:
             ttl_s=lease.ttl_ms / 1000,
         )
         heads = _lane_heads(context)
+        num_rollouts = [context.row.spec.group_size] * len(rows)
+        helps = await self._helper.help(context, lease, rows, num_rollouts)
         items = b",".join(
-            b'{"task":%b,%b,"weight":%r,"slot_probability":%r,"entry":%d}'
-            % (row.body, heads[one.lane], one.weight_micro / 1e6, one.slot_probability, one.entry)
-            for one, row in zip(lease.drawn, rows, strict=True)
+            b'{"task":%b,%b,%b,"weight":%r,"slot_probability":%r,"entry":%d}'
+            % (
+                *(row.body, heads[one.lane], help_),
+                *(one.weight_micro / 1e6, one.slot_probability, one.entry),
+            )
+            for one, row, help_ in zip(lease.drawn, rows, helps, strict=True)
         )
         lease_json = model.model_dump_json().encode()
         return b'{"lease":%b,"items":[%b],%b' % (lease_json, items, _dumps(head)[1:])

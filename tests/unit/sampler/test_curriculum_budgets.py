@@ -173,11 +173,20 @@ def test_everyone_gets_the_group_size_by_default() -> None:
     assert _made("group_size").budget is None
     found = GroupSizeBudget().allot(BudgetInput(empty(3, 1), 5))
     assert found.num_rollouts_B.tolist() == [5, 5, 5]
-    assert GroupSizeBudget().largest(5) == 5
+    assert GroupSizeBudget().largest(5) == GroupSizeBudget().price(5) == 5
     assert GroupSizeBudget().explain(empty(1, 1)) == "the run's group size"
     plain = resolve(CurriculumConfig(preset="uniform"), dataset_subtasks=COMPONENTS)
     assert plain.budget is None
     assert build(plain).budget is None
+
+
+@pytest.mark.parametrize(
+    ("name", "price", "largest"), [("cures", 8, 128), ("knapsack", 8, 128), ("speed", 24, 24)]
+)
+def test_what_a_batch_may_cost(name: str, price: int, largest: int) -> None:
+    budget = _made(name).budget
+    assert budget is not None
+    assert (budget.price(8), budget.largest(8)) == (price, largest)
 
 
 @pytest.mark.parametrize(

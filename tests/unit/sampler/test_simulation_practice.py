@@ -19,6 +19,8 @@ from etude_sampler.simulation import (
 )
 
 SHORT = Plan(budget=20 * 512)
+SPEED = 24
+"""Rollouts that one task of `speed` may cost: less than that may be left over."""
 
 
 def _run(strategy: str, *, seed: int = 0, plan: Plan = SHORT) -> Trace:
@@ -50,8 +52,10 @@ def test_uniform_has_the_reference_figures_and_dscl_beats_it() -> None:
 @pytest.mark.parametrize("strategy", strategy_names())
 def test_every_strategy_spends_the_budget_and_learns(strategy: str) -> None:
     trace = _run(strategy)
-    assert trace.rollouts_B.tolist() == list(range(0, 20 * 512 + 1, 512))
-    assert trace.num_groups == 20 * 64
+    assert 20 * 512 - SPEED < trace.rollouts_B[-1] <= 20 * 512
+    if strategy != "speed":
+        assert trace.rollouts_B.tolist() == list(range(0, 20 * 512 + 1, 512))
+        assert trace.num_groups == 20 * 64
     assert trace.success_B[-1] > trace.success_B[0]
     assert (np.diff(trace.steps_B) >= 0).all()
     assert 0 < trace.steps_B[-1] <= 20

@@ -51,5 +51,8 @@ class Budget(Protocol):
     def largest(self, group_size: int) -> int:
         """Most rollouts that any task may get."""
 
+    def price(self, group_size: int) -> int:
+        """Most rollouts that a batch may cost, per task in it."""
+
     def explain(self, stats_row: TaskStatistics) -> str:
         """What the one task's rollouts depend on, in one line."""

@@ -66,19 +66,40 @@ FLOOR = 0.05
 """Share of lane `uniform` under the presets of whole tasks (section 5, our choice)."""
 
 
-def _whole_tasks(summary: str, weigher: str, *, gate: str = "zero_variance") -> Preset:
+def _whole_tasks(
+    summary: str, weigher: str, *, gate: str = "zero_variance", budget: str | None = None
+) -> Preset:
     """One race of all tasks, by one weight a task."""
-    return Preset(summary, Choice(weigher), _JOINT, gate=Choice(gate), control_share=FLOOR)
+    return Preset(
+        summary,
+        Choice(weigher),
+        _JOINT,
+        gate=Choice(gate),
+        control_share=FLOOR,
+        budget=None if budget is None else Choice(budget),
+    )
 
 
-def _uniform_draws(summary: str, gate: str) -> Preset:
-    """Uniform draws; only the gate chooses."""
-    return Preset(summary, _UNIFORM, _FIXED, gate=Choice(gate), control_share=1.0)
+def _uniform_draws(summary: str, gate: str, *, budget: str | None = None) -> Preset:
+    """Uniform draws; only the gate, and the budget if there is one, choose."""
+    return Preset(
+        summary,
+        _UNIFORM,
+        _FIXED,
+        gate=Choice(gate),
+        control_share=1.0,
+        budget=None if budget is None else Choice(budget),
+    )
 
 
 def _pooled(summary: str, pool: str) -> Preset:
     """Candidates from lane `uniform`, the best of them kept; a few slots stay uniform."""
     return Preset(summary, _UNIFORM, _FIXED, control_share=FLOOR, pool=Choice(pool))
+
+
+def _rescued(summary: str, scaffold: str) -> Preset:
+    """Uniform draws; groups without a success get help."""
+    return Preset(summary, _UNIFORM, _FIXED, control_share=1.0, scaffold=Choice(scaffold))
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -150,12 +171,24 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         "kimi": _whole_tasks("tasks by their failure rate (Kimi k1.5)", "kimi"),
         "cures": _whole_tasks(
-            "tasks by exp(sqrt(p (1 - p)) / tau) (design input: CurES; no budgets)", "cures"
+            "tasks by exp(sqrt(p (1 - p)) / tau), rollouts by sqrt(p (1 - p)) (CurES)",
+            "cures",
+            budget="cures",
         ),
         "vcrl": _uniform_draws(
             "uniform draws, groups of high variance (design input: VCRL; no replay bank)", "vcrl"
         ),
         "dapo": _uniform_draws("uniform draws, groups with 0 < m < G (DAPO)", "dapo"),
+        "speed": _uniform_draws(
+            "uniform draws, 4 rollouts, 20 more where some are right, some wrong (SPEED)",
+            "dapo",
+            budget="speed",
+        ),
+        "knapsack": _uniform_draws(
+            "uniform draws, rollouts where they are worth most (Knapsack RL)",
+            "zero_variance",
+            budget="knapsack",
+        ),
         "mopps": _pooled(
             "the best of a pool by a drawn success rate near one half (MoPPS)", "mopps"
         ),
@@ -163,6 +196,14 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "pcl": _pooled("the best of a pool by predicted success (design input: PCL)", "pcl"),
         "adarft": _pooled(
             "the best of a pool by distance to a target difficulty (AdaRFT)", "adarft"
+        ),
+        "scaf_grpo": _rescued(
+            "uniform draws; after a group without success, the least hint that helps (Scaf-GRPO)",
+            "hints",
+        ),
+        "ghpo": _rescued(
+            "uniform draws; after a group without success, a prefix of the solution (GHPO)",
+            "prefix",
         ),
     }
 )

@@ -24,7 +24,7 @@ Metrics = Mapping[str, float | None]
 def measure(trace: Trace, *, target: float = TARGET) -> Metrics:
     """All metrics of one run; shares are in [0, 1]."""
     budget = float(trace.rollouts_B[-1])
-    last_quarter = 0.75 * (len(trace.rollouts_B) - 1)
+    last_spent_N = trace.rollouts_B[trace.last_served_N]
     known_K = ~np.isnan(trace.mastery_K)
     error_K = np.abs(trace.mastery_K - trace.held_K)[known_K]
     return {
@@ -35,7 +35,7 @@ def measure(trace: Trace, *, target: float = TARGET) -> Metrics:
         "steps_to_target": _first(trace.success_B, trace.steps_B, target=target),
         "num_steps": float(trace.steps_B[-1]),
         "never_served": float(np.mean(trace.last_served_N == 0)),
-        "not_served_last_quarter": float(np.mean(trace.last_served_N <= last_quarter)),
+        "not_served_last_quarter": float(np.mean(last_spent_N <= 0.75 * budget)),
         "mastery_error": float(error_K.max()) if known_K.any() else None,
         **{f"chance_{k}": float(p) for k, p in zip(SUBTASKS, trace.component_K, strict=True)},
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from etude_sampler.curriculum import FoldInput, importance, micro
+from etude_sampler.curriculum.allotment import Allotment, BudgetInput
 from etude_sampler.leasing import Drawn, Lanes
 from etude_sampler.statistics import (
     Bools,
@@ -24,7 +25,7 @@ from etude_sampler.statistics import (
     summarise,
 )
 
-from .rollout import roll_out, scored
+from .rollout import roll_out, scored, spend
 from .step import STEP_ROLLOUTS, Signals, advance, join, readiness, signals
 from .strategies import SUBTASKS, Arm
 from .truth import best
@@ -39,7 +40,7 @@ class Plan:
     """Size of a run; the same for every strategy."""
 
     budget: int = 102_400
-    """Rollouts, whatever becomes of them; a multiple of a batch."""
+    """Rollouts, whatever becomes of them; a multiple of a batch of the group size."""
     batch_tasks: int = 64
     group_size: int = 8
 
@@ -52,11 +53,6 @@ class Plan:
     def batch_rollouts(self) -> int:
         """Rollouts of one batch."""
         return self.batch_tasks * self.group_size
-
-    @property
-    def num_batches(self) -> int:
-        """Batches that the budget pays for."""
-        return self.budget // self.batch_rollouts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +77,15 @@ class Trace:
     """What mastery estimates: expected score of each component at the end, over these tasks."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Done:
+    """What became of one batch."""
+
+    tasks_B: Ints
+    informative_B: Bools
+    num_rollouts: int
+
+
 class Practice:
     """A learner, an arm and a world, one batch after another."""
 
@@ -88,7 +93,7 @@ class Practice:
         """Everything at the start; `seed` seeds the races and the learner's noise."""
         self._arm, self._world, self._plan, self._seed = arm, world, plan, seed
         self._active_NK: Bools = world.active_NK
-        self._stats = empty(len(world.family_N), len(SUBTASKS))
+        self._stats = empty(len(world.family_N), len(SUBTASKS), arm.curriculum.shape.fresh)
         self._lanes = Lanes(arm.curriculum.lanes, num_tasks=len(world.family_N), seed=seed)
         self._state = arm.curriculum.allocator.initial(len(SUBTASKS))
         self._folds: list[FoldInput] = []
@@ -101,16 +106,18 @@ class Practice:
         self._lanes.enter(everyone, self._weights(everyone))
 
     def run(self) -> Trace:
-        """Spend the budget."""
-        num_batches, world = self._plan.num_batches, self._world
+        """Spend the budget, up to less than what one task may cost."""
+        world = self._world
         last_served_N = np.zeros(len(world.family_N), np.int64)
         rows = [(0, 0, self._success())]
-        num_informative = 0
-        for batch in range(1, num_batches + 1):
-            tasks_B, informative_B = self._batch(batch)
-            last_served_N[tasks_B] = batch
-            num_informative += int(np.count_nonzero(informative_B))
-            rows.append((batch * self._plan.batch_rollouts, self._version, self._success()))
+        num_groups = num_informative = spent = 0
+        while (num_tasks := self._affordable(self._plan.budget - spent)) > 0:
+            done = self._batch(len(rows), num_tasks)
+            last_served_N[done.tasks_B] = len(rows)
+            num_groups += len(done.tasks_B)
+            num_informative += int(np.count_nonzero(done.informative_B))
+            spent += done.num_rollouts
+            rows.append((spent, self._version, self._success()))
         rollouts, steps, success = zip(*rows, strict=True)
         known = self._active_NK
         held_NK: Floats = np.cumprod(self._chances_NK, axis=1, dtype=np.float64)
@@ -118,7 +125,7 @@ class Practice:
             rollouts_B=np.array(rollouts),
             steps_B=np.array(steps),
             success_B=np.array(success),
-            num_groups=num_batches * self._plan.batch_tasks,
+            num_groups=num_groups,
             num_informative=num_informative,
             last_served_N=last_served_N,
             component_K=np.mean(self._chances_NK, axis=0, where=known),
@@ -130,19 +137,35 @@ class Practice:
         """True mean success over sound tasks."""
         return float(true_success(self._world, self._chances_NK)[self._world.is_sound_N].mean())
 
-    def _batch(self, batch: int) -> tuple[Ints, Bools]:
+    def _affordable(self, left: int) -> int:
+        """Tasks of the next batch that `left` rollouts pay for in any case; 0: none."""
+        budget, size = self._arm.curriculum.budget, self._plan.group_size
+        price = size if budget is None else budget.price(size)
+        return min(self._plan.batch_tasks, left // price)
+
+    def _allot(self, tasks_B: Ints) -> Allotment:
+        """Rollouts of each task, by the arm's budget."""
+        size, budget = self._plan.group_size, self._arm.curriculum.budget
+        if budget is None:
+            return Allotment.plain(np.full(len(tasks_B), size, dtype=np.int64))
+        return budget.allot(BudgetInput(self._stats.select(tasks_B), size))
+
+    def _batch(self, batch: int, num_tasks: int) -> _Done:
         """Draw, roll out, report; then step while enough groups are ready."""
         curriculum = self._arm.curriculum
-        drawn = self._lanes.draw(curriculum.allocator.shares(self._state), self._plan.batch_tasks)
-        outcomes = roll_out(
+        drawn = self._lanes.draw(curriculum.allocator.shares(self._state), num_tasks)
+        allotment = self._allot(drawn.tasks_B)
+        made = roll_out(
             self._world,
             self._chances_NK,
             drawn.tasks_B,
-            group_size=self._plan.group_size,
+            group_size=int(allotment.num_rollouts_B.max()),
             weights_K=curriculum.allocator.component_weights(self._state),
             noise=learner_noise(self._seed, batch),
         )
-        kept_B, informative_B = self._report(drawn, outcomes)
+        outcomes, stopped_B = spend(made, allotment)
+        admitted_B, informative_B = self._report(drawn, outcomes)
+        kept_B = admitted_B & ~stopped_B
         taught = signals(self._world.family_N[drawn.tasks_B], outcomes).select(
             np.flatnonzero(kept_B)
         )
@@ -150,7 +173,7 @@ class Practice:
         while (num := _enough(self._ready)) is not None:
             self._step(self._ready.select(slice(0, num)))
             self._ready = self._ready.select(slice(num, None))
-        return drawn.tasks_B, informative_B
+        return _Done(drawn.tasks_B, informative_B, int(np.count_nonzero(outcomes.valid_NG)))
 
     def _report(self, drawn: Drawn, outcomes: OutcomeArrays) -> tuple[Bools, Bools]:
         """Fold every group, kept or not, and let the tasks wait again."""
@@ -161,6 +184,7 @@ class Practice:
             summary,
             version_N=np.full(len(tasks_B), self._version),
             constants=self._arm.curriculum.estimator,
+            notes=self._arm.curriculum.notes,
         )
         for column in fields(TaskStatistics):
             getattr(self._stats, column.name)[tasks_B] = getattr(new, column.name)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from etude_sampler.statistics import Floats, Ints, OutcomeArrays
+from etude_sampler.curriculum.allotment import Allotment
+from etude_sampler.statistics import Bools, Floats, Ints, OutcomeArrays
 
 from .world import World
 
@@ -51,6 +52,35 @@ def roll_out(
         reward_NG=rewards(q_BGK, num_params_B, weights_K),
         success_NG=np.all(np.isnan(q_BGK) | (q_BGK == 1.0), axis=2).astype(np.float64),
         valid_NG=np.ones(shape, dtype=np.bool_),
+    )
+
+
+def spend(made: OutcomeArrays, allotment: Allotment) -> tuple[OutcomeArrays, Bools]:
+    """What is left of groups that were all made as large as the largest.
+
+    Rollouts beyond a task's number, and those of a second phase that its first one did not call
+    for, never happened: nobody sees them, and nobody pays for them.
+
+    Returns:
+        The outcomes, and which groups were stopped after their first phase.
+    """
+    number_1G = np.arange(made.valid_NG.shape[1])[None, :]
+    screen_B1 = allotment.screen_B[:, None]
+    right_B = np.sum(made.success_NG, axis=1, where=number_1G < screen_B1)
+    is_mixed_B = (right_B > 0) & (right_B < allotment.screen_B)
+    stopped_B = (allotment.screen_B > 0) & ~is_mixed_B
+    num_B = np.where(stopped_B, allotment.screen_B, allotment.num_rollouts_B)
+    happened_NG = number_1G < num_B[:, None]
+    if happened_NG.all():
+        return made, stopped_B
+    return (
+        OutcomeArrays(
+            q_NGK=np.where(happened_NG[:, :, None], made.q_NGK, np.nan),
+            reward_NG=np.where(happened_NG, made.reward_NG, np.nan),
+            success_NG=np.where(happened_NG, made.success_NG, np.nan),
+            valid_NG=happened_NG,
+        ),
+        stopped_B,
     )
 
 

@@ -47,15 +47,20 @@ class Signals:
 
 
 def signals(family_N: Ints, outcomes: OutcomeArrays) -> Signals:
-    """`sig = mean |A|` with population std + 1e-6, `c_k = std_k / sum std`."""
-    reward_NG = outcomes.reward_NG
-    std_N = reward_NG.std(axis=1)
-    distance_N = np.abs(reward_NG - reward_NG.mean(axis=1, keepdims=True)).mean(axis=1)
-    spread_NK = np.nan_to_num(outcomes.q_NGK.std(axis=1))
+    """`sig = mean |A|` with population std + 1e-6, `c_k = std_k / sum std`, inside each group."""
+    reward_NG, q_NGK = outcomes.reward_NG, outcomes.q_NGK
+    # A mask changes the order of additions, so that it is not given where nothing is masked.
+    all_there = bool(outcomes.valid_NG.all())
+    there_NG = True if all_there else outcomes.valid_NG
+    there_NGK = True if all_there else outcomes.valid_NG[:, :, None]
+    std_N = reward_NG.std(axis=1, where=there_NG)
+    mean_N1 = reward_NG.mean(axis=1, keepdims=True, where=there_NG)
+    distance_N = np.abs(reward_NG - mean_N1).mean(axis=1, where=there_NG)
+    spread_NK = np.nan_to_num(q_NGK.std(axis=1, where=there_NGK))
     total_N1 = spread_NK.sum(axis=1, keepdims=True)
     return Signals(
         family_N=family_N,
-        size_N=np.full(len(reward_NG), reward_NG.shape[1], dtype=np.int64),
+        size_N=np.count_nonzero(outcomes.valid_NG, axis=1),
         signal_N=np.where(std_N <= 1e-4, 0.0, distance_N / (std_N + 1e-6)),
         credit_NK=np.divide(spread_NK, total_N1, out=np.zeros_like(spread_NK), where=total_N1 > 0),
     )

@@ -36,6 +36,10 @@ class CuresBudget:
         """The upper bound."""
         return self.high
 
+    def price(self, group_size: int) -> int:
+        """G, in the mean of the batch."""
+        return group_size
+
     def explain(self, stats_row: TaskStatistics) -> str:
         """For example `in proportion to sigma 0.5000 of success 0.5000`."""
         spread, mean = float(sigma(stats_row)[0]), float(beta_mean(stats_row)[0])

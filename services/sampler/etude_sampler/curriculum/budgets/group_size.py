@@ -24,6 +24,10 @@ class GroupSizeBudget:
         """G."""
         return group_size
 
+    def price(self, group_size: int) -> int:
+        """G."""
+        return group_size
+
     def explain(self, stats_row: TaskStatistics) -> str:
         """The same for all."""
         return "the run's group size"

@@ -85,6 +85,10 @@ class KnapsackBudget:
         """The upper bound."""
         return self.high
 
+    def price(self, group_size: int) -> int:
+        """G, in the mean of the batch."""
+        return group_size
+
     def explain(self, stats_row: TaskStatistics) -> str:
         """The task's class, and its p."""
         won_N, known_N = last_rewards(stats_row.x_NE[:, self.columns])

@@ -37,6 +37,10 @@ class SpeedBudget:
         """Both phases."""
         return self.first + self.more
 
+    def price(self, group_size: int) -> int:
+        """Both phases: how many tasks get the second one is not known before."""
+        return self.first + self.more
+
     def explain(self, stats_row: TaskStatistics) -> str:
         """What the task's running success share makes of it."""
         p_N = stats_row.ema_N

@@ -125,6 +125,8 @@ class FoldView:
     last_seq: int
     notes: Mapping[int, bytes] = field(default_factory=dict)
     """Packed notes by ordinal of the groups' tasks, un-scaffolded; empty if not asked for."""
+    live: Sequence[bytes] = ()
+    """Packed notes of all tasks of which the asked column is not 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +196,12 @@ class Ledger(Protocol):
         plan: Callable[[FoldView], FoldPlan],
         *,
         with_notes: bool = False,
+        live_column: int | None = None,
     ) -> bytes:
-        """One transaction under the run's row lock: replay, or fold and announce."""
+        """One transaction under the run's row lock: replay, or fold and announce.
+
+        `live_column` asks for the notes of all tasks in which it, a count, is not 0.
+        """
 
     async def statistics(
         self, run_id: str, ordinals: Sequence[int], shape: Shape
@@ -232,6 +238,9 @@ class Ledger(Protocol):
 
     async def prediction(self, run_id: str, ordinal: int) -> float | None:
         """The latest prediction of a task."""
+
+    async def predictions(self, run_id: str, ordinals: Sequence[int]) -> Mapping[int, float]:
+        """The latest predictions of tasks; those without one are left out."""
 
     async def versions(self, run_id: str, *, after: int, limit: int) -> list[VersionRow]:
         """Policy versions above `after`, ascending."""

@@ -10,6 +10,7 @@ from .decisions import LoggedDecision
 from .loading import Loads
 from .marker import Marker
 from .moves import Moves
+from .pools import Pools
 
 READY_SCALE = 2**31
 """A ready score is `oldest version * READY_SCALE + apply sequence mod READY_SCALE`."""
@@ -54,6 +55,10 @@ class PromptLease:
     """Tasks waiting in `uniform` when the lease was drawn."""
     drawn: tuple[Drawn, ...]
     replayed: bool = False
+    num_to_keep: int = 0
+    """Tasks of a pool that are still to be chosen; 0 once they are, and without a pool."""
+    num_kept: int | None = None
+    """Tasks that a pool's choice kept; None without one."""
 
 
 ShortReason = Literal["paused", "worker_limit", "empty", "full"]
@@ -77,6 +82,8 @@ class DrawRequest:
     ttl_ms: int
     idempotency_key: str
     body_hash: str
+    factor: float = 0.0
+    """Candidates of a pool per task; 0 without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +215,7 @@ class RunKey:
 LeaseEnd = Literal["gone", "superseded"]
 
 
-class Races(Loads, Moves, Protocol):
+class Races(Loads, Pools, Moves, Protocol):
     """Atomic steps on a run's hot state. All raise `EpochMismatch` and `DependencyUnavailable`."""
 
     async def draw(self, run: RunKey, request: DrawRequest) -> PromptLease | NoTasks:
@@ -239,9 +246,6 @@ class Races(Loads, Moves, Protocol):
         self, run: RunKey, lease_id: str, fence: int | None, *, kind: str, items: Sequence[Entering]
     ) -> tuple[int, int] | LeaseEnd | Literal["live"]:
         """Take tasks out of a lease into their lanes: (settled, remaining)."""
-
-    async def lease_tasks(self, run: RunKey, lease_id: str) -> tuple[Drawn, ...]:
-        """Tasks still in a prompt lease."""
 
     async def take(self, run: RunKey, request: TakeRequest) -> TrainingLease | NoGroups:
         """Lease ready groups. Raises `IdempotencyKeyReused`."""

@@ -23,6 +23,7 @@ from .entering import enter, unpack_records
 from .heartbeats import beat
 from .helping import Helper
 from .identifiers import new_lease_id
+from .pooling import draw
 from .steps import Ground
 from .weighing import announced_version, weights_now
 
@@ -59,7 +60,7 @@ def _lane_heads(context: RunContext) -> list[bytes]:
                 "arm": Arm.CONTROL if lane == 0 else Arm.CURRICULUM,
             }
         )[1:-1]
-        for lane, name in enumerate(context.curriculum.lanes)
+        for lane, name in enumerate(context.curriculum.lane_names)
     ]
 
 
@@ -96,7 +97,7 @@ class PromptBatches:
         give_up = loop.time() + body.wait_s
         while True:
             ticket = ground.bells.ticket(run_id)
-            found = await ground.on_run(run_id, lambda c: ground.races.draw(c.key, request))
+            found = await ground.on_run(run_id, lambda c: draw(ground, c, request))
             if isinstance(found, PromptLease):
                 return await self._encode(await ground.contexts.get(run_id), found, body)
             left = give_up - loop.time()
@@ -126,10 +127,11 @@ class PromptBatches:
         """The batch as bytes: tasks' bodies are joined as they were encoded at import."""
         ordinals = [drawn.ordinal for drawn in lease.drawn]
         rows = await self._ground.tasks.by_ordinals(context.row.spec.dataset_id, ordinals)
-        short = len(lease.drawn) < body.num_tasks and not lease.replayed
+        num = len(lease.drawn) if lease.num_kept is None else lease.num_kept
+        short = num < body.num_tasks and (lease.num_kept is not None or not lease.replayed)
         reason = None
         if short:
-            nothing_left = lease.num_waiting <= len(lease.drawn)
+            nothing_left = lease.num_waiting <= num
             reason = DegradedReason.NOTHING_WAITING if nothing_left else DegradedReason.QUEUE_FULL
         head = self._head(context, lease.announced, reason)
         model = Lease(

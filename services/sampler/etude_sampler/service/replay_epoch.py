@@ -11,6 +11,7 @@ from etude_sampler.statistics import Floats, Ints
 from ..ports.decisions import LoggedDecision
 from .replay_ledger import LedgerWalk
 from .replay_log import Entered, Unreadable
+from .replay_pools import check_choice
 from .replay_races import Differs, EpochRaces
 from .replay_report import EpochReport
 from .replay_weights import WeightCheck
@@ -23,6 +24,7 @@ class EpochReplay:
         self, walk: LedgerWalk, races: EpochRaces, weights: WeightCheck, told: EpochReport
     ) -> None:
         self._walk, self._races, self._weights = walk, races, weights
+        self._context = walk.context
         self.told = told
         self.wrong_weights: list[str] = []
         """What is wrong, but does not keep the replay from going on."""
@@ -48,6 +50,8 @@ class EpochReplay:
                 self.told.num_draws += 1
             case "report" | "release" | "expire":
                 await self._settle(decision)
+            case "choose":
+                await self._choose(decision)
             case "announce":
                 await self._shares(decision)
                 races.announce(decision)
@@ -99,6 +103,13 @@ class EpochReplay:
             versions += range(held.version, version + 2)
         self._check(back, [one for one in versions if one >= 0])
         self._races.settle(decision, back, self._draws[decision.number])
+
+    async def _choose(self, decision: LoggedDecision) -> None:
+        back = self._entries.get(decision.number)
+        if back is None:
+            raise Unreadable("its weights were not kept, or are of another shape")
+        await check_choice(self._context, self._walk, self._races, decision, back)
+        await self._settle(decision)
 
     def _check(self, found: Entered, versions: Sequence[int], *, kept: Ints | None = None) -> None:
         try:

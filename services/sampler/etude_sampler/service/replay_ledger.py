@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from pydantic import JsonValue
 
-from etude_sampler.curriculum import AllocatorState, start_state
+from etude_sampler.curriculum import AllocatorState, lane_shares, start_state
 from etude_sampler.statistics import (
     Floats,
     Ints,
@@ -69,6 +70,7 @@ class LedgerWalk:
     _pending: list[LedgerRow] = field(default_factory=list)
     _watch: dict[int, int] = field(default_factory=dict)
     _shares: dict[int, Floats] = field(default_factory=dict)
+    _paces: dict[int, Mapping[str, JsonValue]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin with nothing, or with what a fork was given."""
@@ -83,7 +85,8 @@ class LedgerWalk:
             at = np.array([self.row(key) for key in rows.keys], dtype=np.int64)
             if len(at):
                 self.stats = put(self.stats, at, rows.values)
-        self._shares[self.version] = allocator.shares(self.state)
+        self._shares[self.version] = lane_shares(self.context.curriculum, self.state)
+        self._paces[self.version] = self.state.pace
 
     def watch(self, epoch: int, last_fence: int) -> None:
         """Collect the fences of this epoch's reports that the log does not know."""
@@ -111,6 +114,10 @@ class LedgerWalk:
     def shares_at(self, version: int) -> Floats | None:
         """Lane shares after a version's fold; None if the walk is not there yet."""
         return self._shares.get(version)
+
+    def pace_at(self, version: int) -> Mapping[str, JsonValue] | None:
+        """The parts' pace after a version's fold; None if the walk is not there yet."""
+        return self._paces.get(version)
 
     async def advance(self, apply_seq: int) -> None:
         """Fold everything up to and including a sequence number."""
@@ -182,11 +189,17 @@ class LedgerWalk:
         while self._next_size() == len(self._pending):
             found = self.versions[self.version - self._first_version()]
             allocator = self.context.curriculum.allocator
-            folded = fold_input(self.context, self._pending, found.version)
-            self.state = allocator.fold(self.state, folded)
+            folded = with_run(
+                self.context,
+                fold_input(self.context, self._pending, found.version),
+                num_groups=len(self._pending),
+                live=[row.tobytes() for row in self._live()],
+            )
+            self.state = fold_state(self.context.curriculum, self.state, folded)
             self._pending = []
             self.version = found.version
-            self._shares[self.version] = allocator.shares(self.state)
+            self._shares[self.version] = lane_shares(self.context.curriculum, self.state)
+            self._paces[self.version] = self.state.pace
             self._check_summary(found)
 
     def _check_summary(self, found: FoldedVersion) -> None:

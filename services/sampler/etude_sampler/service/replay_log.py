@@ -12,7 +12,9 @@ from etude_sampler.statistics import Floats, Ints
 from ..ports.decisions import LoggedDecision
 
 SETTLED = ("report", "release", "expire")
-"""Kinds of decisions that bring tasks back into their lanes."""
+"""Kinds of decisions that end the stay of tasks in a lease."""
+CHOOSE = "choose"
+"""Kind of a pool's choice: candidates that were not chosen go back, too."""
 
 
 class Unreadable(ValueError):
@@ -39,6 +41,16 @@ class Entered:
     weights_NL: Ints
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LoggedChoice:
+    """A pool's choice, apart from the entries that it wrote."""
+
+    control: tuple[int, ...]
+    """Ordinals of the control arm."""
+    reads: bytes
+    """What was read beside statistics."""
+
+
 def logged_draw(decision: LoggedDecision) -> LoggedDraw:
     """`ordinal entry lane weight probability` of each task; lanes count from 1.
 
@@ -62,14 +74,37 @@ def entered(decision: LoggedDecision, *, num_lanes: int) -> Entered:
     Raises:
         Unreadable: no records (a version before them drained the entry), or of another shape.
     """
-    tasks_N = np.array([int(word) for word in decision.tasks.split()], dtype=np.int64)
+    words = decision.tasks.rpartition("|")[2] if decision.kind == CHOOSE else decision.tasks
+    tasks_N = np.array([int(word) for word in words.split()], dtype=np.int64)
     if decision.records is None:
         raise Unreadable("it was drained by a version that kept no weights")
-    table = np.frombuffer(decision.records, dtype="<u4")
+    records = decision.records
+    if decision.kind == CHOOSE:
+        records = records[: 4 * len(tasks_N) * (1 + num_lanes)]
+    if len(records) % 4:
+        raise Unreadable("its records are cut off")
+    table = np.frombuffer(records, dtype="<u4")
     if len(table) != len(tasks_N) * (1 + num_lanes):
         raise Unreadable("its records are not one a task")
     rows = table.reshape(len(tasks_N), 1 + num_lanes).astype(np.int64)
     return Entered(tasks_N, rows[:, 0], rows[:, 1:])
+
+
+def logged_choice(decision: LoggedDecision, back: Entered) -> LoggedChoice:
+    """The rest of a choice whose entries were read.
+
+    Raises:
+        Unreadable: words of another shape.
+    """
+    control, bar, _ = decision.tasks.partition("|")
+    if not bar or decision.records is None:
+        raise Unreadable("a choice that does not say who was kept")
+    try:
+        ordinals = tuple(int(word) for word in control.split())
+    except ValueError as error:
+        raise Unreadable(str(error)) from error
+    size = 4 * (back.weights_NL.shape[1] + 1) * len(back.tasks_N)
+    return LoggedChoice(ordinals, decision.records[size:])
 
 
 def logged_shares(decision: LoggedDecision, *, num_lanes: int) -> Floats:
@@ -86,10 +121,10 @@ def logged_shares(decision: LoggedDecision, *, num_lanes: int) -> Floats:
 
 
 def settled_entries(decisions: Sequence[LoggedDecision], *, num_lanes: int) -> dict[int, Entered]:
-    """What the settled leases of a page brought back, by number; unreadable ones are left out."""
+    """What a page's decisions brought back into lanes, by number; unreadable ones are left out."""
     found = {}
     for decision in decisions:
-        if decision.kind in SETTLED:
+        if decision.kind in (*SETTLED, CHOOSE):
             try:
                 found[decision.number] = entered(decision, num_lanes=num_lanes)
             except Unreadable:

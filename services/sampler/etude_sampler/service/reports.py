@@ -259,7 +259,7 @@ def _with_group(
         lease_id=incoming.lease_id,
         apply_seq=apply_seq,
         min_policy_version=version,
-        lane=context.curriculum.lanes[reported.drawn[0].lane],
+        lane=context.curriculum.lane_names[reported.drawn[0].lane],
         offset=0,
         num_bytes=len(incoming.cargo),
         sha256=hashlib.sha256(incoming.cargo).hexdigest(),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from etude_sampler.statistics import Ints, empty
+from etude_sampler.statistics import Ints, TaskStatistics, empty
 
 from ..ports.ledger import BARE, StatisticsKey
 from ..ports.races import EpochMismatch
@@ -31,19 +31,26 @@ async def announced_version(ground: Ground, context: RunContext) -> int:
     return marker.version
 
 
+async def statistics_now(
+    ground: Ground, context: RunContext, ordinals: Sequence[int]
+) -> TaskStatistics:
+    """Un-scaffolded statistics of tasks as they are stored, [N] in the order asked for."""
+    shape = context.shape
+    found = await ground.ledger.statistics(context.row.id, ordinals, shape)
+    rows = {key: i for i, key in enumerate(found.keys)}
+    values = join(found.values, empty(1, shape.num_subtasks, shape.fresh))
+    at = [rows.get(StatisticsKey(ordinal, *BARE), len(found.keys)) for ordinal in ordinals]
+    return values.select(np.array(at, dtype=np.int64))
+
+
 async def weights_now(
     ground: Ground, context: RunContext, ordinals: Sequence[int], *, version: int
 ) -> Ints:
     """[N, 1 + K] integer weights of tasks at a policy version, `uniform` first."""
-    run_id, shape = context.row.id, context.shape
-    found = await ground.ledger.statistics(run_id, ordinals, shape)
     tasks = await ground.tasks.by_ordinals(context.row.spec.dataset_id, ordinals)
-    rows = {key: i for i, key in enumerate(found.keys)}
-    values = join(found.values, empty(1, shape.num_subtasks, shape.fresh))
-    at = [rows.get(StatisticsKey(ordinal, *BARE), len(found.keys)) for ordinal in ordinals]
     return lane_weights(
         context,
-        values.select(np.array(at, dtype=np.int64)),
+        await statistics_now(ground, context, ordinals),
         context.active([task.subtasks for task in tasks]),
         version=version,
     )

@@ -153,6 +153,17 @@ class LedgerViews:
             )
         return value
 
+    async def predictions(self, run_id: str, ordinals: Sequence[int]) -> Mapping[int, float]:
+        """The latest predictions of tasks; those without one are left out."""
+        async with raw(self._engine) as connection:
+            found = await connection.fetch(
+                "SELECT ordinal, value FROM predictions WHERE run_id = $1 "
+                "AND ordinal = ANY($2::int[])",
+                run_id,
+                list(ordinals),
+            )
+        return {row["ordinal"]: row["value"] for row in found}
+
     async def versions(self, run_id: str, *, after: int, limit: int) -> list[VersionRow]:
         """Policy versions above `after`, ascending."""
         async with raw(self._engine) as connection:

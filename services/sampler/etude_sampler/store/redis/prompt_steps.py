@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 from ...errors import IdempotencyKeyReused
+from ...ports.pools import MAX_CANDIDATES
 from ...ports.races import (
     Announced,
     Drawn,
@@ -29,6 +30,7 @@ _SHORT: dict[bytes, ShortReason] = {
     b"empty": "empty",
     b"full": "full",
 }
+_LEASE = ["fence", "ttl", "version", "uri", "w", "waiting", "keep", "kept"]
 _ENDS: dict[bytes, LeaseEnd] = {b"gone": "gone", b"superseded": "superseded"}
 
 
@@ -74,15 +76,17 @@ class PromptSteps:
                 request.ttl_ms,
                 request.idempotency_key,
                 request.body_hash,
+                request.factor,
+                MAX_CANDIDATES,
             ],
         )
         if reply[0] == b"reused":
             raise IdempotencyKeyReused
         if reply[0] == b"replay":
-            return await self._read_lease(run, reply[1].decode())
+            return await self.read_lease(run, reply[1].decode())
         if reply[0] != b"ok":
             return NoTasks(_SHORT[reply[0]], announced(*reply[1:4]))
-        words = reply[7:]
+        words = reply[8:]
         return PromptLease(
             lease_id,
             int(reply[1]),
@@ -91,12 +95,14 @@ class PromptSteps:
             announced(*reply[4:7]),
             int(reply[3]),
             tuple(parse_drawn(words[i], words[i + 1]) for i in range(0, len(words), 2)),
+            num_to_keep=int(reply[7]),
         )
 
-    async def _read_lease(self, run: RunKey, lease_id: str) -> PromptLease:
+    async def read_lease(self, run: RunKey, lease_id: str) -> PromptLease:
+        """A live lease as it is now; one that ended meanwhile is an `EpochMismatch`."""
         keys = RunKeys(run.run_id)
         async with outages(), self._redis.pipeline(transaction=True) as pipe:
-            pipe.hmget(keys.lease(lease_id), ["fence", "ttl", "version", "uri", "w", "waiting"])
+            pipe.hmget(keys.lease(lease_id), _LEASE)
             pipe.zscore(keys.leases, lease_id)
             pipe.hgetall(keys.lease_tasks(lease_id))
             held, deadline, tasks = await pipe.execute()
@@ -111,6 +117,8 @@ class PromptSteps:
             int(held[5]),
             tuple(parse_drawn(ordinal, how) for ordinal, how in tasks.items()),
             replayed=True,
+            num_to_keep=int(held[6] or 0),
+            num_kept=None if held[7] is None else int(held[7]),
         )
 
     async def pin(

@@ -22,6 +22,7 @@ Word = bytes | str | int | float
 NAMES = (
     "announce",
     "beat",
+    "choose",
     "configure",
     "draw",
     "load",

@@ -23,6 +23,7 @@ from .heartbeat_steps import HeartbeatSteps
 from .keys import BELL_PATTERN, RunKeys, run_of_bell
 from .loading import COUNTERS, LoadingSteps
 from .move_steps import MoveSteps
+from .pool_steps import PoolSteps
 from .scripts import Scripts, epoch_word
 from .training_steps import TrainingSteps
 
@@ -33,7 +34,7 @@ LANE_REBASE_TASKS = 10_000
 that asks for it within 10^7 draws."""
 
 
-class RedisRaces(TrainingSteps, HeartbeatSteps, LoadingSteps, MoveSteps):
+class RedisRaces(TrainingSteps, HeartbeatSteps, LoadingSteps, PoolSteps, MoveSteps):
     """All of `ports.races.Races` on one client."""
 
     def __init__(self, redis: Client) -> None:

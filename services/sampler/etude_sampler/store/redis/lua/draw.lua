@@ -1,5 +1,6 @@
 #!lua
--- Draws up to n waiting tasks, lane by lane, and leases them to a worker in the same step.
+-- Draws up to n waiting tasks, lane by lane, and leases them to a worker in the same step. For a pool
+--   it leases more, the candidates: `choose` keeps n of them, within 10 s (our choice).
 -- Over 80 lines: slots, draw, lease and log entry must be one atomic step.
 -- KEYS[1] meta hash run-wide counters, clocks, credits, shares
 -- KEYS[2] tasks hash ordinal -> packed entry number and lane weights
@@ -17,14 +18,16 @@
 -- ARGV[5] ttl_ms
 -- ARGV[6] idem_key
 -- ARGV[7] body_hash
--- Returns {ok, fence, deadline, waiting, version, uri, w, (ordinal, 'entry lane weight p')*} or
---   {epoch}, {replay|reused, lease id}, {paused|worker_limit|full|empty, version, uri, w}
+-- ARGV[8] factor candidates per task of a pool; 0 without one
+-- ARGV[9] most candidates of a batch
+-- Returns {ok, fence, deadline, waiting, version, uri, w, n to keep or 0, (ordinal, 'entry lane weight
+--   p')*} or {epoch}, {replay|reused, lease id}, {paused|worker_limit|full|empty, version, uri, w}
 local meta, tasks, leases, lease, ltasks = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local idem, workers, log, num_lanes = KEYS[6], KEYS[7], KEYS[8], #KEYS - 8
 local epoch, n, lease_id, worker = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local ttl_ms, idem_key, body_hash = tonumber(ARGV[5]), ARGV[6], ARGV[7]
+local ttl_ms, idem_key, body_hash, factor = tonumber(ARGV[5]), ARGV[6], ARGV[7], tonumber(ARGV[8])
 local m = redis.call('HMGET', meta, 'epoch', 'paused', 'cap', 'n_ready', 'n_leased', 'worker_cap',
-  'version', 'uri', 'w', 'shares', 'credits', 'totals', 'clocks', 'fence')
+  'version', 'uri', 'w', 'shares', 'credits', 'totals', 'clocks', 'fence', 'n_extra')
 if m[1] ~= epoch then return {'epoch'} end
 local before = redis.call('HGET', idem, idem_key)
 if before then
@@ -33,10 +36,12 @@ if before then
 end
 local live = tonumber(redis.call('HGET', workers, worker) or '0')
 local waiting = redis.call('ZCARD', KEYS[9])
-n = math.min(n, tonumber(m[3]) - tonumber(m[4]) - tonumber(m[5]), waiting)
+n = math.min(n, tonumber(m[3]) - tonumber(m[4]) - tonumber(m[5]) + tonumber(m[15] or '0'), waiting)
 local why = m[2] == '1' and 'paused' or live >= tonumber(m[6]) and 'worker_limit'
   or waiting == 0 and 'empty' or n <= 0 and 'full'
 if why then return {why, m[7], m[8], m[9]} end
+local keep = factor > 0 and n or 0
+if keep > 0 then n = math.min(waiting, math.max(n, math.min(math.ceil(factor * n), tonumber(ARGV[9])))) end
 local doubles, record = '<' .. string.rep('d', num_lanes), '<' .. string.rep('I4', num_lanes + 1)
 local share, credit = {struct.unpack(doubles, m[10])}, {struct.unpack(doubles, m[11])}
 local total, clock = {struct.unpack(doubles, m[12])}, {struct.unpack(doubles, m[13])}
@@ -70,7 +75,7 @@ end
 local left = 0
 for i = 1, num_lanes do left = left + pop(i, slots[i]) end
 pop(1, left)
-local reply = {'ok', '', '', waiting, m[7], m[8], m[9]}
+local reply = {'ok', '', '', waiting, m[7], m[8], m[9], keep}
 for from = 1, #drawn, 1000 do
   local told = {}
   for j, packed in ipairs(redis.call('HMGET', tasks, unpack(drawn, from, math.min(from + 999, #drawn)))) do
@@ -85,17 +90,21 @@ for from = 1, #drawn, 1000 do
 end
 for i = 1, num_lanes do total[i] = total[i] - taken[i] end
 local now, fence = redis.call('TIME'), string.format('%.0f', tonumber(m[14]) + 1)
-local deadline = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + ttl_ms)
+local deadline = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) + (keep > 0 and math.min(ttl_ms, 10000) or ttl_ms))
 redis.call('HSET', meta, 'fence', fence, 'credits', struct.pack(doubles, unpack(credit)), 'totals',
   struct.pack(doubles, unpack(total)), 'clocks', struct.pack(doubles, unpack(clock)))
 redis.call('HINCRBY', meta, 'n_leased', #drawn)
-redis.call('HINCRBY', meta, 'n_drawn', #drawn)
+redis.call('HINCRBY', meta, 'n_drawn', keep > 0 and keep or #drawn)
+if keep > 0 then
+  redis.call('HINCRBY', meta, 'n_extra', #drawn - keep) -- leased, but not counted against the cap
+  redis.call('HSET', lease, 'keep', keep, 'extra', #drawn - keep)
+end
 redis.call('HINCRBY', workers, worker, 1)
 redis.call('ZADD', leases, deadline, lease_id)
 redis.call('HSET', lease, 'fence', fence, 'worker', worker, 'ttl', ttl_ms, 'idem', idem_key,
   'version', m[7], 'uri', m[8], 'w', m[9], 'waiting', waiting)
 redis.call('HSET', idem, idem_key, lease_id .. ' ' .. body_hash)
 redis.call('XADD', log, 'MAXLEN', '~', 200000, '*', 'number', redis.call('HINCRBY', meta, 'log_number', 1), 'kind', 'draw',
-  'lease', lease_id, 'fence', fence, 'version', m[7], 'waiting', waiting, 'tasks', table.concat(reply, ' ', 8))
+  'lease', lease_id, 'fence', fence, 'version', m[7], 'waiting', waiting, 'tasks', table.concat(reply, ' ', 9))
 reply[2], reply[3] = fence, deadline
 return reply

@@ -25,7 +25,7 @@ local workers, log, ready, groups, cargo = KEYS[7], KEYS[8], KEYS[9], KEYS[10], 
 local epoch, lease_id, fence, kind, bell, num_lanes = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], #KEYS - 11
 local m = redis.call('HMGET', meta, 'epoch', 'totals', 'clocks')
 if m[1] ~= epoch then return {'epoch'} end
-local held = redis.call('HMGET', lease, 'fence', 'worker', 'idem')
+local held = redis.call('HMGET', lease, 'fence', 'worker', 'idem', 'extra')
 if not held[1] then return {'gone'} end
 local now = redis.call('TIME')
 if kind == 'expire' then
@@ -68,8 +68,12 @@ for i = 1, num_lanes do
 end
 redis.call('HSET', meta, 'totals', struct.pack(doubles, unpack(total)))
 for field, by in pairs({n_leased = -#settled, n_ready = admitted, cargo_bytes = -freed,
-  n_returned = kind == 'release' and 0 or #settled, n_expired = kind == 'expire' and #settled or 0}) do
+  n_returned = kind == 'release' and 0 or #settled - (held[4] or 0), n_expired = kind == 'expire' and #settled or 0}) do
   if by ~= 0 then redis.call('HINCRBY', meta, field, by) end
+end
+if held[4] then -- candidates of a pool, among whom nobody has chosen
+  redis.call('HINCRBY', meta, 'n_extra', -held[4])
+  redis.call('HDEL', lease, 'extra', 'keep')
 end
 local remaining = redis.call('HLEN', ltasks)
 if remaining == 0 then

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from etude_proto.cargo import CargoError
 from etude_proto.tensors import GroupTrajectories, decode_group
-from etude_proto.v1 import Attempt, TrainingBatch
+from etude_proto.v1 import Attempt, CargoRef, TrainingBatch
 
 from .errors import ModelMismatch
 
@@ -94,6 +94,38 @@ def _component_means(attempt: Attempt, valid_G: list[bool]) -> dict[str, float]:
     return {name: float(np.mean(found)) for name, found in sorted(values.items())}
 
 
+def _by_role(attempt: Attempt, valid_G: list[bool]) -> list[list[bool]]:
+    """Which rollouts are compared with each other: the valid ones, by role, two or more of a kind.
+
+    Roles are those of the reflect scaffold; elsewhere all rollouts have none.
+    """
+    pairs = list(zip(attempt.outcomes, valid_G, strict=True))
+    roles = dict.fromkeys(outcome.role for outcome, is_valid in pairs if is_valid)
+    found = [[is_valid and outcome.role == role for outcome, is_valid in pairs] for role in roles]
+    return [chosen_G for chosen_G in found if sum(chosen_G) >= 2]
+
+
+def _group(
+    manifest: TrainingBatch,
+    ref: CargoRef,
+    cargo: GroupTrajectories,
+    attempt: Attempt,
+    chosen_G: list[bool],
+) -> Group:
+    """The chosen rollouts of a group."""
+    chosen = [o for o, is_chosen in zip(attempt.outcomes, chosen_G, strict=True) if is_chosen]
+    return Group(
+        task_id=ref.task_id,
+        lane=ref.lane,
+        staleness=max(0, manifest.policy_version - ref.min_policy_version),
+        rewards_G=tuple(outcome.reward + outcome.shaping for outcome in chosen),
+        rule_rewards_G=tuple(outcome.reward for outcome in chosen),
+        successes_G=tuple(outcome.success for outcome in chosen),
+        components=_component_means(attempt, chosen_G),
+        sequences=_sequences(cargo, chosen_G),
+    )
+
+
 def decode_batch(
     manifest: TrainingBatch, bodies: Sequence[bytes], *, vocab_size: int
 ) -> DecodedBatch:
@@ -123,17 +155,6 @@ def decode_batch(
         if sum(valid_G) < 2:
             refused.append(f"{ref.task_id}: fewer than two valid rollouts")
             continue
-        valid = [o for o, is_valid in zip(attempt.outcomes, valid_G, strict=True) if is_valid]
-        groups.append(
-            Group(
-                task_id=ref.task_id,
-                lane=ref.lane,
-                staleness=max(0, manifest.policy_version - ref.min_policy_version),
-                rewards_G=tuple(outcome.reward + outcome.shaping for outcome in valid),
-                rule_rewards_G=tuple(outcome.reward for outcome in valid),
-                successes_G=tuple(outcome.success for outcome in valid),
-                components=_component_means(attempt, valid_G),
-                sequences=_sequences(cargo, valid_G),
-            )
-        )
+        for chosen_G in _by_role(attempt, valid_G):
+            groups.append(_group(manifest, ref, cargo, attempt, chosen_G))
     return DecodedBatch(tuple(groups), tuple(refused))

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from .allotments import Allotments, Allots
+from .beats import Beat, BeatRequest
 from .decisions import LoggedDecision
 from .loading import Loads
 from .marker import Marker
@@ -59,6 +61,8 @@ class PromptLease:
     """Tasks of a pool that are still to be chosen; 0 once they are, and without a pool."""
     num_kept: int | None = None
     """Tasks that a pool's choice kept; None without one."""
+    allotted: Allotments | None = None
+    """What the tasks get; None before the budget has decided, and without one."""
 
 
 ShortReason = Literal["paused", "worker_limit", "empty", "full"]
@@ -97,27 +101,8 @@ class Pinned:
     num_waiting: int
     num_remaining: int
     drawn: tuple[Drawn | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BeatRequest:
-    """A heartbeat of a prompt lease (`lease`) or a training lease (`tb`)."""
-
-    kind: Literal["lease", "tb"]
-    lease_id: str
-    fence: int
-    ttl_ms: int
-    """0 for the lease's own."""
-    idempotency_key: str
-    body_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """A lease that goes on."""
-
-    deadline_ms: int
-    ttl_ms: int
+    allotted: Allotments | None = None
+    """What the lease's tasks were to get; None without a budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +200,7 @@ class RunKey:
 LeaseEnd = Literal["gone", "superseded"]
 
 
-class Races(Loads, Pools, Moves, Protocol):
+class Races(Loads, Pools, Moves, Allots, Protocol):
     """Atomic steps on a run's hot state. All raise `EpochMismatch` and `DependencyUnavailable`."""
 
     async def draw(self, run: RunKey, request: DrawRequest) -> PromptLease | NoTasks:

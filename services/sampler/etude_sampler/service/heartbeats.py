@@ -7,8 +7,8 @@ import secrets
 from etude_proto.v1 import ExtendRequest, Lease
 
 from ..errors import LeaseSuperseded
+from ..ports.beats import BeatRequest
 from ..ports.ledger import ReportKey
-from ..ports.races import BeatRequest
 from .identifiers import LeaseKind
 from .steps import Ground
 

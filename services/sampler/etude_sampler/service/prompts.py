@@ -18,6 +18,7 @@ from etude_proto.v1 import (
 from ..errors import DependencyUnavailable, LeaseSuperseded, PayloadInvalid, SamplerError
 from ..ports.ledger import ReportKey
 from ..ports.races import Announced, DrawRequest, NoTasks, PromptLease
+from .allotting import allot, item_fields, rollouts_of
 from .context import RunContext
 from .entering import enter, unpack_records
 from .heartbeats import beat
@@ -55,7 +56,6 @@ def _lane_heads(context: RunContext) -> list[bytes]:
     return [
         _dumps(
             {
-                "num_rollouts": context.row.spec.group_size,
                 "lane": name,
                 "arm": Arm.CONTROL if lane == 0 else Arm.CURRICULUM,
             }
@@ -97,13 +97,17 @@ class PromptBatches:
         give_up = loop.time() + body.wait_s
         while True:
             ticket = ground.bells.ticket(run_id)
-            found = await ground.on_run(run_id, lambda c: draw(ground, c, request))
+            found = await ground.on_run(run_id, lambda c: self._draw(c, request))
             if isinstance(found, PromptLease):
                 return await self._encode(await ground.contexts.get(run_id), found, body)
             left = give_up - loop.time()
             if left <= 0:
                 return self._empty(context, found)
             await ground.bells.wait(ticket, min(left, 5.0))
+
+    async def _draw(self, context: RunContext, request: DrawRequest) -> PromptLease | NoTasks:
+        """Draw, choose and allot: the batch as every repeated call finds it."""
+        return await allot(self._ground, context, await draw(self._ground, context, request))
 
     def _head(
         self, context: RunContext, announced: Announced, reason: DegradedReason | None
@@ -142,15 +146,16 @@ class PromptBatches:
             ttl_s=lease.ttl_ms / 1000,
         )
         heads = _lane_heads(context)
-        num_rollouts = [context.row.spec.group_size] * len(rows)
-        helps = await self._helper.help(context, lease, rows, num_rollouts)
+        rolls = rollouts_of(context, lease)
+        numbers = [roll.num_rollouts for roll in rolls]
+        helps = await self._helper.help(context, lease, rows, numbers)
         items = b",".join(
-            b'{"task":%b,%b,%b,"weight":%r,"slot_probability":%r,"entry":%d}'
+            b'{"task":%b,%b,%b,%b,"weight":%r,"slot_probability":%r,"entry":%d}'
             % (
-                *(row.body, heads[one.lane], help_),
+                *(row.body, item_fields(roll), heads[one.lane], help_),
                 *(one.weight_micro / 1e6, one.slot_probability, one.entry),
             )
-            for one, row, help_ in zip(lease.drawn, rows, helps, strict=True)
+            for one, row, roll, help_ in zip(lease.drawn, rows, rolls, helps, strict=True)
         )
         lease_json = model.model_dump_json().encode()
         return b'{"lease":%b,"items":[%b],%b' % (lease_json, items, _dumps(head)[1:])

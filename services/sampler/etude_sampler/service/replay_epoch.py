@@ -9,6 +9,7 @@ import numpy as np
 from etude_sampler.statistics import Floats, Ints
 
 from ..ports.decisions import LoggedDecision
+from .replay_budgets import check_allotment
 from .replay_ledger import LedgerWalk
 from .replay_log import Entered, Unreadable
 from .replay_pools import check_choice
@@ -52,6 +53,8 @@ class EpochReplay:
                 await self._settle(decision)
             case "choose":
                 await self._choose(decision)
+            case "budget":
+                self._budget(decision)
             case "announce":
                 await self._shares(decision)
                 races.announce(decision)
@@ -110,6 +113,12 @@ class EpochReplay:
             raise Unreadable("its weights were not kept, or are of another shape")
         await check_choice(self._context, self._walk, self._races, decision, back)
         await self._settle(decision)
+
+    def _budget(self, decision: LoggedDecision) -> None:
+        try:
+            check_allotment(self._context, self._walk, self._races, decision)
+        except Differs as error:
+            self.wrong_weights.append(str(error))
 
     def _check(self, found: Entered, versions: Sequence[int], *, kept: Ints | None = None) -> None:
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...errors import IdempotencyKeyReused
-from ...ports.races import Beat, BeatRequest, LeaseEnd, RunKey
+from ...ports.beats import Beat, BeatRequest
+from ...ports.races import LeaseEnd, RunKey
 from .keys import RunKeys
 from .scripts import Scripts
 

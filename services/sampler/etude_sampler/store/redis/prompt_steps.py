@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 from ...errors import IdempotencyKeyReused
+from ...ports.allotments import Allotments, parse_allotments
 from ...ports.pools import MAX_CANDIDATES
 from ...ports.races import (
     Announced,
@@ -30,7 +31,7 @@ _SHORT: dict[bytes, ShortReason] = {
     b"empty": "empty",
     b"full": "full",
 }
-_LEASE = ["fence", "ttl", "version", "uri", "w", "waiting", "keep", "kept"]
+_LEASE = ["fence", "ttl", "version", "uri", "w", "waiting", "keep", "kept", "allot"]
 _ENDS: dict[bytes, LeaseEnd] = {b"gone": "gone", b"superseded": "superseded"}
 
 
@@ -38,6 +39,11 @@ def parse_drawn(ordinal: bytes, how: bytes) -> Drawn:
     """One `entry lane weight p` word of a lease; Lua counts lanes from 1."""
     entry, lane, weight, probability = how.split(b" ")
     return Drawn(int(ordinal), int(entry), int(lane) - 1, int(weight), float(probability))
+
+
+def _allotted(words: bytes | None) -> Allotments | None:
+    """What a lease's tasks get, if that was decided."""
+    return parse_allotments(words.decode()) if words else None
 
 
 def announced(version: bytes, uri: bytes, weights: bytes) -> Announced:
@@ -119,6 +125,7 @@ class PromptSteps:
             replayed=True,
             num_to_keep=int(held[6] or 0),
             num_kept=None if held[7] is None else int(held[7]),
+            allotted=_allotted(held[8]),
         )
 
     async def pin(
@@ -148,7 +155,7 @@ class PromptSteps:
         )
         if reply[0] != b"ok":
             return _ENDS[reply[0]]
-        found = cast("list[bytes | None]", reply[7:])
+        found = cast("list[bytes | None]", reply[8:])
         drawn = tuple(
             None if how is None else parse_drawn(str(word).encode(), how)
             for word, how in zip(words, found, strict=True)
@@ -161,6 +168,7 @@ class PromptSteps:
             int(reply[5]),
             int(reply[6]),
             drawn,
+            _allotted(reply[7]),
         )
 
     async def stage(self, run: RunKey, group_id: str, body: bytes) -> bool:

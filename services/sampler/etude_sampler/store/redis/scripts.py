@@ -20,6 +20,7 @@ from .connection import Client, outages
 Word = bytes | str | int | float
 
 NAMES = (
+    "allot",
     "announce",
     "beat",
     "choose",

@@ -17,6 +17,7 @@ from ...ports.races import (
     RaceState,
     RunKey,
 )
+from .allot_steps import AllotSteps
 from .connection import Client, outages
 from .decision_log import decision
 from .heartbeat_steps import HeartbeatSteps
@@ -34,7 +35,7 @@ LANE_REBASE_TASKS = 10_000
 that asks for it within 10^7 draws."""
 
 
-class RedisRaces(TrainingSteps, HeartbeatSteps, LoadingSteps, PoolSteps, MoveSteps):
+class RedisRaces(TrainingSteps, HeartbeatSteps, LoadingSteps, PoolSteps, MoveSteps, AllotSteps):
     """All of `ports.races.Races` on one client."""
 
     def __init__(self, redis: Client) -> None:

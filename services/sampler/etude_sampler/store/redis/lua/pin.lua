@@ -9,12 +9,12 @@
 -- ARGV[3] fence
 -- ARGV[4] ttl_ms 0 for the lease's own
 -- ARGV[5] ordinals any number
--- Returns {ok, deadline, ttl, w, version, waiting, remaining, (how or false)*}, {epoch}, {gone} or
---   {superseded}
+-- Returns {ok, deadline, ttl, w, version, waiting, remaining, what the tasks were allotted or '',
+--   (how or false)*}, {epoch}, {gone} or {superseded}
 local meta, leases, lease, ltasks = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, lease_id, fence, ttl_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 if redis.call('HGET', meta, 'epoch') ~= epoch then return {'epoch'} end
-local held = redis.call('HMGET', lease, 'fence', 'ttl', 'w', 'version', 'waiting')
+local held = redis.call('HMGET', lease, 'fence', 'ttl', 'w', 'version', 'waiting', 'allot')
 if not held[1] then return {'gone'} end
 if held[1] ~= fence then return {'superseded'} end
 if ttl_ms == 0 then ttl_ms = tonumber(held[2]) end
@@ -23,7 +23,7 @@ local deadline = now[1] * 1000 + math.floor(now[2] / 1000) + ttl_ms
 deadline = math.max(deadline, tonumber(redis.call('ZSCORE', leases, lease_id) or '0'))
 redis.call('ZADD', leases, deadline, lease_id)
 local reply = {'ok', string.format('%.0f', deadline), held[2], held[3], held[4], held[5],
-  redis.call('HLEN', ltasks)}
+  redis.call('HLEN', ltasks), held[6] or ''}
 for from = 5, #ARGV, 1000 do
   for _, how in ipairs(redis.call('HMGET', ltasks, unpack(ARGV, from, math.min(from + 999, #ARGV)))) do
     reply[#reply + 1] = how

@@ -5,6 +5,7 @@ Pure functions of statistics; `resolve` and `build` turn a run's config into its
 
 from __future__ import annotations
 
+from .asking import lanes_by, reads_features
 from .binding import Dated, Paced, Seeing
 from .faults import ConfigFault, KnobFault
 from .fitting import check_fit, takes_bare
@@ -23,7 +24,7 @@ from .parts import (
     WeigherConfig,
 )
 from .presets import PRESETS, Preset
-from .resolve import UNIFORM, Curriculum, build, lanes_by, resolve
+from .resolve import UNIFORM, Curriculum, build, resolve
 from .state import AllocatorState, FoldInput, SubtaskNumbers
 from .table import describe, part_table
 
@@ -59,6 +60,7 @@ __all__ = [
     "lanes_by",
     "micro",
     "part_table",
+    "reads_features",
     "resolve",
     "same_parts",
     "start_state",

@@ -7,6 +7,10 @@ eighths go to the nearest. Neighbours: `allocators.ladder` climbs them, the serv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from etude_proto.v1.curriculum import LanesBy
+
 STEPS = 8
 """Levels are eighths, so there are nine."""
 UNKNOWN = "level_unknown"
@@ -33,3 +37,15 @@ def level_name(pass_rate: object) -> str | None:
     """The lane of a pass rate, `level_0` to `level_8`; None if it is no number in [0, 1]."""
     number = pass_rate_of(pass_rate)
     return None if number is None else f"level_{round(STEPS * level(number))}"
+
+
+def lane_members(lanes_by: LanesBy, stored: Sequence[str]) -> tuple[str, ...]:
+    """Component lanes that a task stands in, from what is stored of it.
+
+    Args:
+        lanes_by: what the lanes are.
+        stored: its sub-tasks, its source, or its pass rate as text.
+    """
+    if lanes_by == "level":
+        return tuple(level_name(one) or UNKNOWN for one in stored)
+    return tuple(stored)

@@ -46,7 +46,7 @@ def fold_state(curriculum: Curriculum, state: AllocatorState, folded: FoldInput)
     """The state after the groups of one policy version."""
     moved = curriculum.allocator.fold(state, folded)
     pace = {
-        kind: part.advance(state.pace[kind], folded)
+        kind: part.advance(state.pace.get(kind, part.start()), folded)
         for kind, part in paced_parts(curriculum).items()
     }
     return replace(moved, pace={**moved.pace, **pace})

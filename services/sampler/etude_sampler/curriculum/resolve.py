@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from etude_proto.v1.curriculum import CurriculumConfig, LanesBy, ResolvedCurriculum, ResolvedPart
+from etude_proto.v1.curriculum import CurriculumConfig, LanesBy, ResolvedCurriculum
 from etude_sampler.statistics import EstimatorConstants, Note, Shape, fresh_values, layout
 
 from .allotment import Budget
+from .asking import LANE_OF, lanes_by, notes_of_parts
 from .budgets.group_size import GroupSizeConfig
 from .faults import KnobFault
 from .features import feature_names
@@ -34,7 +35,6 @@ from .parts import (
     Context,
     Gate,
     HardConfig,
-    PartConfig,
     Pool,
     PoolConfig,
     ScaffoldConfig,
@@ -50,8 +50,6 @@ UNIFORM = "uniform"
 """Name of lane 0: every waiting task at weight 1, the floor and the control arm."""
 MAX_SUBTASKS = 32
 """Most component lanes of a run."""
-
-_WHAT: Mapping[LanesBy, str] = {"subtasks": "sub-task", "source": "source", "level": "level"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +94,6 @@ class Curriculum:
         return Shape(len(self.subtasks), fresh_values(self.notes))
 
 
-def lanes_by(config: CurriculumConfig) -> LanesBy:
-    """What the component lanes of the curriculum are. Raises `ConfigFault`: unknown preset."""
-    preset = named(PRESETS, config.preset, where=("preset",), what="preset")
-    return config.lanes_by or preset.lanes_by
-
-
 def resolve(
     config: CurriculumConfig,
     *,
@@ -123,7 +115,7 @@ def resolve(
     """
     preset = named(PRESETS, config.preset, where=("preset",), what="preset")
     kind = lanes_by(config)
-    subtasks = _subtasks(config, list(dataset_subtasks), what=_WHAT[kind])
+    subtasks = _subtasks(config, list(dataset_subtasks), what=LANE_OF[kind])
     prerequisites = _prerequisites(config, preset, subtasks) if kind == "subtasks" else {}
     share = preset.control_share if config.control_share is None else config.control_share
     table = part_table()
@@ -175,7 +167,7 @@ def build(resolved: ResolvedCurriculum) -> Curriculum:
         sources=tuple(resolved.sources),
         weighers=table.weighers,
     )
-    notes = _notes(resolved, context)
+    notes = notes_of_parts(resolved, context)
     context = replace(context, notes=layout(notes))
     weigher = configured(table.weighers, resolved.weigher, kind="weigher")
     allocator = configured(table.allocators, resolved.allocator, kind="allocator")
@@ -211,21 +203,6 @@ def _build_hard(config: HardConfig, context: Context) -> HardSampling:
 
 def _build_scaffold(config: ScaffoldConfig, context: Context) -> Scaffolding:
     return config.build(context)
-
-
-def _notes(resolved: ResolvedCurriculum, context: Context) -> tuple[Note, ...]:
-    """The notes of all parts, each once, in the order of the kinds."""
-    table = part_table()
-    found: dict[str, Note] = {}
-    for kind, part in resolved:
-        parts: Mapping[str, type[PartConfig]] | None = getattr(table, f"{kind}s", None)
-        if not isinstance(part, ResolvedPart) or parts is None:
-            continue
-        config = configured(parts, part, kind=kind)
-        for note in checked(config.remembers, context, kind=kind):
-            if found.setdefault(note.name, note) != note:
-                raise fault((kind,), f"another part keeps another note {note.name!r} of tasks")
-    return tuple(found.values())
 
 
 def _budget(resolved: ResolvedCurriculum, context: Context) -> Budget | None:

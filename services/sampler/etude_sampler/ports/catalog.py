@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from etude_proto.v1 import ResolvedCurriculum, RunCreate, RunStatus, TaskCreate
+from etude_proto.v1.curriculum import LanesBy
 from etude_sampler.statistics import Ints
 
 from .marker import Marker
@@ -28,19 +29,32 @@ class TaskRow:
     """Doubles in the order of `curriculum.features`, without the source; empty: not computed."""
 
 
+class TaskFeatures(NamedTuple):
+    """What a weigher may read of a task itself."""
+
+    ordinal: int
+    source: str
+    features: bytes
+    """As `TaskRow.features`, never empty."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DrawableTasks:
     """A chunk of tasks that can be drawn, by ordinal."""
 
     ordinals_N: Ints
     kinds: tuple[tuple[str, ...], ...]
-    """Sub-tasks that occur in the chunk."""
+    """Lanes (sub-tasks, a source or a level) that tasks of the chunk stand in."""
     kind_N: Ints
     """Which of them each task has."""
+    features: tuple[TaskFeatures, ...] = ()
+    """Of each task; empty if they were not asked for."""
 
     def first(self, num: int) -> DrawableTasks:
         """The first tasks of the chunk."""
-        return DrawableTasks(self.ordinals_N[:num], self.kinds, self.kind_N[:num])
+        return DrawableTasks(
+            self.ordinals_N[:num], self.kinds, self.kind_N[:num], self.features[:num]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +121,15 @@ class Catalog(Protocol):
     async def add_tasks(self, dataset_id: str, tasks: Sequence[TaskCreate]) -> int:
         """Append the tasks not yet there, in order; number created."""
 
-    async def dataset_subtasks(self, dataset_id: str, sources: list[str] | None) -> dict[str, int]:
-        """Drawable tasks per sub-task name; the key '' counts all drawable tasks."""
+    async def dataset_subtasks(
+        self, dataset_id: str, sources: list[str] | None, *, lanes_by: LanesBy = "subtasks"
+    ) -> dict[str, int]:
+        """Drawable tasks per sub-task (source, level); the key '' counts all drawable tasks."""
+
+    async def dataset_features(
+        self, dataset_id: str, sources: list[str] | None
+    ) -> tuple[list[str], int]:
+        """Sources of the drawable tasks, and the number of features that users gave with all."""
 
     async def tasks_with_aid(
         self, dataset_id: str, sources: list[str] | None, aid: str, *, among: int
@@ -135,7 +156,13 @@ class Catalog(Protocol):
         """Tasks, in any order; unknown ids are absent."""
 
     def drawable(
-        self, dataset_id: str, sources: list[str] | None, *, chunk: int
+        self,
+        dataset_id: str,
+        sources: list[str] | None,
+        *,
+        chunk: int,
+        lanes_by: LanesBy = "subtasks",
+        with_features: bool = False,
     ) -> AsyncIterator[DrawableTasks]:
         """Chunks of drawable tasks by ordinal."""
 

@@ -11,8 +11,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from etude_proto.v1.curriculum import LanesBy
 from etude_sampler.statistics import Shape
 
+from .catalog import TaskFeatures
 from .decisions import LoggedDecision
 from .ledger import LedgerRow, StatisticsRows
 
@@ -101,9 +103,14 @@ class History(Protocol):
         """Restores, in order."""
 
     def tasks(
-        self, dataset_id: str, sources: list[str] | None
+        self, dataset_id: str, sources: list[str] | None, *, lanes_by: LanesBy
     ) -> AsyncIterator[list[tuple[int, tuple[str, ...]]]]:
-        """Pages of (ordinal, sub-tasks) of the tasks that can be drawn, by ordinal."""
+        """Pages of (ordinal, component lanes) of the tasks that can be drawn, by ordinal."""
+
+    def features(
+        self, dataset_id: str, sources: list[str] | None
+    ) -> AsyncIterator[Sequence[TaskFeatures]]:
+        """Pages of the features of these tasks, by ordinal."""
 
     def statistics(self, shape: Shape) -> AsyncIterator[StatisticsRows]:
         """Pages of the stored statistics by task, scaffold kind and level."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from etude_proto.v1 import RunStatus
-from etude_sampler.curriculum import AllocatorState, Curriculum, build
+from etude_sampler.curriculum import AllocatorState, Curriculum, at_pace, build
+from etude_sampler.curriculum.pace import paced_parts
 from etude_sampler.leasing import lane_key
 from etude_sampler.statistics import Bools, Shape
 
@@ -80,14 +81,28 @@ class RunContext:
 
 def announced(row: RunRow, curriculum: Curriculum, state: AllocatorState) -> Announced:
     """The run's policy version as pushed to Redis."""
-    weights = curriculum.allocator.component_weights(state)
-    named = {name: float(w) for name, w in zip(curriculum.subtasks, weights, strict=True)}
+    named = named_weights(curriculum, state)
     return Announced(row.policy_version, row.weights_uri, json.dumps(named))
+
+
+def named_weights(curriculum: Curriculum, state: AllocatorState) -> dict[str, float]:
+    """Weights of the reward components by name; none if the lanes are no components."""
+    if curriculum.lanes_by != "subtasks":
+        return {}
+    weights = curriculum.allocator.component_weights(state)
+    return {name: float(w) for name, w in zip(curriculum.subtasks, weights, strict=True)}
+
+
+def bound(curriculum: Curriculum, row: RunRow) -> Curriculum:
+    """The run's parts at the pace of its newest version."""
+    if not paced_parts(curriculum):
+        return curriculum
+    return at_pace(curriculum, AllocatorState.from_json(json.loads(row.allocator_state)).pace)
 
 
 def make_context(row: RunRow) -> RunContext:
     """Build the parts that a stored run names."""
-    curriculum = build(row.resolved)
+    curriculum = bound(build(row.resolved), row)
     return RunContext(row, curriculum, tuple(lane_key(name) for name in curriculum.lanes))
 
 
@@ -110,7 +125,7 @@ class RunContexts:
         row = await self._catalog.get_run(run_id)
         held = self._found.get(run_id)
         if held is not None and held[1].row.resolved == row.resolved:
-            context = RunContext(row, held[1].curriculum, held[1].lane_keys)
+            context = RunContext(row, bound(held[1].curriculum, row), held[1].lane_keys)
         else:
             context = make_context(row)
         self._found[run_id] = (time.monotonic(), context)

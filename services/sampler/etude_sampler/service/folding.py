@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from etude_sampler.statistics import (
     Floats,
     GroupSummary,
+    Shape,
     TaskStatistics,
     empty,
     fold,
@@ -61,6 +62,13 @@ class Folder:
         fences = self._fences.copy()
         fences[sorted(self.touched)] = fence
         return StatisticsRows(tuple(self._keys), fences, self._values)
+
+
+def notes_of(packed: Mapping[int, bytes], ordinals: Sequence[int], shape: Shape) -> Floats:
+    """[N, E] notes of tasks, by what is stored of each; those of a task never seen otherwise."""
+    fresh = np.array(shape.fresh, dtype="<f8").tobytes()
+    whole = b"".join(packed.get(ordinal) or fresh for ordinal in ordinals)
+    return np.frombuffer(whole, dtype="<f8").reshape(len(ordinals), len(shape.fresh))
 
 
 def join(first: TaskStatistics, second: TaskStatistics) -> TaskStatistics:

@@ -48,8 +48,14 @@ class Columns:
             valid=[reason in _VALID for reason in reasons],
         )
 
-    def arrays(self, subtasks: Sequence[str]) -> OutcomeArrays:
-        """The attempts as arrays, padded to the largest."""
+    def arrays(
+        self, subtasks: Sequence[str], members: Sequence[tuple[str, ...]] | None = None
+    ) -> OutcomeArrays:
+        """The attempts as arrays, padded to the largest.
+
+        With `members`, the lanes of each attempt's task, these are scored by success instead of
+        the components of the same names.
+        """
         num, largest = len(self.sizes), max(self.sizes)
         there = np.arange(largest) < np.array(self.sizes)[:, None]
         q_NGK = np.full((num, largest, len(subtasks)), np.nan)
@@ -61,6 +67,8 @@ class Columns:
         reward_NG[there] = self.plain["reward"]
         success_NG[there] = self.plain["success"]
         valid_NG[there] = self.valid
+        if members is not None:
+            q_NGK = success_scores(success_NG, subtasks, members)
         return OutcomeArrays(q_NGK, reward_NG, success_NG, valid_NG)
 
     def num_tokens(self) -> list[int]:
@@ -99,6 +107,14 @@ class Columns:
     def _slices(self) -> list[slice]:
         ends = np.cumsum(self.sizes).tolist()
         return [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
+
+
+def success_scores(
+    success_NG: Floats, subtasks: Sequence[str], members: Sequence[tuple[str, ...]]
+) -> Floats:
+    """[N, G, K] success in the lanes that each of N tasks stands in; nan elsewhere."""
+    active_NK = np.array([[name in lanes for name in subtasks] for lanes in members], dtype=bool)
+    return np.where(active_NK[:, None, :], success_NG[:, :, None], np.nan)
 
 
 def oldest_version(outcomes: Sequence[Outcome], *, otherwise: int) -> int:

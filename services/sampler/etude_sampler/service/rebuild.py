@@ -165,7 +165,11 @@ class Rebuilder:
         left = row.num_tasks
         chunk = min(max(_CHUNKS[0], left // 20), _CHUNKS[1])
         async for tasks in ground.catalog.drawable(
-            row.spec.dataset_id, row.spec.sources, chunk=chunk
+            row.spec.dataset_id,
+            row.spec.sources,
+            chunk=chunk,
+            lanes_by=row.resolved.lanes_by,
+            with_features=bool(row.resolved.features),
         ):
             if len(tasks.ordinals_N) > left:
                 tasks = tasks.first(left)

@@ -108,7 +108,10 @@ class Replay:
     async def _read_tasks(self) -> None:
         spec = self._context.row.spec
         subtasks: dict[int, tuple[str, ...]] = {}
-        async for page in self._history.tasks(spec.dataset_id, spec.sources):
+        resolved = self._context.row.resolved
+        async for page in self._history.tasks(
+            spec.dataset_id, spec.sources, lanes_by=resolved.lanes_by
+        ):
             subtasks |= dict(page)
         self._tasks_N = np.array(list(subtasks), dtype=np.int64)
         self._num_ordinals = 1 + max(subtasks, default=-1)

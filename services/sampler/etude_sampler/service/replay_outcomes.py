@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 
 from etude_proto.v1 import FinishReason
-from etude_sampler.statistics import OutcomeArrays
+from etude_sampler.statistics import Bools, OutcomeArrays
 
 from ..ports.ledger import LedgerRow
 
@@ -19,8 +19,12 @@ class LedgerIncomplete(Exception):
     """The ledger does not hold all that the statistics were made of; the message says what."""
 
 
-def outcome_arrays(rows: Sequence[LedgerRow], subtasks: Sequence[str]) -> OutcomeArrays:
+def outcome_arrays(
+    rows: Sequence[LedgerRow], subtasks: Sequence[str], active_NK: Bools | None = None
+) -> OutcomeArrays:
     """The outcomes of ledger rows as arrays, padded to the largest group.
+
+    With `active_NK`, lanes by ordinal, these are scored by success.
 
     Raises:
         LedgerIncomplete: outcomes were removed.
@@ -42,6 +46,8 @@ def outcome_arrays(rows: Sequence[LedgerRow], subtasks: Sequence[str]) -> Outcom
                 q_NGK[i, :size, k] = [np.nan if value is None else value for value in values]
         reward_NG[i, :size], success_NG[i, :size] = group["reward"], group["success"]
         valid_NG[i, :size] = [reason in _VALID for reason in group["finish_reason"]]
+        if active_NK is not None:
+            q_NGK[i] = np.where(active_NK[row.ordinal], success_NG[i][:, None], np.nan)
     return OutcomeArrays(q_NGK, reward_NG, success_NG, valid_NG)
 
 

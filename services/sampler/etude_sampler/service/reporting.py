@@ -12,6 +12,7 @@ from etude_proto.v1 import Attempt, GateVerdict, Report, Verdict
 from etude_sampler.statistics import (
     Floats,
     GroupSummary,
+    OutcomeArrays,
     summarise,
 )
 
@@ -49,6 +50,8 @@ class Reported:
     """Trajectories came with the report."""
     cargo_kept: bool
     """And the byte budget had room for them."""
+    members: tuple[tuple[str, ...], ...] | None = None
+    """By group the lanes that are scored by success; None: lanes are scored components."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ def late_rows(reported: Reported, subtasks: Sequence[str]) -> list[LedgerRow]:
     """Rows of a report whose lease has ended."""
     flat = [(g, a) for g, group in enumerate(reported.report.groups) for a in group.attempts]
     columns = Columns.of([a for _, a in flat])
-    summary = summarise(columns.arrays(subtasks))
+    members = None if reported.members is None else [reported.members[g] for g, _ in flat]
+    summary = summarise(columns.arrays(subtasks, members))
     blank = np.full((len(flat), len(subtasks)), np.nan)
     emas = _Emas(blank, blank, blank)
     fates = [_Fate(Verdict.LATE)] * len(flat)
@@ -78,6 +82,12 @@ class _Told:
     reported: Reported
     flat: Sequence[tuple[int, Attempt]]
     columns: Columns
+
+    def arrays(self, subtasks: Sequence[str]) -> OutcomeArrays:
+        """The outcomes as arrays, [N, G] with lanes by name."""
+        members = self.reported.members
+        of = None if members is None else [members[g] for g, _ in self.flat]
+        return self.columns.arrays(subtasks, of)
 
     def oldest(self) -> list[int]:
         """Oldest policy version of each attempt."""
@@ -166,7 +176,7 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
         raise LeaseSuperseded("Redis was rebuilt since the lease was given out")
     flat = [(g, a) for g, group in enumerate(reported.report.groups) for a in group.attempts]
     told = _Told(reported, flat, Columns.of([a for _, a in flat]))
-    summary = summarise(told.columns.arrays(context.curriculum.subtasks))
+    summary = summarise(told.arrays(context.curriculum.subtasks))
     oldest = told.oldest()
     valid = summary.num_valid_N.tolist()
     verdicts = _verdicts(context, told, view, num_valid=valid, oldest=oldest)

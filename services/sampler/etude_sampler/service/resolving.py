@@ -6,7 +6,16 @@ Neighbours: `curriculum` knows the rules; `runs` and `travel` (forks) create run
 from __future__ import annotations
 
 from etude_proto.v1 import ProblemItem, ResolvedCurriculum, RunCreate, RunMode
-from etude_sampler.curriculum import ConfigFault, build, check_fit, resolve, takes_bare
+from etude_sampler.curriculum import (
+    ConfigFault,
+    build,
+    check_fit,
+    lanes_by,
+    reads_features,
+    resolve,
+    takes_bare,
+)
+from etude_sampler.curriculum.levels import UNKNOWN
 
 from ..errors import PayloadInvalid
 from ..ports.catalog import Catalog
@@ -18,13 +27,28 @@ async def resolve_curriculum(catalog: Catalog, spec: RunCreate) -> tuple[Resolve
     Raises:
         PayloadInvalid: a curriculum field is wrong (named), or no task can be drawn.
     """
-    counts = await catalog.dataset_subtasks(spec.dataset_id, spec.sources)
+    try:
+        kind = lanes_by(spec.curriculum)
+    except ConfigFault as fault:
+        raise _refused(fault) from fault
+    counts = await catalog.dataset_subtasks(spec.dataset_id, spec.sources, lanes_by=kind)
     num_tasks = counts.pop("", 0)
     if num_tasks == 0:
         where = "/sources" if spec.sources else "/dataset_id"
         raise PayloadInvalid.at(where, "no train task can be drawn")
+    if unknown := counts.pop(UNKNOWN, 0):
+        raise PayloadInvalid.at(
+            "/curriculum/lanes_by",
+            f"{unknown} of {num_tasks} tasks have no number in [0, 1] as metadata.pass_rate",
+        )
+    sources: list[str] = []
+    num_given = 0
+    if reads_features(spec.curriculum):
+        sources, num_given = await catalog.dataset_features(spec.dataset_id, spec.sources)
     try:
-        resolved = resolve(spec.curriculum, dataset_subtasks=sorted(counts))
+        resolved = resolve(
+            spec.curriculum, dataset_subtasks=sorted(counts), sources=sources, num_given=num_given
+        )
     except ConfigFault as fault:
         raise _refused(fault) from fault
     fit(resolved, spec)

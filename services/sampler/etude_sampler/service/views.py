@@ -90,7 +90,7 @@ class CurriculumViews:
         row = context.row
         if row.id not in self._sizes:
             self._sizes[row.id] = await self._ground.catalog.dataset_subtasks(
-                row.spec.dataset_id, row.spec.sources
+                row.spec.dataset_id, row.spec.sources, lanes_by=row.resolved.lanes_by
             )
         sizes = self._sizes[row.id]
         return [

@@ -7,14 +7,17 @@ reads a chunk as one structured array. Neighbours: `catalog` and `ledger_views` 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import asyncpg
 import numpy as np
 
+from etude_proto.v1.curriculum import LanesBy
+from etude_sampler.curriculum.levels import lane_members
+from etude_sampler.datasets.features import features_of_body
 from etude_sampler.statistics import Floats, Ints, Shape, TaskStatistics
 
-from ...ports.catalog import DrawableTasks
+from ...ports.catalog import DrawableTasks, TaskFeatures
 from ...ports.ledger import BareStatistics
 from .statistics_rows import packed_fresh
 
@@ -38,11 +41,22 @@ _COLUMNS = (
 _HEADER, _TRAILER = 19, 2
 """Bytes of binary COPY around its rows."""
 
+MEMBERS: Mapping[LanesBy, str] = {
+    "subtasks": "subtasks",
+    "source": "ARRAY[source]",
+    "level": "ARRAY[coalesce(convert_from(body, 'UTF8')::json #>> '{metadata,pass_rate}', '')]",
+}
+"""Of `tasks`: what says in which component lanes a task stands (`levels.lane_members`)."""
 _TASKS = """
-SELECT subtasks, array_agg(ordinal) AS ordinals FROM (
-    SELECT ordinal, subtasks FROM tasks WHERE dataset_id = $1 AND ordinal > $2
+SELECT members, array_agg(ordinal) AS ordinals FROM (
+    SELECT ordinal, {members} AS members FROM tasks WHERE dataset_id = $1 AND ordinal > $2
     AND split = 'train' AND ($3::text[] IS NULL OR source = ANY($3)) ORDER BY ordinal LIMIT $4
-) AS chunk GROUP BY subtasks
+) AS chunk GROUP BY members
+"""
+_FEATURES = """
+SELECT ordinal, source, features, CASE WHEN features IS NULL THEN body END AS body FROM tasks
+WHERE dataset_id = $1 AND ordinal > $2 AND split = 'train'
+AND ($3::text[] IS NULL OR source = ANY($3)) ORDER BY ordinal LIMIT $4
 """
 _NOTES = ("x", "X")
 """Packed like `V`, one float64 a value of the run's notes; read only if there are any."""
@@ -87,18 +101,44 @@ async def read_drawable(
     *,
     after: int,
     limit: int,
+    lanes_by: LanesBy = "subtasks",
+    with_features: bool = False,
 ) -> DrawableTasks | None:
     """The next drawable tasks above an ordinal; None: there are no more."""
     wanted = None if sources is None else list(sources)
-    records = await connection.fetch(_TASKS, dataset_id, after, wanted, limit)
+    statement = _TASKS.format(members=MEMBERS[lanes_by])
+    records = await connection.fetch(statement, dataset_id, after, wanted, limit)
     if not records:
         return None
     parts = [np.array(record["ordinals"], dtype=np.int64) for record in records]
     ordinals = np.concatenate(parts)
     kinds = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     order = ordinals.argsort()
+    features: tuple[TaskFeatures, ...] = ()
+    if with_features:
+        features = await read_features(connection, dataset_id, wanted, after=after, limit=limit)
     return DrawableTasks(
-        ordinals[order], tuple(tuple(record["subtasks"]) for record in records), kinds[order]
+        ordinals[order],
+        tuple(lane_members(lanes_by, record["members"]) for record in records),
+        kinds[order],
+        features,
+    )
+
+
+async def read_features(
+    connection: asyncpg.Connection,
+    dataset_id: str,
+    sources: list[str] | None,
+    *,
+    after: int,
+    limit: int,
+    timeout: float | None = None,
+) -> tuple[TaskFeatures, ...]:
+    """Source and features of the next drawable tasks above an ordinal, by ordinal."""
+    found = await connection.fetch(_FEATURES, dataset_id, after, sources, limit, timeout=timeout)
+    return tuple(
+        TaskFeatures(r["ordinal"], r["source"], r["features"] or features_of_body(r["body"]))
+        for r in found
     )
 
 

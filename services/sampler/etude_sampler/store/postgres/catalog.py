@@ -11,11 +11,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from etude_proto.v1 import Split, TaskCreate, task_id
+from etude_proto.v1.curriculum import LanesBy
+from etude_sampler.curriculum.features import FEATURES
+from etude_sampler.curriculum.levels import lane_members
 from etude_sampler.datasets.features import encode_features
 
 from ...errors import DatasetNotFound, DependencyUnavailable
 from ...ports.catalog import DatasetRow, DrawableTasks, TaskRow
-from .bulk import read_drawable
+from .bulk import MEMBERS, read_drawable
 from .engine import outages, raw, transaction
 from .migrate import is_behind
 from .runs import PostgresRuns
@@ -174,10 +177,12 @@ class PostgresCatalog(PostgresRuns):
         if locked is None:
             raise DatasetNotFound(f"no dataset {dataset_id!r}")
 
-    async def dataset_subtasks(self, dataset_id: str, sources: list[str] | None) -> dict[str, int]:
-        """Drawable tasks per sub-task; the key '' counts all."""
+    async def dataset_subtasks(
+        self, dataset_id: str, sources: list[str] | None, *, lanes_by: LanesBy = "subtasks"
+    ) -> dict[str, int]:
+        """Drawable tasks per sub-task (source, level); the key '' counts all."""
         drawable = self._drawable(dataset_id, sources)
-        name = sa.func.unnest(tasks.c.subtasks).label("name")
+        name = sa.func.unnest(sa.literal_column(MEMBERS[lanes_by])).label("name")
         async with transaction(self._engine) as connection:
             total = await connection.scalar(
                 sa.select(sa.func.count()).select_from(tasks).where(*drawable)
@@ -186,7 +191,27 @@ class PostgresCatalog(PostgresRuns):
             counted = await connection.execute(
                 sa.select(unnested.c.name, sa.func.count()).group_by(unnested.c.name)
             )
-            return {"": int(total or 0), **{row[0]: row[1] for row in counted}}
+            found = {"": int(total or 0)}
+            for stored, num in counted:
+                (lane,) = lane_members(lanes_by, [stored])
+                found[lane] = found.get(lane, 0) + num
+            return found
+
+    async def dataset_features(
+        self, dataset_id: str, sources: list[str] | None
+    ) -> tuple[list[str], int]:
+        """Sources of the drawable tasks, and the number of features that users gave with all."""
+        size = sa.func.coalesce(sa.func.octet_length(tasks.c.features), 0)
+        statement = (
+            sa.select(tasks.c.source, sa.func.min(size), sa.func.max(size))
+            .where(*self._drawable(dataset_id, sources))
+            .group_by(tasks.c.source)
+        )
+        async with transaction(self._engine) as connection:
+            found = (await connection.execute(statement)).all()
+        sizes = {size for row in found for size in row[1:]}
+        given = sizes.pop() // 8 - len(FEATURES) if len(sizes) == 1 else 0
+        return sorted(row[0] for row in found), max(0, given)
 
     async def tasks_with_aid(
         self, dataset_id: str, sources: list[str] | None, aid: str, *, among: int
@@ -265,14 +290,26 @@ class PostgresCatalog(PostgresRuns):
         ]
 
     async def drawable(
-        self, dataset_id: str, sources: list[str] | None, *, chunk: int
+        self,
+        dataset_id: str,
+        sources: list[str] | None,
+        *,
+        chunk: int,
+        lanes_by: LanesBy = "subtasks",
+        with_features: bool = False,
     ) -> AsyncIterator[DrawableTasks]:
         """Chunks of drawable tasks by ordinal."""
         last = -1
         while True:
             async with raw(self._engine) as connection:
                 found = await read_drawable(
-                    connection, dataset_id, sources, after=last, limit=chunk
+                    connection,
+                    dataset_id,
+                    sources,
+                    after=last,
+                    limit=chunk,
+                    lanes_by=lanes_by,
+                    with_features=with_features,
                 )
             if found is None:
                 return

@@ -10,13 +10,17 @@ import asyncpg
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from etude_proto.v1.curriculum import LanesBy
+from etude_sampler.curriculum.levels import lane_members
 from etude_sampler.statistics import Shape, TaskStatistics
 
 from ...errors import RunNotFound
+from ...ports.catalog import TaskFeatures
 from ...ports.decisions import LoggedDecision
 from ...ports.history import Discard, EpochLog, FoldedVersion, Head, Origin
 from ...ports.ledger import LedgerRow, StatisticsKey, StatisticsRows
 from . import ledger_sql as sql
+from .bulk import MEMBERS, read_features
 from .engine import raw
 from .snapshot import Snapshot
 from .snapshot_io import stored_snapshot
@@ -56,7 +60,7 @@ SELECT version, (content -> 'summary')::text AS summary FROM discarded_versions
 WHERE run_id = $1 AND restore_id = $2 ORDER BY version
 """
 _TASKS = """
-SELECT ordinal, subtasks FROM tasks
+SELECT ordinal, {members} AS members FROM tasks
 WHERE dataset_id = $1 AND split = 'train' AND ($2::text[] IS NULL OR source = ANY($2::text[]))
   AND ordinal > $3 ORDER BY ordinal LIMIT $4
 """
@@ -184,15 +188,31 @@ class PostgresHistory:
         return discards
 
     async def tasks(
-        self, dataset_id: str, sources: list[str] | None
+        self, dataset_id: str, sources: list[str] | None, *, lanes_by: LanesBy
     ) -> AsyncIterator[list[tuple[int, tuple[str, ...]]]]:
         """Pages by ordinal."""
-        after = -1
+        after, statement = -1, _TASKS.replace("{members}", MEMBERS[lanes_by])
         while found := await self._connection.fetch(
-            _TASKS, dataset_id, sources, after, _PAGE_TASKS, timeout=_LONG_S
+            statement, dataset_id, sources, after, _PAGE_TASKS, timeout=_LONG_S
         ):
             after = found[-1]["ordinal"]
-            yield [(record["ordinal"], tuple(record["subtasks"])) for record in found]
+            yield [(r["ordinal"], lane_members(lanes_by, r["members"])) for r in found]
+
+    async def features(
+        self, dataset_id: str, sources: list[str] | None
+    ) -> AsyncIterator[Sequence[TaskFeatures]]:
+        """Pages by ordinal."""
+        after = -1
+        while found := await read_features(
+            self._connection,
+            dataset_id,
+            sources,
+            after=after,
+            limit=_PAGE_TASKS,
+            timeout=_LONG_S,
+        ):
+            after = found[-1].ordinal
+            yield found
 
     async def statistics(self, shape: Shape) -> AsyncIterator[StatisticsRows]:
         """Pages by task, kind and level."""

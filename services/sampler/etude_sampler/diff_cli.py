@@ -12,7 +12,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from etude_client import EtudeClient
 from etude_client.paging import all_items
@@ -138,7 +138,7 @@ def _print_versions(found: Difference) -> None:
 def _print_tasks(found: Difference) -> None:
     if not found.tasks:
         return
-    table = Table("task", "ordinal", "groups", "groups", "success", "success")
+    table = Table(Column("task", no_wrap=True), "ordinal", "groups", "groups", "success", "success")
     for task in found.tasks:
         table.add_row(
             task.task_id,

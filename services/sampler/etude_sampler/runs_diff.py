@@ -16,7 +16,7 @@ from etude_proto.v1 import Draw, HistoryPoint, Run, TaskStatistics, TaskSummary
 
 _OWN = {
     *("id", "name", "status", "policy_version", "weights_uri", "epoch", "revision", "created_at"),
-    *("forked_from", "curriculum", "loading"),
+    *("forked_from", "curriculum", "loading", "last_rebuild"),
 }
 """Fields of a run that say which one it is, or where it stands; `resolved` says the curriculum."""
 

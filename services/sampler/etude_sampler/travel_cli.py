@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from etude_client import EtudeClient
 from etude_client.paging import all_items
@@ -75,7 +75,10 @@ def checkpoints(
     if as_json:
         typer.echo(json.dumps([one.model_dump(mode="json") for one in found]))
         return
-    table = Table("checkpoint", "version", "label", "pinned", "tasks", "KiB", "taken", "")
+    table = Table(
+        *(Column("checkpoint", no_wrap=True), Column("version"), Column("label"), Column("pinned")),
+        *(Column("tasks"), Column("KiB"), Column("taken"), Column("")),
+    )
     for one in found:
         table.add_row(
             one.id,

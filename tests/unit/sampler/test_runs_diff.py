@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from etude_proto.v1 import Draw, DrawnTask, ForkedFrom, Run, TaskSummary
+from etude_proto.v1 import Draw, DrawnTask, ForkedFrom, Rebuild, Run, TaskSummary
 from etude_sampler.runs_diff import (
     Common,
     Difference,
@@ -78,7 +78,8 @@ def test_draws_are_compared_by_choice_and_weight() -> None:
 def test_settings_that_differ_are_named() -> None:
     other = BASE.model_copy(
         update={"id": "run_x", "name": "x", "epoch": 8, "seed": BASE.seed + 1,
-                "limits": BASE.limits.model_copy(update={"max_staleness": 77})}
+                "limits": BASE.limits.model_copy(update={"max_staleness": 77}),
+                "last_rebuild": Rebuild.model_validate_json(example("Rebuild"))}
     )  # fmt: skip
     assert config_differences(BASE, other) == {
         "seed": (BASE.seed, BASE.seed + 1),

@@ -25,6 +25,7 @@ from .parts import (
 )
 from .presets import PRESETS, Preset
 from .resolve import UNIFORM, Curriculum, build, resolve
+from .shares import lane_shares
 from .state import AllocatorState, FoldInput, SubtaskNumbers
 from .table import describe, part_table
 
@@ -57,6 +58,7 @@ __all__ = [
     "fold_state",
     "importance",
     "is_paced",
+    "lane_shares",
     "lanes_by",
     "micro",
     "part_table",

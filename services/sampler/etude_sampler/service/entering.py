@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from pydantic import JsonValue
 
 from etude_sampler.curriculum import micro
 from etude_sampler.leasing import exponentials
@@ -19,13 +20,26 @@ UNIFORM_MICRO = 1_000_000
 
 
 def lane_weights(
-    context: RunContext, stats: TaskStatistics, active_NK: Bools, *, version: int
+    context: RunContext,
+    stats: TaskStatistics,
+    active_NK: Bools,
+    *,
+    version: int,
+    pace: Mapping[str, JsonValue] | None = None,
 ) -> Ints:
-    """[N, 1 + K] integer weights: `uniform` first, then the component lanes."""
+    """[N, L] integer weights: `uniform`, the component lanes, then those of hard sampling.
+
+    `pace` is that of the parts; default: the context's.
+    """
     weights_NK = context.curriculum.weigher.weights(stats, active_NK, version=version)
     micro_NK = np.minimum(micro(weights_NK), _MAX_MICRO)
     uniform_N1 = np.full((len(micro_NK), 1), UNIFORM_MICRO, dtype=np.int64)
-    return np.concatenate([uniform_N1, micro_NK], axis=1)
+    weights_NL = np.concatenate([uniform_N1, micro_NK], axis=1)
+    hard = context.curriculum.hard
+    if hard is None:
+        return weights_NL
+    paced = hard.at((context.state().pace if pace is None else pace)["hard"])
+    return paced.lanes(weights_NL, stats.x_NE)
 
 
 def pack_records(entries_N: Ints, weights_NL: Ints) -> list[bytes]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from etude_sampler.curriculum.hard import HardSampling, Visit
 from etude_sampler.statistics import (
     Floats,
     GroupSummary,
@@ -17,6 +19,7 @@ from etude_sampler.statistics import (
 
 from ..ports.ledger import BARE, CommitView, StatisticsKey, StatisticsRows
 from .context import RunContext
+from .hard_states import visit_rows
 
 
 class Folder:
@@ -56,6 +59,14 @@ class Folder:
         self._values = put(self._values, at, after)
         self.touched.update(at.tolist())
         return before.m_NK, after.m_NK
+
+    def visit(self, visits: Sequence[Visit], hard: HardSampling) -> None:
+        """Move the tasks' states of hard sampling by groups at any scaffold, in order."""
+        rows = [self._at[StatisticsKey(visit.ordinal, *BARE)] for visit in visits]
+        x_NE = self._values.x_NE.copy()
+        visit_rows(x_NE, list(zip(rows, visits, strict=True)), hard)
+        self.touched.update(np.flatnonzero(np.any(x_NE != self._values.x_NE, axis=1)).tolist())
+        self._values = replace(self._values, x_NE=x_NE)
 
     def rows(self, fence: int) -> StatisticsRows:
         """All rows now; those that were folded carry the report's fence."""

@@ -16,6 +16,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 
 from etude_proto.v1 import RebuildReason
+from etude_sampler.curriculum import lane_shares
 
 from ..errors import Rebuilding
 from ..ports.catalog import DrawableTasks
@@ -128,7 +129,7 @@ class Rebuilder:
             loader,
             context.limits,
             announced=announced(context.row, context.curriculum, state),
-            shares=[float(s) for s in context.curriculum.allocator.shares(state)],
+            shares=[float(s) for s in lane_shares(context.curriculum, state)],
             totals=tally.totals_L.tolist(),
             sizes=tally.sizes_L.tolist(),
             num_tasks=tally.num_tasks,

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from pydantic import JsonValue
 
-from etude_sampler.curriculum import AllocatorState, lane_shares, start_state
+from etude_sampler.curriculum import AllocatorState, fold_state, lane_shares, start_state
+from etude_sampler.curriculum.hard import Visit
 from etude_sampler.statistics import (
     Floats,
     Ints,
@@ -30,6 +31,7 @@ from ..ports.history import FoldedVersion, Origin
 from ..ports.ledger import BARE, LedgerRow, StatisticsKey
 from .context import RunContext
 from .folding import join, put, select_summary
+from .hard_states import hard_at, visit_rows, with_run
 from .outcomes import pack_rows
 from .replay_outcomes import LedgerIncomplete, outcome_arrays, rounds
 from .versions import fold_input
@@ -74,7 +76,7 @@ class LedgerWalk:
 
     def __post_init__(self) -> None:
         """Begin with nothing, or with what a fork was given."""
-        allocator, shape = self.context.curriculum.allocator, self.context.shape
+        shape = self.context.shape
         self.stats = empty(self.num_ordinals, shape.num_subtasks, shape.fresh)
         self.state = start_state(self.context.curriculum)
         if self.origin is not None:
@@ -188,7 +190,6 @@ class LedgerWalk:
         """Make every version whose groups are all there."""
         while self._next_size() == len(self._pending):
             found = self.versions[self.version - self._first_version()]
-            allocator = self.context.curriculum.allocator
             folded = with_run(
                 self.context,
                 fold_input(self.context, self._pending, found.version),
@@ -201,6 +202,11 @@ class LedgerWalk:
             self._shares[self.version] = lane_shares(self.context.curriculum, self.state)
             self._paces[self.version] = self.state.pace
             self._check_summary(found)
+
+    def _live(self) -> Floats:
+        """Notes of the tasks that hard sampling has something to remember of."""
+        hard, x_NE = self.context.curriculum.hard, self.stats.x_NE[: self.num_ordinals]
+        return x_NE[:0] if hard is None else x_NE[x_NE[:, hard.live_column] != 0]
 
     def _check_summary(self, found: FoldedVersion) -> None:
         """The history's numbers of a version are those of its fold."""
@@ -252,6 +258,14 @@ class LedgerWalk:
             )
             prev_NK[members], new_NK[members] = before.m_NK, after.m_NK
             _write(self.stats, at, after)
+        hard = hard_at(self.context.curriculum, self.state)
+        if hard is not None:
+            won_N, valid_N = summary.num_success_N.tolist(), summary.num_valid_N.tolist()
+            visits = [
+                (row.ordinal, Visit(row.ordinal, row.kind, row.level, valid_N[i], won_N[i]))
+                for i, row in enumerate(rows)
+            ]
+            visit_rows(self.stats.x_NE, visits, hard)
         columns = {
             "mean": pack_rows(summary.mean_NK),
             "prev": pack_rows(prev_NK),

@@ -35,7 +35,11 @@ class WeightCheck:
     def at(self, walk: LedgerWalk, tasks_N: Ints, *, version: int) -> Ints:
         """[N, 1 + K] weights of tasks by their statistics now."""
         return lane_weights(
-            self._context, walk.stats.select(tasks_N), self._active_NK[tasks_N], version=version
+            self._context,
+            walk.stats.select(tasks_N),
+            self._active_NK[tasks_N],
+            version=version,
+            pace=walk.pace_at(version),
         )
 
     def check(

@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from etude_proto.v1 import Attempt, GateVerdict, Report, Verdict
+from etude_sampler.curriculum.hard import Visit
 from etude_sampler.statistics import (
     Floats,
     GroupSummary,
@@ -27,6 +28,7 @@ from ..ports.ledger import (
 from ..ports.races import Drawn
 from .context import RunContext
 from .folding import Folder, pick, select_summary
+from .hard_states import gate_of_lane, hard_for_report
 from .outcomes import Columns, pack_rows
 
 _GATED = (Verdict.APPLIED, Verdict.MERGED)
@@ -188,13 +190,21 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
         emas.prev[members], emas.new[members] = folder.fold(
             keys, select_summary(summary, members), view.policy_version
         )
+    _visit(context, folder, told, view, summary=summary, verdicts=verdicts)
     admitted = context.curriculum.gate.admit(summary).tolist()
     last = {g: i for i, (g, _) in enumerate(flat)}
     fates = []
     for i, (g, _) in enumerate(flat):
         gate = GateVerdict.NOT_APPLIED
         if verdicts[i] in _GATED and last[g] == i:
-            gate = _gate(context, reported, view, oldest=oldest[i], admitted=admitted[i])
+            gate = _gate(
+                context,
+                reported,
+                view,
+                oldest=oldest[i],
+                admitted=admitted[i],
+                lane=reported.drawn[g].lane,
+            )
         fates.append(_Fate(verdicts[i], gate, view.apply_seqs[i]))
     after = folder.rows(reported.report.fence)
     return CommitPlan(
@@ -203,6 +213,28 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
         after=after,
         receipt=_receipt(reported, view, flat=flat, fates=fates),
     )
+
+
+def _visit(
+    context: RunContext,
+    folder: Folder,
+    told: _Told,
+    view: CommitView,
+    *,
+    summary: GroupSummary,
+    verdicts: Sequence[Verdict],
+) -> None:
+    """The states of hard sampling, moved by the applied attempts. Raises `PaceMoved`."""
+    hard = hard_for_report(context, view.policy_version)
+    if hard is None:
+        return
+    valid, won = summary.num_valid_N.tolist(), summary.num_success_N.tolist()
+    visits = [
+        Visit(*_key(told.reported, one), num_valid=valid[i], num_success=won[i])
+        for i, one in enumerate(told.flat)
+        if verdicts[i] is Verdict.APPLIED
+    ]
+    folder.visit(visits, hard)
 
 
 def _verdicts(
@@ -251,8 +283,16 @@ def _rounds(
 
 
 def _gate(
-    context: RunContext, reported: Reported, view: CommitView, *, oldest: int, admitted: bool
+    context: RunContext,
+    reported: Reported,
+    view: CommitView,
+    *,
+    oldest: int,
+    admitted: bool,
+    lane: int,
 ) -> GateVerdict:
+    if (decided := gate_of_lane(context, lane)) is not None:
+        return decided
     if not admitted:
         return GateVerdict.ZERO_VARIANCE
     if not reported.has_cargo:

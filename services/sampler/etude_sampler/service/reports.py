@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import orjson
@@ -19,19 +20,22 @@ import orjson
 from etude_proto.v1 import CargoRef, GateVerdict, ProblemItem, Report, RunMode
 from etude_sampler.statistics import empty
 
-from ..errors import LeaseSuperseded, PayloadInvalid, TaskNotLeased
+from ..errors import DependencyUnavailable, LeaseSuperseded, PayloadInvalid, TaskNotLeased
 from ..ports.catalog import TaskRow
 from ..ports.ledger import BARE, Committed, ReportKey, StatisticsKey
 from ..ports.races import READY_SCALE, Drawn, Entering, Pinned
 from .context import RunContext
 from .entering import enter, lane_weights
 from .folding import join
+from .hard_states import PaceMoved
 from .identifiers import new_receipt_id
 from .outcomes import oldest_version
 from .reporting import Reported, late_rows, plan_report
 from .steps import Ground
 from .weighing import announced_version
 
+_FRESH_TRIES = 4
+"""Of a report whose run's version moves while it is planned (our choice)."""
 _UNKNOWN = Drawn(ordinal=-1, entry=0, lane=0, weight_micro=0, slot_probability=0.0)
 
 
@@ -84,20 +88,39 @@ class Reports:
             )
             reported = replace(reported, cargo_kept=kept)
         try:
-            committed = await ground.ledger.commit_report(
-                context.row.id,
-                incoming.key,
-                ordinals=ordinals,
-                num_attempts=sum(len(group.attempts) for group in report.groups),
-                shape=context.shape,
-                plan=lambda view: plan_report(context, reported, view),
-            )
+            context, committed = await self._commit(context, incoming, ordinals, reported=reported)
         except LeaseSuperseded:
             return await self._late(context, incoming, ordinals, why="superseded")
         except TaskNotLeased as error:
             raise await self._outside(context, incoming, ordinals) from error
         await self._settle(context, incoming, tasks, reported=reported, committed=committed)
         return committed.receipt
+
+    async def _commit(
+        self,
+        context: RunContext,
+        incoming: Incoming,
+        ordinals: list[int],
+        *,
+        reported: Reported,
+    ) -> tuple[RunContext, Committed]:
+        """The report's transaction, and the context it was planned in."""
+        ground, run_id, groups = self._ground, context.row.id, incoming.report.groups
+        for _ in range(_FRESH_TRIES):
+            try:
+                committed = await ground.ledger.commit_report(
+                    run_id,
+                    incoming.key,
+                    ordinals=ordinals,
+                    num_attempts=sum(len(group.attempts) for group in groups),
+                    shape=context.shape,
+                    plan=partial(plan_report, context, reported),
+                )
+            except PaceMoved:
+                context = await ground.contexts.refresh(run_id)
+            else:
+                return context, committed
+        raise DependencyUnavailable("the run's version kept moving; nothing is written")
 
     async def _tasks(self, context: RunContext, report: Report) -> list[TaskRow]:
         ids = [group.task_id for group in report.groups]

@@ -25,7 +25,7 @@ from etude_proto.v1 import (
     RunUpdate,
     TaskCreate,
 )
-from etude_sampler.curriculum import build
+from etude_sampler.curriculum import build, start_state
 from etude_sampler.curriculum.faults import pointer
 
 from ..errors import Rebuilding, RevisionMismatch
@@ -176,7 +176,7 @@ class Runs:
         await catalog.get_dataset(spec.dataset_id)
         resolved, num_tasks = await resolve_curriculum(catalog, spec)
         curriculum = build(resolved)
-        state = curriculum.allocator.initial(len(curriculum.subtasks))
+        state = start_state(curriculum)
         row = RunRow(
             id=run_id_of(call),
             name=spec.name,

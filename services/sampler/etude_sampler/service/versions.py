@@ -12,7 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from etude_proto.v1 import AckReceipt, CheckpointMark
-from etude_sampler.curriculum import AllocatorState, FoldInput, importance
+from etude_sampler.curriculum import (
+    AllocatorState,
+    FoldInput,
+    fold_state,
+    importance,
+    lane_shares,
+)
 from etude_sampler.statistics import Floats
 
 from ..errors import LeaseSuperseded, VersionConflict
@@ -22,6 +28,7 @@ from .arms import KEEP_VARIANCE, arm_totals, summarised
 from .checkpointing import plan_with_version
 from .context import RunContext, announced
 from .entering import pack_records, unpack_records
+from .hard_states import with_run
 from .steps import Ground
 from .weighing import announced_version, weights_now
 
@@ -67,7 +74,7 @@ def summarise_version(
     for row in groups:
         lanes[curriculum.lane_names[row.lane]] = lanes.get(curriculum.lane_names[row.lane], 0) + 1
     weights = curriculum.allocator.component_weights(state)
-    shares = curriculum.allocator.shares(state)
+    shares = lane_shares(curriculum, state)
     return {
         "num_groups": len(groups),
         "num_informative": sum(row.reward_var > KEEP_VARIANCE for row in groups),
@@ -124,7 +131,13 @@ class Versions:
                 )
             allocator = context.curriculum.allocator
             before = AllocatorState.from_json(json.loads(view.allocator_state))
-            state = allocator.fold(before, fold_input(context, view.groups, version))
+            folded = with_run(
+                context,
+                fold_input(context, view.groups, version),
+                num_groups=len(view.groups),
+                live=view.live,
+            )
+            state = fold_state(context.curriculum, before, folded)
             weights = allocator.component_weights(state)
             checkpoint = plan_with_version(
                 context.row, mark, version=version, call=key.idempotency_key
@@ -149,7 +162,10 @@ class Versions:
                 checkpoint=checkpoint,
             )
 
-        return await self._ground.ledger.commit_version(context.row.id, key, plan)
+        hard = context.curriculum.hard
+        return await self._ground.ledger.commit_version(
+            context.row.id, key, plan, live_column=None if hard is None else hard.live_column
+        )
 
     async def announce(self, run_id: str) -> None:
         """Push the newest version to Redis, with the weights that age with it.
@@ -165,7 +181,7 @@ class Versions:
             return await ground.races.announce(
                 context.key,
                 announced(context.row, context.curriculum, state),
-                shares=[float(s) for s in context.curriculum.allocator.shares(state)],
+                shares=[float(s) for s in lane_shares(context.curriculum, state)],
             )
 
         await ground.on_run(run_id, step)

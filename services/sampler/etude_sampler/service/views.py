@@ -16,6 +16,7 @@ from etude_proto.v1 import (
     LaneView,
     SubtaskView,
 )
+from etude_sampler.curriculum import lane_shares
 
 from ..errors import Rebuilding
 from ..ports.ledger import LedgerRow, VersionRow
@@ -133,7 +134,7 @@ def arm_view(arm: Arm, totals: Mapping[str, float]) -> ArmView:
 
 def _parked(context: RunContext) -> RaceState:
     """A run whose hot state is not there: its shares are known, and no task waits or is leased."""
-    shares = context.curriculum.allocator.shares(context.state())
+    shares = lane_shares(context.curriculum, context.state())
     lanes = tuple(LaneState(float(share), 0.0, 0.0, 0.0, 0) for share in shares)
     return RaceState(lanes, defaultdict(int), 0, 0)
 

@@ -178,6 +178,7 @@ class PostgresLedger(LedgerViews):
         plan: Callable[[FoldView], FoldPlan],
         *,
         with_notes: bool = False,
+        live_column: int | None = None,
     ) -> bytes:
         """Replay the receipt, or fold and announce, in one transaction under the run's row lock.
 
@@ -212,6 +213,10 @@ class PostgresLedger(LedgerViews):
             if with_notes:
                 ordinals = list({row.ordinal for row in groups})
                 noted = await connection.fetch(sql.READ_NOTES, run_id, ordinals)
+            live: list[asyncpg.Record] = []
+            if live_column is not None:
+                # Of a count as a double the last byte is 0 for 0 alone.
+                live = await connection.fetch(sql.READ_LIVE, run_id, 8 * live_column + 7)
             todo = plan(
                 FoldView(
                     head["policy_version"],
@@ -222,6 +227,7 @@ class PostgresLedger(LedgerViews):
                     groups,
                     last_seq,
                     {record["ordinal"]: record["x"] for record in noted},
+                    [record["x"] for record in live],
                 )
             )
             await connection.execute(

@@ -1,0 +1,332 @@
+"""Scaffolds: the worked examples of section 6, what may be shown, and refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etude_proto.v1 import Aids, CurriculumConfig, Hints, Merge, Message, Part, Rung
+from etude_sampler.curriculum import ConfigFault, build, resolve, takes_bare
+from etude_sampler.curriculum.scaffolding import Scaffolding, Served, Situation
+from etude_sampler.curriculum.scaffolds.cutting import cut_of_text, cut_of_turns, turns_shown
+from etude_sampler.curriculum.scaffolds.hints import first_level, hint_levels
+from etude_sampler.curriculum.scaffolds.noise_docs import num_replaced, replaced
+from etude_sampler.curriculum.scaffolds.strangers import candidates, num_draws, strangers
+from etude_sampler.statistics import Floats
+
+SHARES = (0.25, 0.5, 0.75)
+FULL = Hints(
+    knowledge=["k1", "k2", "k3", "k4"],
+    planning=["p1", "p2", "p3", "p4"],
+    solution=["s1", "s2", "s3", "s4"],
+)
+
+
+def scaffold(name: str, **knobs: object) -> Scaffolding:
+    """A scaffold as a run has it."""
+    part = Part.model_validate({"name": name, "knobs": knobs})
+    config = CurriculumConfig(preset="uniform", scaffold=part)
+    found = build(resolve(config, dataset_subtasks=["format"])).scaffold
+    assert found is not None
+    return found
+
+
+def situation(
+    aids: Aids,
+    *,
+    version: int = 100,
+    last_success: int | None = None,
+    text: str = "",
+    numbers: Sequence[float] = (),
+    others: Sequence[str] = (),
+) -> Situation:
+    """A drawn task with one user turn."""
+    return Situation(
+        messages=[Message(role="user", content=text)],
+        aids=aids,
+        version=version,
+        num_rollouts=8,
+        last_success=last_success,
+        numbers=np.array(numbers, dtype=np.float64),
+        strangers=others,
+    )
+
+
+def rungs(served: Served) -> list[Rung]:
+    assert served.ladder is not None
+    return served.ladder.rungs
+
+
+# hints
+
+
+def test_levels_are_tried_in_order_and_show_their_tier_alone() -> None:
+    """Order K1..K4, P1..P4, S1..S4; level (c, l) shows items 1..l of tier c only."""
+    levels = hint_levels(FULL)
+    assert [level for level, _ in levels] == list(range(1, 13))
+    assert [items[-1] for _, items in levels] == [f"{c}{i}" for c in "kps" for i in (1, 2, 3, 4)]
+    assert levels[5] == (6, ["p1", "p2"])
+
+
+def test_a_short_tier_keeps_the_numbers_of_the_others() -> None:
+    levels = hint_levels(Hints(knowledge=["k1"], solution=["s1", "s2"]))
+    assert levels == [(1, ["k1"]), (9, ["s1"]), (10, ["s1", "s2"])]
+
+
+def test_a_climb_begins_two_levels_below_the_last_success() -> None:
+    assert [first_level(last, 2) for last in (None, 1, 2, 3, 6, 12)] == [1, 1, 1, 1, 4, 10]
+
+
+def test_hints_make_a_ladder() -> None:
+    served = scaffold("hints").serve(situation(Aids(hints=FULL), last_success=6))
+    assert served.ladder is not None
+    assert (served.ladder.kind, served.ladder.merge) == ("hints", Merge.REPLACE_ONE)
+    assert (served.ladder.num_rollouts, served.ladder.at_once) == (1, False)
+    assert [rung.level for rung in rungs(served)] == list(range(4, 13))
+    assert rungs(served)[2].text == "Hints for this request:\n1. p1\n2. p2"
+    assert (served.scaffold.kind, served.scaffold.level) == ("none", 0)
+
+
+def test_hints_wait_for_their_version() -> None:
+    """15 % of 105 steps are 15.75: from version 16 on."""
+    waiting = scaffold("hints")
+    assert waiting.serve(situation(Aids(hints=FULL), version=15)).ladder is None
+    assert waiting.serve(situation(Aids(hints=FULL), version=16)).ladder is not None
+
+
+def test_a_task_without_hints_is_served_bare() -> None:
+    assert scaffold("hints").serve(situation(Aids())) == Served()
+    only_low = Aids(hints=Hints(knowledge=["k1"]))
+    assert scaffold("hints").serve(situation(only_low, last_success=12)).ladder is None
+
+
+# prefix
+
+
+def test_text_is_cut_at_rounded_shares() -> None:
+    """101 characters -> 25, 50, 76."""
+    assert [cut_of_text("x" * 101, share) for share in SHARES] == [25, 50, 76]
+
+
+@pytest.mark.parametrize(
+    ("num_turns", "shown"), [(5, [2, 3, 4]), (4, [1, 2, 3]), (3, [1, 2, 2]), (1, [0, 0, 0])]
+)
+def test_traces_are_cut_at_whole_turns(num_turns: int, shown: list[int]) -> None:
+    assert [turns_shown(num_turns, share) for share in SHARES] == shown
+
+
+def test_a_share_that_is_whole_is_not_rounded_up() -> None:
+    assert turns_shown(10, 0.7) == 7
+
+
+def test_a_turn_keeps_what_the_tools_said() -> None:
+    turns = [
+        Message(role="assistant", content="call a"),
+        Message(role="tool", content="a says"),
+        Message(role="assistant", content="call b"),
+        Message(role="tool", content="b says"),
+        Message(role="assistant", content="answer"),
+    ]
+    assert cut_of_turns(turns, 0.25) == turns[:2]
+    assert cut_of_turns(turns, 0.5) == turns[:4]
+    assert cut_of_turns(turns[4:], 0.5) == []
+    assert cut_of_turns(turns[1:2], 0.5) == []
+
+
+CALLED = '<think> I use {"a": [1, 2]} here </think>\n<tool_call>\n{"name": "f"}\n</tool_call>'
+
+
+@given(share=st.floats(0.01, 0.99))
+def test_no_cut_falls_inside_json_or_a_tag_or_behind_a_call(share: float) -> None:
+    shown = CALLED[: cut_of_text(CALLED, share)]
+    assert "<tool_call>" not in shown
+    assert shown.count("{") == shown.count("}")
+    assert shown.count("<") == shown.count(">")
+    assert len(shown) <= round(share * len(CALLED))
+
+
+def test_a_brace_that_begins_no_json_is_text() -> None:
+    assert cut_of_text("a {b " * 20, 0.5) == 50
+
+
+def test_prefixes_make_a_ladder() -> None:
+    served = scaffold("prefix").serve(situation(Aids(solution="x" * 101)))
+    assert served.ladder is not None
+    assert (served.ladder.merge, served.ladder.num_rollouts) == (Merge.REPLACE_ALL, 8)
+    assert [(rung.level, len(rung.text)) for rung in rungs(served)] == [(1, 25), (2, 50), (3, 76)]
+
+
+def test_a_trace_of_one_turn_is_never_shown() -> None:
+    single = Aids(solution=[Message(role="assistant", content="the answer")])
+    assert scaffold("prefix").serve(situation(single)).ladder is None
+    assert scaffold("prefix").serve(situation(Aids(), version=100)).ladder is None
+    assert scaffold("prefix").serve(situation(Aids(solution="abc"), version=19)).ladder is None
+    two = Aids(solution=[Message(role="assistant", content=c) for c in "ab"])
+    assert [rung.turns[-1].content for rung in rungs(scaffold("prefix").serve(situation(two)))] == [
+        *"aaa"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shares", "place"), [([0.5, 0.5], 1), ([0.5, 0.25], 1), ([0.0], 0), ([1.0], 0)]
+)
+def test_shares_must_rise_between_0_and_1(shares: list[float], place: int) -> None:
+    with pytest.raises(ConfigFault) as refused:
+        scaffold("prefix", shares=shares)
+    assert refused.value.pointer == f"/curriculum/scaffold/knobs/shares/{place}"
+
+
+# reflect, self_example
+
+
+def test_reflection_has_a_rung_for_every_further_attempt() -> None:
+    served = scaffold("reflect", attempts=3, ask="why?", again="again!").serve(situation(Aids()))
+    assert served.ladder is not None
+    assert served.ladder.merge is Merge.APPEND_TURN
+    assert [(rung.level, rung.text, rung.again) for rung in rungs(served)] == [
+        (1, "why?", "again!"),
+        (2, "why?", "again!"),
+    ]
+
+
+def test_self_examples_leave_the_group_bare() -> None:
+    served = scaffold("self_example").serve(situation(Aids()))
+    assert served.self_example is not None
+    assert (served.self_example.bonus, served.self_example.min_words) == (0.01, 8)
+    assert served.self_example.max_similarity == 0.8
+    assert (served.scaffold.level, served.ladder) == (0, None)
+
+
+# noise_docs
+
+
+def test_half_of_four_documents_up_to_3b_and_one_from_7b() -> None:
+    """4 documents, 3B: replace 2 with probability .5; from 7B 1 with probability .3."""
+
+    def knobs(**given: object) -> tuple[object, int]:
+        part = Part.model_validate({"name": "noise_docs", "knobs": given})
+        config = CurriculumConfig(preset="uniform", scaffold=part)
+        found = resolve(config, dataset_subtasks=["format"]).scaffold
+        assert found is not None
+        replace = found.knobs["replace"]
+        assert replace is None or isinstance(replace, int)
+        return found.knobs["rho"], num_replaced(4, replace)
+
+    assert knobs() == (0.5, 2)
+    assert knobs(model_size_b=7.0) == (0.3, 1)
+    assert knobs(model_size_b=7.0, rho=0.4, replace=3) == (0.4, 3)
+    assert [num_replaced(n, None) for n in (1, 2, 3, 5)] == [1, 1, 1, 2]
+
+
+DOCS = ["doc a", "doc b", "doc c", "doc d"]
+TEXT = "Read: doc a; doc b; doc c; doc d. Question?"
+
+
+def numbers(coin: float, choice: Sequence[float], order: Sequence[float]) -> list[float]:
+    return [coin, *choice, *order]
+
+
+def test_chosen_documents_are_replaced_and_all_are_shuffled() -> None:
+    noise = scaffold("noise_docs")
+    aids = Aids(documents=DOCS)
+    assert (noise.num_strangers(aids), noise.num_numbers(aids)) == (2, 9)
+    chance = numbers(0.5, [0.9, 0.1, 0.8, 0.2], [0.4, 0.3, 0.2, 0.1])
+    served = noise.serve(situation(aids, text=TEXT, numbers=chance, others=["new 1", "new 2"]))
+    assert (served.scaffold.kind, served.scaffold.level) == ("noise_docs", 1)
+    assert served.scaffold.messages is not None
+    assert served.scaffold.messages[0].content == "Read: new 2; doc c; new 1; doc a. Question?"
+
+
+def test_noise_comes_with_its_probability_only() -> None:
+    aids = Aids(documents=DOCS)
+    chance = numbers(0.51, [0.1] * 4, [0.1] * 4)
+    noise = scaffold("noise_docs")
+    assert noise.serve(situation(aids, text=TEXT, numbers=chance, others=["n"])) == Served()
+    assert noise.serve(situation(aids, text=TEXT, numbers=[0.1] * 9)) == Served(), "no strangers"
+    assert noise.serve(situation(Aids(), numbers=[0.1])) == Served()
+    assert noise.num_strangers(Aids()) == 0
+
+
+def test_a_new_document_that_holds_an_old_one_is_not_replaced_again() -> None:
+    messages = [Message(role="user", content="a|b"), Message(role="assistant", content="none")]
+    assert [m.content for m in replaced(messages, ["a", "b"], ["b!", "a!"])] == ["b!|a!", "none"]
+
+
+@given(coins=st.lists(st.floats(1e-6, 1.0), min_size=9, max_size=9))
+def test_no_document_is_lost_but_those_that_were_replaced(coins: list[float]) -> None:
+    aids = Aids(documents=DOCS)
+    noise = scaffold("noise_docs", rho=1.0)
+    served = noise.serve(situation(aids, text=TEXT, numbers=coins, others=["new 1", "new 2"]))
+    assert served.scaffold.messages is not None
+    shown = served.scaffold.messages[0].content
+    assert sorted(part in shown for part in [*DOCS, "new 1", "new 2"]) == [False] * 2 + [True] * 4
+    assert shown.endswith(". Question?")
+
+
+def chance_of(pairs: Sequence[tuple[float, float]]) -> Floats:
+    return np.array([u for pair in pairs for u in pair])
+
+
+def test_strangers_are_other_documents_each_once() -> None:
+    pool = np.array([3, 8, 9])
+    chance = chance_of([(0.1, 0.5), (0.4, 1.0), (0.4, 0.2), (1.0, 0.5), (1.0, 0.1)])
+    tasks = candidates(pool, chance)
+    assert tasks == [3, 8, 8, 9, 9]
+    documents = {3: ["mine"], 8: ["x", "y"], 9: ["y", "z"]}
+    found = strangers(tasks, documents, own=["mine"], numbers=chance, wanted=2)
+    assert found == ["y", "x"]
+    assert candidates(np.zeros(0, dtype=np.int64), chance) == []
+    assert num_draws(2) == 16
+
+
+# every scaffold
+
+
+@pytest.mark.parametrize("name", ["hints", "prefix", "reflect", "self_example"])
+def test_only_noise_asks_for_chance(name: str) -> None:
+    found = scaffold(name)
+    assert (found.num_numbers(Aids()), found.num_strangers(Aids())) == (0, 0)
+    assert found.needs_history is (name == "hints")
+    assert found.kind == name
+
+
+def test_what_tasks_must_bring() -> None:
+    wanted = {
+        "hints": "hints",
+        "prefix": "solution",
+        "noise_docs": "documents",
+        "reflect": None,
+        "self_example": None,
+    }
+    assert {name: scaffold(name).aid for name in wanted} == wanted
+
+
+def test_a_run_may_serve_tasks_without_aids_bare() -> None:
+    def bare(**scaffolding: object) -> bool:
+        part = Part.model_validate(scaffolding) if scaffolding else None
+        config = CurriculumConfig(preset="uniform", scaffold=part)
+        return takes_bare(resolve(config, dataset_subtasks=["format"]))
+
+    assert bare()
+    assert bare(name="reflect")
+    assert not bare(name="hints")
+    assert bare(name="hints", knobs={"missing": "bare"})
+
+
+def test_presets_name_their_scaffold() -> None:
+    for preset, name in (("scaf_grpo", "hints"), ("ghpo", "prefix")):
+        resolved = resolve(CurriculumConfig(preset=preset), dataset_subtasks=["format"])
+        assert resolved.scaffold is not None
+        assert resolved.scaffold.name == name
+        assert json.loads(resolved.model_dump_json())["scaffold"]["knobs"]["missing"] == "refuse"
+
+
+def test_an_unknown_scaffold_is_refused_by_name() -> None:
+    with pytest.raises(ConfigFault, match="unknown scaffold 'hint'; known: hints") as refused:
+        scaffold("hint")
+    assert refused.value.pointer == "/curriculum/scaffold/name"

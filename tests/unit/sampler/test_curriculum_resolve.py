@@ -61,7 +61,8 @@ def test_every_preset_survives_storage_and_works(preset: str) -> None:
     stored = ResolvedCurriculum.model_validate_json(resolved.model_dump_json())
     assert stored == resolved
     curriculum = build(stored)
-    weights = curriculum.weigher.weights(empty(3, 4), np.ones((3, 4), dtype=bool), version=0)
+    stats = empty(3, 4, curriculum.shape.fresh)
+    weights = curriculum.weigher.weights(stats, np.ones((3, 4), dtype=bool), version=0)
     assert (weights == weights[0, 0]).all()
     assert weights[0, 0] > 0.1
     allocator = curriculum.allocator

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from etude_sampler.curriculum import FoldInput, importance, micro
+from etude_sampler.curriculum import Seeing, at_pace, fold_state, micro, start_state
 from etude_sampler.curriculum.allotment import Allotment, BudgetInput
 from etude_sampler.leasing import Drawn, Lanes
 from etude_sampler.statistics import (
@@ -25,9 +25,11 @@ from etude_sampler.statistics import (
     summarise,
 )
 
+from .folds import Reported, fold_input
 from .rollout import roll_out, scored, spend
 from .step import STEP_ROLLOUTS, Signals, advance, join, readiness, signals
 from .strategies import SUBTASKS, Arm
+from .traits import features
 from .truth import best
 from .world import World, beginner, chances, learner_noise, true_success
 
@@ -95,8 +97,9 @@ class Practice:
         self._active_NK: Bools = world.active_NK
         self._stats = empty(len(world.family_N), len(SUBTASKS), arm.curriculum.shape.fresh)
         self._lanes = Lanes(arm.curriculum.lanes, num_tasks=len(world.family_N), seed=seed)
-        self._state = arm.curriculum.allocator.initial(len(SUBTASKS))
-        self._folds: list[FoldInput] = []
+        self._features_NF = features(world, arm.curriculum.features)
+        self._state = start_state(arm.curriculum)
+        self._batches: list[Reported] = []
         self._skills = beginner()
         self._chances_NK = chances(world, self._skills)
         self._ready: Signals | None = None
@@ -188,18 +191,7 @@ class Practice:
         )
         for column in fields(TaskStatistics):
             getattr(self._stats, column.name)[tasks_B] = getattr(new, column.name)
-        first_BK = np.isnan(old.m_NK) & ~np.isnan(summary.mean_NK)
-        self._folds.append(
-            FoldInput(
-                mean_NK=summary.mean_NK,
-                prev_NK=np.where(first_BK, summary.mean_NK, old.m_NK),
-                new_NK=new.m_NK,
-                first_NK=first_BK,
-                iota_N=importance(drawn.probability_B, drawn.num_waiting),
-                is_control_N=drawn.lanes_B == 0,
-                num_acked_batches=self._version + 1,
-            )
-        )
+        self._batches.append(Reported(drawn, summary, old.m_NK, new.m_NK))
         self._lanes.enter(tasks_B, self._weights(tasks_B))
         kept_B = self._arm.curriculum.gate.admit(summary)
         return kept_B, summary.reward_var_N > INFORMATIVE_VARIANCE
@@ -210,21 +202,10 @@ class Practice:
         self._skills = advance(self._skills, groups, readiness(self._world, success_N))
         self._chances_NK = chances(self._world, self._skills)
         self._version += 1
-        self._state = self._arm.curriculum.allocator.fold(self._state, self._folded())
+        folded = fold_input(self._batches, self._stats, self._features_NF, version=self._version)
+        self._batches = []
+        self._state = fold_state(self._arm.curriculum, self._state, folded)
         self._refresh()
-
-    def _folded(self) -> FoldInput:
-        """The groups reported since the last version, in order, kept or not; they are forgotten."""
-        folds, self._folds = self._folds or [_nothing()], []
-        return FoldInput(
-            mean_NK=np.concatenate([one.mean_NK for one in folds]),
-            prev_NK=np.concatenate([one.prev_NK for one in folds]),
-            new_NK=np.concatenate([one.new_NK for one in folds]),
-            first_NK=np.concatenate([one.first_NK for one in folds]),
-            iota_N=np.concatenate([one.iota_N for one in folds]),
-            is_control_N=np.concatenate([one.is_control_N for one in folds]),
-            num_acked_batches=self._version,
-        )
 
     def _refresh(self) -> None:
         """Re-weigh the waiting tasks whose weight changed without a report."""
@@ -250,17 +231,13 @@ class Practice:
         if self._arm.oracle is not None:
             weights_NK = active_NK * self._best_N[tasks][:, None]
         else:
-            weights_NK = self._arm.curriculum.weigher.weights(
+            weigher = at_pace(self._arm.curriculum, self._state.pace).weigher
+            if isinstance(weigher, Seeing):
+                weigher = weigher.seeing(self._features_NF[tasks])
+            weights_NK = weigher.weights(
                 self._stats.select(tasks), active_NK, version=self._version
             )
         return micro(np.concatenate([np.ones((len(tasks), 1)), weights_NK], axis=1))
-
-
-def _nothing() -> FoldInput:
-    """A fold without groups."""
-    none_NK, none_N = np.zeros((0, len(SUBTASKS))), np.zeros(0)
-    no_NK = none_NK.astype(np.bool_)
-    return FoldInput(none_NK, none_NK, none_NK, no_NK, none_N, none_N.astype(np.bool_), 0)
 
 
 def _enough(groups: Signals) -> int | None:

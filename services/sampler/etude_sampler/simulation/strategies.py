@@ -13,6 +13,7 @@ from etude_proto.v1.curriculum import CurriculumConfig, Part
 from etude_sampler.curriculum import PRESETS, Curriculum, build, part_table, resolve
 from etude_sampler.statistics import Floats
 
+from .traits import FAMILIES
 from .truth import expected_gain, success_variance
 from .world import Skills, World
 
@@ -54,7 +55,7 @@ def make_arm(name: str, *, group_size: int = 8) -> Arm:
     if "group_size" in part_table().weighers[choice.name].model_fields:
         knobs["group_size"] = group_size
     config = CurriculumConfig(preset=preset, weigher=Part(name=choice.name, knobs=knobs))
-    resolved = resolve(config, dataset_subtasks=SUBTASKS)
+    resolved = resolve(config, dataset_subtasks=SUBTASKS, sources=FAMILIES)
     if name in ORACLES:
         resolved = resolved.model_copy(update={"control_share": 0.0})
     return Arm(name, build(resolved), ORACLES.get(name))

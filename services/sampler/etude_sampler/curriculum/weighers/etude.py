@@ -50,9 +50,9 @@ class EtudeConfig(WeigherConfig):
 
     group_size: int = Field(default=8, ge=2, le=4096)
     """G of the signal: give the run's group size."""
-    sharpness: int = Field(default=8, ge=0, le=16)
+    sharpness: int = Field(default=6, ge=0, le=16)
     """Power of the value; 0: all tasks alike."""
-    unit: float = Field(default=0.13, gt=0.0, le=1.0)
+    unit: float = Field(default=0.1, gt=0.0, le=1.0)
     """Value of a task of weight 1; no value is above 0.3679."""
     floor: float = Field(default=1e-4, ge=1e-6, le=1.0)
     """Smallest weight: nothing is ever dropped."""

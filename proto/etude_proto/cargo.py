@@ -18,6 +18,8 @@ from .v1 import Report, TrainingBatch
 SAFETENSORS_MEDIA_TYPE = "application/vnd.safetensors"
 FRAME_MEDIA_TYPE = "application/vnd.etude.training-batch"
 REPORT_KEY = "etude_report"
+WEIGHTS_KEY = "etude_component_weights"
+"""Metadata: w of the group's lease as a JSON object, optional."""
 LAYOUT_KEY = "etude_layout"
 LAYOUT_VERSION = "1"
 MAX_HEADER_BYTES = 8 << 20
@@ -57,6 +59,7 @@ class CargoHeader:
     report_json: bytes
     tensors: dict[str, TensorInfo]
     num_bytes: int
+    weights_json: str | None = None
 
     @property
     def num_rollouts(self) -> int:
@@ -120,7 +123,7 @@ def read_header(body: bytes | memoryview) -> CargoHeader:
         raise CargoError("the report in the header is not Unicode text") from error
     tensors = {name: _tensor_info(name, entry) for name, entry in entries.items()}
     _check_tensors(tensors, data_bytes=len(body) - 8 - header_bytes)
-    return CargoHeader(report_json, tensors, len(body))
+    return CargoHeader(report_json, tensors, len(body), metadata.get(WEIGHTS_KEY))
 
 
 def _check_tensors(tensors: dict[str, TensorInfo], *, data_bytes: int) -> None:

@@ -7,6 +7,8 @@ rollout service, read by the trainer; the sampler never imports this module.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +22,15 @@ from .cargo import (
     OPTIONAL_TENSORS,
     REPORT_KEY,
     TOKEN_TENSORS,
+    WEIGHTS_KEY,
     CargoError,
     check_against_report,
     read_header,
 )
 from .v1 import Report
+
+SPAN_COMPONENTS = ("format", "tool_name", "param_name", "param_value")
+"""Components that have tokens of their own: tags, the tool's name, parameter names, values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +48,11 @@ class GroupTrajectories:
     cu_seqlens: NDArray[np.int32]
     """[G + 1]: rollout j is tokens `cu_seqlens[j]:cu_seqlens[j + 1]`."""
     spans_T: NDArray[np.uint8] | None = None
-    """Which reward component a token belongs to: 0 none, k + 1 for component k."""
+    """Which reward component a token belongs to: 0 none, k + 1 for `SPAN_COMPONENTS[k]`."""
     parent_G: NDArray[np.int32] | None = None
     """The rollout a branch was cloned from; -1 for roots."""
+    component_weights: Mapping[str, float] | None = None
+    """w of the lease under which the group was rolled out, by component."""
 
     @property
     def num_rollouts(self) -> int:
@@ -130,6 +138,28 @@ def _pack(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
     return b"".join((len(text).to_bytes(8, "little"), text, *parts))
 
 
+def _weights(values: object) -> dict[str, float]:
+    """
+    Raises:
+        CargoError: not an object of finite numbers that are not negative.
+    """
+    if not isinstance(values, dict):
+        raise CargoError("component weights are not an object")
+    for name, value in values.items():
+        if type(value) not in (int, float) or not math.isfinite(value) or value < 0.0:
+            raise CargoError(f"component weight {name!r} is {value!r}")
+    return {name: float(value) for name, value in values.items()}
+
+
+def _read_weights(text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    try:
+        return _weights(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise CargoError(f"component weights: {error}") from error
+
+
 def encode_group(group: GroupTrajectories, report: Report) -> bytes:
     """A group and its report as one safetensors body.
 
@@ -148,7 +178,10 @@ def encode_group(group: GroupTrajectories, report: Report) -> bytes:
         tensors["spans"] = np.ascontiguousarray(group.spans_T)
     if group.parent_G is not None:
         tensors["parent"] = np.ascontiguousarray(group.parent_G)
-    body = _pack(tensors, {LAYOUT_KEY: LAYOUT_VERSION, REPORT_KEY: report.model_dump_json()})
+    metadata = {LAYOUT_KEY: LAYOUT_VERSION, REPORT_KEY: report.model_dump_json()}
+    if group.component_weights is not None:
+        metadata[WEIGHTS_KEY] = json.dumps(_weights(dict(group.component_weights)), sort_keys=True)
+    body = _pack(tensors, metadata)
     check_against_report(read_header(body), report)
     return body
 
@@ -175,6 +208,7 @@ def decode_group(body: bytes | memoryview) -> tuple[GroupTrajectories, Report]:
         cu_seqlens=tensors["cu_seqlens"],
         spans_T=tensors.get("spans"),
         parent_G=tensors.get("parent"),
+        component_weights=_read_weights(header.weights_json),
     )
     validate(group, report)
     return group, report

@@ -7,14 +7,14 @@ Infrastructure failures are dropped here: they say nothing of the policy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from etude_proto.cargo import CargoError
-from etude_proto.tensors import GroupTrajectories, decode_group
+from etude_proto.tensors import SPAN_COMPONENTS, GroupTrajectories, decode_group
 from etude_proto.v1 import Attempt, CargoRef, TrainingBatch
 
 from .errors import ModelMismatch
@@ -29,6 +29,8 @@ class TokenSequence:
     """Where the policy produced the token; never at position 0, which nothing predicts."""
     lp_rollout_T: NDArray[np.float32]
     """Log-probability that the engine reported, in nats; 0 where not trained."""
+    spans_T: NDArray[np.uint8] | None = None
+    """Which reward component a token belongs to (`etude_proto.tensors.SPAN_COMPONENTS`)."""
 
     @property
     def num_trained(self) -> int:
@@ -58,6 +60,10 @@ class Group:
     """Mean of every raw reward component over the rollouts."""
     sequences: tuple[TokenSequence | None, ...]
     """[G]; None where a rollout has no token to train on: it counts in the group's mean only."""
+    components_G: tuple[dict[str, float], ...] = ()
+    """Raw reward components of every rollout."""
+    component_weights: dict[str, float] = field(default_factory=dict)
+    """w of the lease under which the group was rolled out; what is not there counts as 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ def _sequences(cargo: GroupTrajectories, valid_G: list[bool]) -> tuple[TokenSequ
             tokens_T=cargo.tokens_T[part],
             trained_T=trained_T,
             lp_rollout_T=np.where(trained_T, cargo.logprobs_T[part], np.float32(0.0)),
+            spans_T=None if cargo.spans_T is None else cargo.spans_T[part],
         )
         found.append(sequence if sequence.num_trained else None)
     return tuple(found)
@@ -123,6 +130,8 @@ def _group(
         successes_G=tuple(outcome.success for outcome in chosen),
         components=_component_means(attempt, chosen_G),
         sequences=_sequences(cargo, chosen_G),
+        components_G=tuple(dict(outcome.components) for outcome in chosen),
+        component_weights=dict(cargo.component_weights or {}),
     )
 
 
@@ -150,6 +159,9 @@ def decode_batch(
                 f"task {ref.task_id} holds token {int(cargo.tokens_T.max())}, "
                 f"the model's vocabulary ends at {vocab_size}"
             )
+        if cargo.spans_T is not None and int(cargo.spans_T.max()) > len(SPAN_COMPONENTS):
+            refused.append(f"{ref.task_id}: spans name a component that there is not")
+            continue
         attempt = report.groups[0].attempts[-1]
         valid_G = [outcome.finish_reason.is_valid for outcome in attempt.outcomes]
         if sum(valid_G) < 2:

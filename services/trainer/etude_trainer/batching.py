@@ -67,15 +67,21 @@ class TokenTable:
         return [0, *self.lengths_S.cumsum(0).tolist()]
 
 
-def token_table(sequences: Sequence[TokenSequence], advantages_S: Tensor) -> TokenTable:
-    """The flat arrays of `sequences` with one advantage each."""
+def token_table(
+    sequences: Sequence[TokenSequence], advantages_S: Tensor, advantage_N: Tensor | None = None
+) -> TokenTable:
+    """The flat arrays of `sequences` with one advantage each, or one for each token."""
     lengths_S = torch.tensor([sequence.num_trained for sequence in sequences], dtype=torch.int64)
     flat = [sequence.lp_rollout_T[sequence.trained_T] for sequence in sequences]
     return TokenTable(
         lengths_S=lengths_S,
         sequence_N=torch.arange(len(sequences)).repeat_interleave(lengths_S),
         lp_rollout_N=torch.from_numpy(np.concatenate(flat) if flat else np.zeros(0, np.float32)),
-        advantage_N=advantages_S.float().repeat_interleave(lengths_S),
+        advantage_N=(
+            advantages_S.float().repeat_interleave(lengths_S)
+            if advantage_N is None
+            else advantage_N.float()
+        ),
     )
 
 

@@ -33,18 +33,60 @@ class _Table(BaseModel):
 class AdvantageConfig(_Table):
     """`[advantage]`: how rewards of a group become advantages."""
 
-    kind: AdvantageKind = "grpo"
-    """`grpo`: (R - mean) / (sample std + 1e-6); `dr_grpo`: R - mean."""
+    kind: AdvantageKind | Literal["decoupled"] = "grpo"
+    """`grpo`: (R - mean) / (sample std + 1e-6); `dr_grpo`: R - mean; `decoupled`: that of `grpo`
+    for each reward component by itself, weighted by the lease's component weights and summed. For
+    `decoupled` use a run whose gate is `zero_variance` with knob `on: components`."""
+    credit: Literal["sequence", "spans"] = "sequence"
+    """`spans`, for `decoupled` only: a component's part goes only to the tokens that it judges
+    (tags, tool name, parameter names, values), the sum to all others. The run's reward must ask for
+    spans."""
     std_floor: float = Field(default=0.0, ge=0.0)
     """Above 0: divide by max(sample std, std_floor) instead; .1 suits a 0/1 reward, .3 ToolRL's
     scale."""
-    whiten: bool = False
-    """Shift and scale the advantages of the whole batch to mean 0 and deviation 1 afterwards."""
+    whiten: bool | None = None
+    """Shift and scale the advantages of the whole batch to mean 0 and deviation 1 afterwards; not
+    given: for `decoupled` only."""
+
+    @property
+    def whitens(self) -> bool:
+        """Whether the batch is whitened."""
+        return self.kind == "decoupled" if self.whiten is None else self.whiten
 
     @model_validator(mode="after")
-    def _floor_needs_division(self) -> Self:
+    def _consistent(self) -> Self:
         if self.kind == "dr_grpo" and self.std_floor > 0.0:
             raise ValueError("std_floor does not apply to kind dr_grpo, which divides by nothing")
+        if self.kind == "decoupled" and self.std_floor > 0.0:
+            raise ValueError(
+                "std_floor does not apply to kind decoupled: a component is 0 or 1 wide"
+            )
+        if self.kind != "decoupled" and self.credit == "spans":
+            raise ValueError("credit spans needs kind decoupled: one reward has no parts to give")
+        if not self.whitens and self.credit == "spans":
+            raise ValueError("credit spans needs whiten: parts and sum share the batch's scale")
+        return self
+
+
+class ShapingConfig(_Table):
+    """`[shaping]`: what lengths add to a reward before its advantage; statistics never see it."""
+
+    overlong_tokens: int = Field(default=0, ge=0)
+    """Above 0: the longest completion allowed, Lmax; DAPO's penalty rises over the last
+    `overlong_cache` tokens before it to 1."""
+    overlong_cache: int = Field(default=4096, ge=1)
+    """Lc of that penalty."""
+    length_weight: float = Field(default=0.0, ge=0.0)
+    """Weight of Kimi k1.5's length reward: +.5 for the shortest of a group to -.5 for the longest,
+    never above 0 for wrong ones; 0 is none."""
+    difficulty_weight: bool = False
+    """Observe-R1: scale a group's advantages by 7.2 p (1 - p), p its share of successes, and add .2
+    to the shortest right completion over 100 tokens."""
+
+    @model_validator(mode="after")
+    def _cache_fits(self) -> Self:
+        if 0 < self.overlong_tokens < self.overlong_cache:
+            raise ValueError("overlong_cache must not exceed overlong_tokens")
         return self
 
 
@@ -175,6 +217,8 @@ class TrainingConfig(_Table):
     stand at the same one; `continue` goes on from the announced weights with an empty optimizer."""
     advantage: AdvantageConfig = AdvantageConfig()
     """Rewards to advantages."""
+    shaping: ShapingConfig = ShapingConfig()
+    """Lengths and difficulty."""
     objective: ObjectiveConfig = ObjectiveConfig()
     """The loss."""
     optimizer: OptimizerConfig = OptimizerConfig()

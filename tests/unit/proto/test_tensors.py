@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from etude_proto.cargo import CargoError
+from etude_proto.cargo import WEIGHTS_KEY, CargoError
 from etude_proto.tensors import GroupTrajectories, decode_group, encode_group, validate
 from etude_proto.v1 import Attempt, FinishReason, GroupReport, Outcome, Report
 
@@ -183,3 +184,29 @@ def test_a_body_is_checked_again_when_it_is_read() -> None:
     damaged = body[: 8 + header_bytes] + b"\xff" * (len(body) - 8 - header_bytes)
     with pytest.raises(CargoError):
         decode_group(damaged)
+
+
+def test_component_weights_travel_in_the_metadata() -> None:
+    plain, report = decode_group(encode_group(GROUP, REPORT))
+    assert plain.component_weights is None
+    weighted = replace(GROUP, component_weights={"tool_name": 0.5, "format": 1.0})
+    body = encode_group(weighted, REPORT)
+    found, _ = decode_group(body)
+    assert found.component_weights == {"format": 1.0, "tool_name": 0.5}
+    assert report == REPORT
+    turned = replace(GROUP, component_weights={"format": 1.0, "tool_name": 0.5})
+    assert encode_group(turned, REPORT) == body, "the same content, the same bytes"
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(CargoError, match="component weight"):
+            encode_group(replace(GROUP, component_weights={"format": bad}), REPORT)
+
+
+@pytest.mark.parametrize("text", ["[1.0]", '{"format": "x"}', '{"format": true}', "{", "1"])
+def test_component_weights_that_are_none_are_refused(text: str) -> None:
+    body = encode_group(replace(GROUP, component_weights={"format": 1.0}), REPORT)
+    size = int.from_bytes(body[:8], "little")
+    header = json.loads(body[8 : 8 + size])
+    header["__metadata__"][WEIGHTS_KEY] = text
+    new = json.dumps(header).encode()
+    with pytest.raises(CargoError, match="component weight"):
+        decode_group(len(new).to_bytes(8, "little") + new + body[8 + size :])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from etude_proto.tensors import decode_group, encode_group
 from etude_trainer.batch import DecodedBatch, decode_batch
 from etude_trainer.errors import ModelMismatch
 from support.tiny_model import VOCAB_SIZE
@@ -77,3 +81,21 @@ def test_a_rollout_without_trained_tokens_counts_in_the_mean_only() -> None:
     (group,) = decode(packed).groups
     assert group.rewards_G == (1.0, 1.0, 1.0, 0.0)
     assert group.sequences[3] is None
+
+
+def test_parts_weights_and_spans_come_along() -> None:
+    cargo, report = decode_group(body())
+    assert decode(body()).groups[0].component_weights == {}
+    spans_T = np.where(cargo.loss_mask_T == 1, 4, 0).astype(np.uint8)
+    marked = replace(cargo, spans_T=spans_T, component_weights={"format": 1.25})
+    (group,) = decode(encode_group(marked, report)).groups
+    assert group.component_weights == {"format": 1.25}
+    assert [one["format"] for one in group.components_G] == [0.0, 0.25, 0.5, 0.75]
+    sequence = group.sequences[1]
+    assert sequence is not None
+    assert sequence.spans_T is not None
+    assert sequence.spans_T.tolist() == [0, 0, 0, 4, 4]
+    strange = replace(marked, spans_T=spans_T + np.uint8(1))
+    batch = decode(encode_group(strange, report), body())
+    assert "spans name a component that there is not" in batch.refused[0]
+    assert len(batch.groups) == 1

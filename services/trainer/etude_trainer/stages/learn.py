@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from ..algorithms.advantages import group_advantages, whiten
 from ..algorithms.aggregation import Aggregation, token_weights
 from ..algorithms.objective import TokenInputs, token_losses
 from ..algorithms.schedules import learning_rate
 from ..batch import Group, TokenSequence
 from ..batching import MicroBatch, TokenTable, build_micro_batch, token_table
-from ..config import AdvantageConfig, TrainingConfig
+from ..config import TrainingConfig
 from ..layout import Budget, pack_rows, plan_group
 from ..model import Policy
+from .credit import Credit, batch_credit
 from .tally import Tally, batch_metrics
 
 Progress = Callable[[int, int], None]
@@ -60,7 +60,7 @@ class StepPlan:
 
     table: TokenTable
     updates: tuple[Update, ...]
-    advantages_S: Tensor
+    credit: Credit
 
 
 def make_optimizer(policy: Policy, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -76,32 +76,17 @@ def make_optimizer(policy: Policy, config: TrainingConfig) -> torch.optim.Optimi
     )
 
 
-def _advantages(groups: Sequence[Group], config: AdvantageConfig) -> Tensor:
-    """Advantage of every trainable sequence [S], float64, group by group."""
-    found: list[float] = []
-    for group in groups:
-        advantages_G = group_advantages(
-            torch.tensor(group.rewards_G, dtype=torch.float64),
-            kind=config.kind,
-            std_floor=config.std_floor or None,
-        )
-        pairs = zip(group.sequences, advantages_G.tolist(), strict=True)
-        found.extend(value for sequence, value in pairs if sequence is not None)
-    advantages_S = torch.tensor(found, dtype=torch.float64)
-    return whiten(advantages_S) if config.whiten else advantages_S
-
-
 def plan_step(groups: Sequence[Group], learner: Learner) -> StepPlan:
     """Cut a batch into updates and passes; weights are fixed here, before any pass runs."""
     config = learner.config
-    advantages_S = _advantages(groups, config.advantage)
+    credit = batch_credit(groups, config.advantage, config.shaping)
     sequences: list[TokenSequence] = []
     members: list[list[tuple[int, TokenSequence]]] = []
     for group in groups:
         own = [sequence for sequence in group.sequences if sequence is not None]
         members.append(list(enumerate(own, start=len(sequences))))
         sequences.extend(own)
-    table = token_table(sequences, advantages_S)
+    table = token_table(sequences, credit.advantages_S, credit.advantage_N)
     offsets = table.offsets
     budget = Budget(
         max_tokens=config.batch.micro_batch_tokens,
@@ -138,7 +123,7 @@ def plan_step(groups: Sequence[Group], learner: Learner) -> StepPlan:
             build_micro_batch(packed_rows, sequences, offsets) for packed_rows in packed
         )
         updates.append(Update(batches, *weights_3N.float()))
-    return StepPlan(table, tuple(updates), advantages_S)
+    return StepPlan(table, tuple(updates), credit)
 
 
 def score(policy: Policy, plan: StepPlan, progress: Callable[[], None]) -> Tensor:
@@ -195,7 +180,7 @@ def learn(
         if is_finite:
             learner.optimizer.step()
     learner.optimizer.zero_grad(set_to_none=True)
-    metrics = batch_metrics(groups, plan.advantages_S)
+    metrics = batch_metrics(groups, plan.credit)
     return {**metrics, **tally.metrics(), "lr": rate}
 
 

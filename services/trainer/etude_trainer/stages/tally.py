@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from ..algorithms.objective import TokenInputs, TokenLosses
 from ..batch import Group
+from .credit import Credit
 
 MAX_METRICS = 64
 """Most scalars that an ack carries."""
@@ -81,9 +81,10 @@ class Tally:
         }
 
 
-def batch_metrics(groups: Sequence[Group], advantages_S: Tensor) -> dict[str, float]:
+def batch_metrics(groups: Sequence[Group], credit: Credit) -> dict[str, float]:
     """Rewards, components, sizes and staleness of a batch."""
     metrics = {"num_groups": float(len(groups))}
+    advantages_S = credit.advantages_S
     if not groups:
         return metrics
     rewards = torch.tensor([r for group in groups for r in group.rule_rewards_G]).double()
@@ -104,6 +105,8 @@ def batch_metrics(groups: Sequence[Group], advantages_S: Tensor) -> dict[str, fl
         "staleness_mean": sum(staleness) / len(staleness),
         "staleness_max": max(staleness),
     }
+    if credit.advantage_N is not None and sequences:
+        metrics["spans_missing_share"] = credit.num_without_spans / len(sequences)
     by_component: dict[str, list[float]] = {}
     for group in groups:
         for name, value in group.components.items():

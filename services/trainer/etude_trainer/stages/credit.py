@@ -1,0 +1,138 @@
+"""Credit: the advantage of every sequence of a batch and, if asked for, of every token.
+
+Rewards are shaped, compared inside their group, scaled and whitened; with decoupled advantages
+each reward component is compared by itself, and may be given to its own tokens. The formulas are
+`algorithms/`; `stages/learn.py` calls this once a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from etude_proto.tensors import SPAN_COMPONENTS
+
+from ..algorithms.advantages import EPSILON, group_advantages, whiten
+from ..algorithms.components import component_advantages, token_credit
+from ..algorithms.shaping import difficulty_factor, kimi_length, overlong, shortest_right
+from ..batch import Group, TokenSequence
+from ..config import AdvantageConfig, ShapingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What a batch's sequences are worth."""
+
+    advantages_S: Tensor
+    """Of every trainable sequence, float64, group by group."""
+    advantage_N: Tensor | None
+    """Of every trained token; None: that of its sequence."""
+    num_without_spans: int = 0
+    """Sequences that should have had spans and had none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupCredit:
+    """Of all valid rollouts of a group, G of them."""
+
+    total_G: Tensor
+    by_span_GP: Tensor
+    """Of each span's component; nothing to learn there where the group has no such component."""
+
+
+def batch_credit(
+    groups: Sequence[Group], config: AdvantageConfig, shaping: ShapingConfig
+) -> Credit:
+    """Advantages of a batch as the configuration wants them."""
+    members: list[TokenSequence] = []
+    totals: list[Tensor] = []
+    spans: list[Tensor] = []
+    for group in groups:
+        credit = _group_credit(group, config, shaping)
+        for j, sequence in enumerate(group.sequences):
+            if sequence is not None:
+                members.append(sequence)
+                totals.append(credit.total_G[j])
+                spans.append(credit.by_span_GP[j])
+    if not members:
+        return Credit(torch.zeros(0, dtype=torch.float64), None)
+    raw_S = torch.stack(totals)
+    advantages_S = whiten(raw_S) if config.whitens else raw_S
+    if config.credit == "sequence":
+        return Credit(advantages_S, None)
+    # The whole is shifted and scaled; a part has mean 0 in its group and is only scaled.
+    scale = 1.0 / (raw_S.std(correction=1) + EPSILON) if len(raw_S) > 1 else raw_S.new_zeros(())
+    tokens = [
+        _token_credit(sequence, total, scale * by_span_P)
+        for sequence, total, by_span_P in zip(members, advantages_S, spans, strict=True)
+    ]
+    missing = sum(sequence.spans_T is None for sequence in members)
+    return Credit(advantages_S, torch.cat(tokens), missing)
+
+
+def _token_credit(sequence: TokenSequence, total: Tensor, by_span_P: Tensor) -> Tensor:
+    if sequence.spans_T is None:
+        return total.expand(sequence.num_trained)
+    span_n = torch.from_numpy(sequence.spans_T[sequence.trained_T].astype("int64"))
+    return token_credit(span_n, total, by_span_P)
+
+
+def _group_credit(group: Group, config: AdvantageConfig, shaping: ShapingConfig) -> _GroupCredit:
+    added_G = _shaping(group, shaping)
+    if config.kind == "decoupled":
+        credit = _decoupled(group, added_G)
+    else:
+        total_G = group_advantages(
+            torch.tensor(group.rewards_G, dtype=torch.float64) + added_G,
+            kind=config.kind,
+            std_floor=config.std_floor or None,
+        )
+        credit = _GroupCredit(total_G, total_G.new_zeros((len(total_G), len(SPAN_COMPONENTS))))
+    if not shaping.difficulty_weight:
+        return credit
+    factor = difficulty_factor(sum(group.successes_G) / len(group.successes_G))
+    return _GroupCredit(credit.total_G * factor, credit.by_span_GP * factor)
+
+
+def _decoupled(group: Group, added_G: Tensor) -> _GroupCredit:
+    """Components by themselves; what was shaped comes on top, compared but not scaled (ours)."""
+    names = sorted({name for components in group.components_G for name in components})
+    weights = group.component_weights
+    q_GK = torch.tensor(
+        [
+            [components.get(name, float("nan")) for name in names]
+            for components in group.components_G
+        ],
+        dtype=torch.float64,
+    ).reshape(len(group.components_G), len(names))
+    weights_K = torch.tensor([weights.get(name, 1.0) for name in names], dtype=torch.float64)
+    by_component_GK = component_advantages(q_GK, weights_K)
+    shaped_G = added_G + torch.tensor(
+        [all_ - rule for all_, rule in zip(group.rewards_G, group.rule_rewards_G, strict=True)],
+        dtype=torch.float64,
+    )
+    columns = [
+        by_component_GK[:, names.index(name)] if name in names else torch.zeros_like(shaped_G)
+        for name in SPAN_COMPONENTS
+    ]
+    total_G = by_component_GK.sum(dim=1) + shaped_G - shaped_G.mean()
+    return _GroupCredit(total_G, torch.stack(columns, dim=1))
+
+
+def _shaping(group: Group, config: ShapingConfig) -> Tensor:
+    """What lengths add to each valid rollout's reward [G]; one without tokens has length 0."""
+    length_G = torch.tensor(
+        [0 if sequence is None else sequence.num_trained for sequence in group.sequences]
+    )
+    right_G = torch.tensor(group.successes_G)
+    added_G = torch.zeros(len(length_G), dtype=torch.float64)
+    if config.overlong_tokens:
+        added_G += overlong(length_G, longest=config.overlong_tokens, cache=config.overlong_cache)
+    if config.length_weight > 0.0:
+        added_G += config.length_weight * kimi_length(length_G, right_G)
+    if config.difficulty_weight:
+        added_G += shortest_right(length_G, right_G)
+    return added_G

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from etude_proto.v1 import GateVerdict
 from etude_sampler.curriculum.allotment import BudgetInput
 from etude_sampler.statistics import TaskStatistics
 
@@ -75,3 +76,15 @@ def item_fields(one: Allotted) -> bytes:
     if not one.train:
         parts.append(b'"train":false')
     return b",".join(parts)
+
+
+def held_back(allotted: Allotted | None, num_outcomes: int) -> GateVerdict | None:
+    """Why a group is not trained on whatever its gate says: it was stopped, or is a probe.
+
+    A screened group with no more rollouts than its first phase was stopped.
+    """
+    if allotted is None:
+        return None
+    if not allotted.train:
+        return GateVerdict.PROBE
+    return GateVerdict.SCREENED if num_outcomes <= allotted.screen else None

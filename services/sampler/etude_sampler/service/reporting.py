@@ -18,6 +18,7 @@ from etude_sampler.statistics import (
 )
 
 from ..errors import LeaseSuperseded
+from ..ports.allotments import Allotments
 from ..ports.fence import epoch_of
 from ..ports.ledger import (
     CommitPlan,
@@ -26,6 +27,7 @@ from ..ports.ledger import (
     StatisticsKey,
 )
 from ..ports.races import Drawn
+from .allotting import held_back
 from .context import RunContext
 from .folding import Folder, pick, select_summary
 from .hard_states import gate_of_lane, hard_for_report
@@ -52,6 +54,8 @@ class Reported:
     """Trajectories came with the report."""
     cargo_kept: bool
     """And the byte budget had room for them."""
+    allotted: Allotments | None = None
+    """What the lease's tasks were to get; None without a budget."""
     members: tuple[tuple[str, ...], ...] | None = None
     """By group the lanes that are scored by success; None: lanes are scored components."""
 
@@ -205,7 +209,7 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
                 admitted=admitted[i],
                 lane=reported.drawn[g].lane,
             )
-        fates.append(_Fate(verdicts[i], gate, view.apply_seqs[i]))
+        fates.append(_Fate(verdicts[i], _held_back(reported, g, gate), view.apply_seqs[i]))
     after = folder.rows(reported.report.fence)
     return CommitPlan(
         ledger=_rows(told, summary=summary, emas=emas, fates=fates),
@@ -280,6 +284,14 @@ def _rounds(
                 rounds.append([])
             rounds[turn].append(i)
     return rounds
+
+
+def _held_back(reported: Reported, g: int, gate: GateVerdict) -> GateVerdict:
+    """The gate's verdict, unless the group's allotment keeps it from training."""
+    if gate is GateVerdict.NOT_APPLIED or reported.allotted is None:
+        return gate
+    num_outcomes = len(reported.report.groups[g].attempts[-1].outcomes)
+    return held_back(reported.allotted.get(reported.ordinals[g]), num_outcomes) or gate
 
 
 def _gate(

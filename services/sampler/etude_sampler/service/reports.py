@@ -168,6 +168,7 @@ class Reports:
             num_remaining=pinned.num_remaining - inside,
             has_cargo=incoming.cargo is not None,
             cargo_kept=incoming.cargo is not None,
+            allotted=pinned.allotted,
         )
 
     async def _outside(

@@ -26,6 +26,7 @@ from etude_sampler.statistics import (
 )
 
 from .folds import Reported, fold_input
+from .pooling import draw_pooled
 from .rollout import roll_out, scored, spend
 from .step import STEP_ROLLOUTS, Signals, advance, join, readiness, signals
 from .strategies import SUBTASKS, Arm
@@ -156,7 +157,7 @@ class Practice:
     def _batch(self, batch: int, num_tasks: int) -> _Done:
         """Draw, roll out, report; then step while enough groups are ready."""
         curriculum = self._arm.curriculum
-        drawn = self._lanes.draw(curriculum.allocator.shares(self._state), num_tasks)
+        drawn = self._draw(batch, num_tasks)
         allotment = self._allot(drawn.tasks_B)
         made = roll_out(
             self._world,
@@ -177,6 +178,25 @@ class Practice:
             self._step(self._ready.select(slice(0, num)))
             self._ready = self._ready.select(slice(num, None))
         return _Done(drawn.tasks_B, informative_B, int(np.count_nonzero(outcomes.valid_NG)))
+
+    def _draw(self, batch: int, num_tasks: int) -> Drawn:
+        """Draw a batch from the lanes, or from a pool of candidates."""
+        curriculum = at_pace(self._arm.curriculum, self._state.pace)
+        shares_L = curriculum.allocator.shares(self._state)
+        if curriculum.pool is None:
+            return self._lanes.draw(shares_L, num_tasks)
+        pooled = draw_pooled(
+            curriculum,
+            self._lanes,
+            self._stats,
+            shares_L=shares_L,
+            num_tasks=num_tasks,
+            seed=self._seed,
+            batch=batch,
+            version=self._version,
+        )
+        self._lanes.enter(pooled.back, self._weights(pooled.back))
+        return pooled.kept
 
     def _report(self, drawn: Drawn, outcomes: OutcomeArrays) -> tuple[Bools, Bools]:
         """Fold every group, kept or not, and let the tasks wait again."""

@@ -31,8 +31,8 @@ def paced_parts(curriculum: Curriculum) -> Mapping[str, Paced]:
 
 
 def is_paced(curriculum: Curriculum) -> bool:
-    """Whether weights depend on the pace."""
-    return isinstance(curriculum.weigher, Paced)
+    """Whether weights depend on the pace: the weigher's, or that of hard sampling."""
+    return isinstance(curriculum.weigher, Paced) or curriculum.hard is not None
 
 
 def start_state(curriculum: Curriculum) -> AllocatorState:

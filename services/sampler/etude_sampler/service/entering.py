@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pydantic import JsonValue
 
-from etude_sampler.curriculum import micro
+from etude_sampler.curriculum import Paced, Seeing, micro
 from etude_sampler.leasing import exponentials
 from etude_sampler.statistics import Bools, Floats, Ints, TaskStatistics
 
@@ -26,12 +26,24 @@ def lane_weights(
     *,
     version: int,
     pace: Mapping[str, JsonValue] | None = None,
+    features_NF: Floats | None = None,
 ) -> Ints:
     """[N, L] integer weights: `uniform`, the component lanes, then those of hard sampling.
 
-    `pace` is that of the parts; default: the context's.
+    Args:
+        context: the run.
+        stats: statistics of N tasks.
+        active_NK: the component lanes that they stand in.
+        version: the policy version that they are weighed at.
+        pace: of the parts; default: the context's.
+        features_NF: features of the tasks; None if the weigher reads none.
     """
-    weights_NK = context.curriculum.weigher.weights(stats, active_NK, version=version)
+    weigher = context.curriculum.weigher
+    if pace is not None and isinstance(weigher, Paced):
+        weigher = weigher.at(pace["weigher"])
+    if features_NF is not None and isinstance(weigher, Seeing):
+        weigher = weigher.seeing(features_NF)
+    weights_NK = weigher.weights(stats, active_NK, version=version)
     micro_NK = np.minimum(micro(weights_NK), _MAX_MICRO)
     uniform_N1 = np.full((len(micro_NK), 1), UNIFORM_MICRO, dtype=np.int64)
     weights_NL = np.concatenate([uniform_N1, micro_NK], axis=1)

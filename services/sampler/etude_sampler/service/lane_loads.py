@@ -19,6 +19,7 @@ from ..ports.loading import Load
 from .context import RunContext
 from .entering import draws, lane_weights, pack_records
 from .folding import put
+from .traits import feature_rows
 
 ENTRIES_PER_EPOCH = 1 << 20
 """Stays of a task in the lanes within one epoch."""
@@ -31,6 +32,11 @@ def make_load(context: RunContext, tasks: DrawableTasks, found: BareStatistics) 
         _spread(context, tasks.ordinals_N, found),
         context.active(tasks.kinds)[tasks.kind_N],
         version=context.row.policy_version,
+        features_NF=feature_rows(
+            context.curriculum,
+            [one.source for one in tasks.features],
+            [one.features for one in tasks.features],
+        ),
     )
     entries_N = np.full(len(weights_NL), context.row.epoch * ENTRIES_PER_EPOCH, dtype=np.int64)
     draws_NL = draws(context, tasks.ordinals_N, entries_N)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from etude_sampler.curriculum import AllocatorState
-from etude_sampler.statistics import Bools, Ints
+from etude_sampler.statistics import Bools, Floats, Ints
 
 from ..ports.decisions import LoggedDecision
 from ..ports.history import Discard, EpochLog, FoldedVersion, History
@@ -27,6 +27,7 @@ from .replay_races import Differs, EpochRaces
 from .replay_report import Difference, EpochReport, Gap, ReplayReport
 from .replay_statistics import compare
 from .replay_weights import WeightCheck, active_lanes
+from .traits import feature_rows
 
 Progress = Callable[[int, int], None]
 """Called with decisions done and decisions in all."""
@@ -70,6 +71,7 @@ class Replay:
         self._tasks_N: Ints = np.zeros(0, np.int64)
         self._num_ordinals = 0
         self._active_NK: Bools = np.zeros((0, context.num_subtasks), np.bool_)
+        self._features_NF: Floats | None = None
 
     async def run(self) -> ReplayReport:
         """Replay every epoch that is asked for, then fold the rest of the ledger and compare."""
@@ -118,6 +120,14 @@ class Replay:
         self._active_NK = await active_lanes(
             self._context, subtasks, num_ordinals=self._num_ordinals
         )
+        if resolved.features:
+            self._features_NF = np.zeros((self._num_ordinals, len(resolved.features)))
+            async for found in self._history.features(spec.dataset_id, spec.sources):
+                self._features_NF[[one.ordinal for one in found]] = feature_rows(
+                    self._context.curriculum,
+                    [one.source for one in found],
+                    [one.features for one in found],
+                )
 
     async def _walk(
         self, versions: Sequence[FoldedVersion], skip: Sequence[tuple[int, int]]
@@ -129,6 +139,7 @@ class Replay:
             self._history.applied(skip=skip),
             self._num_ordinals,
             await self._history.origin(self._context.shape),
+            None if self._context.curriculum.lanes_by == "subtasks" else self._active_NK,
         )
 
     async def _ledger(self, walk: LedgerWalk) -> None:
@@ -175,7 +186,8 @@ class Replay:
             self._done += log.num_decisions
             return
         races = EpochRaces(self._context, epoch=log.epoch, num_ordinals=self._num_ordinals)
-        replayed = EpochReplay(walk, races, WeightCheck(self._context, self._active_NK), told)
+        weights = WeightCheck(self._context, self._active_NK, self._features_NF)
+        replayed = EpochReplay(walk, races, weights, told)
         last = self._span.last
         async for page in self._history.decisions(log.epoch, last=last):
             if not await self._page(replayed, page):

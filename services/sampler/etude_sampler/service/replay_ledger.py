@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from etude_sampler.curriculum import AllocatorState, fold_state, lane_shares, start_state
 from etude_sampler.curriculum.hard import Visit
 from etude_sampler.statistics import (
+    Bools,
     Floats,
     Ints,
     TaskStatistics,
@@ -29,25 +30,12 @@ from etude_sampler.statistics import (
 from ..ports.fence import epoch_of
 from ..ports.history import FoldedVersion, Origin
 from ..ports.ledger import BARE, LedgerRow, StatisticsKey
-from .context import RunContext
+from .context import RunContext, named_weights
 from .folding import join, put, select_summary
 from .hard_states import hard_at, visit_rows, with_run
 from .outcomes import pack_rows
-from .replay_outcomes import LedgerIncomplete, outcome_arrays, rounds
+from .replay_outcomes import LedgerFaults, LedgerIncomplete, outcome_arrays, rounds
 from .versions import fold_input
-
-
-@dataclass(slots=True)
-class LedgerFaults:
-    """What the ledger says otherwise than its outcomes; the first of it by name."""
-
-    num: int = 0
-    first: str | None = None
-
-    def add(self, what: str) -> None:
-        """One more."""
-        self.num += 1
-        self.first = self.first or what
 
 
 @dataclass(slots=True)
@@ -60,6 +48,8 @@ class LedgerWalk:
     pages: AsyncIterator[list[LedgerRow]]
     num_ordinals: int
     origin: Origin | None = None
+    active_NK: Bools | None = None
+    """[num_ordinals, K] lanes that are scored by success; None: lanes are scored components."""
     stats: TaskStatistics = field(init=False)
     state: AllocatorState = field(init=False)
     version: int = 0
@@ -118,7 +108,15 @@ class LedgerWalk:
         return self._shares.get(version)
 
     def pace_at(self, version: int) -> Mapping[str, JsonValue] | None:
-        """The parts' pace after a version's fold; None if the walk is not there yet."""
+        """The parts' pace after a version's fold; None if there is no such version.
+
+        Of a version that the walk has not reached, what the history says: a task was weighed at it
+        before all of its groups are folded here. The walk compares the two when it gets there.
+        """
+        at = version - self._first_version() - 1
+        if version not in self._paces and 0 <= at < len(self.versions):
+            told = self.versions[at].summary.get("pace")
+            return told if isinstance(told, dict) else None
         return self._paces.get(version)
 
     async def advance(self, apply_seq: int) -> None:
@@ -192,7 +190,12 @@ class LedgerWalk:
             found = self.versions[self.version - self._first_version()]
             folded = with_run(
                 self.context,
-                fold_input(self.context, self._pending, found.version),
+                fold_input(
+                    self.context,
+                    self._pending,
+                    found.version,
+                    noted=lambda ordinals: self.stats.x_NE[np.array(ordinals, dtype=np.int64)],
+                ),
                 num_groups=len(self._pending),
                 live=[row.tobytes() for row in self._live()],
             )
@@ -211,14 +214,14 @@ class LedgerWalk:
     def _check_summary(self, found: FoldedVersion) -> None:
         """The history's numbers of a version are those of its fold."""
         curriculum = self.context.curriculum
-        names, allocator = curriculum.subtasks, curriculum.allocator
-        weights = allocator.component_weights(self.state)
+        allocator = curriculum.allocator
         want: dict[str, object] = {
+            "pace": dict(self.state.pace) or None,
             "lane_shares": {
                 n: float(s)
                 for n, s in zip(curriculum.lanes, self._shares[self.version], strict=True)
             },
-            "component_weights": {n: float(w) for n, w in zip(names, weights, strict=True)},
+            "component_weights": named_weights(curriculum, self.state),
             "mastery": {
                 one.name: one.mastery
                 for one in allocator.view(self.state)
@@ -242,7 +245,8 @@ class LedgerWalk:
             self._fold_fresh(fresh)
 
     def _fold_fresh(self, rows: Sequence[LedgerRow]) -> None:
-        summary = summarise(outcome_arrays(rows, self.context.curriculum.subtasks))
+        subtasks = self.context.curriculum.subtasks
+        summary = summarise(outcome_arrays(rows, subtasks, self.active_NK))
         prev_NK = np.full(summary.mean_NK.shape, np.nan)
         new_NK = prev_NK.copy()
         for members in rounds(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import orjson
@@ -17,6 +18,19 @@ _VALID = {reason.value for reason in FinishReason if reason.is_valid}
 
 class LedgerIncomplete(Exception):
     """The ledger does not hold all that the statistics were made of; the message says what."""
+
+
+@dataclass(slots=True)
+class LedgerFaults:
+    """What the ledger says otherwise than its outcomes; the first of it by name."""
+
+    num: int = 0
+    first: str | None = None
+
+    def add(self, what: str) -> None:
+        """One more."""
+        self.num += 1
+        self.first = self.first or what
 
 
 def outcome_arrays(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from etude_sampler.statistics import Bools, Ints
+from etude_sampler.statistics import Bools, Floats, Ints
 
 from .context import RunContext
 from .entering import lane_weights
@@ -27,10 +27,14 @@ _MAX_VERSIONS = 64
 class WeightCheck:
     """Weights of one run's tasks from the ledger's walk."""
 
-    def __init__(self, context: RunContext, active_NK: Bools) -> None:
+    def __init__(
+        self, context: RunContext, active_NK: Bools, features_NF: Floats | None = None
+    ) -> None:
         self._context = context
         self._active_NK = active_NK
         """[num_ordinals, K]: the component lanes of each task."""
+        self._features_NF = features_NF
+        """[num_ordinals, F]; None if the weigher reads none."""
 
     def at(self, walk: LedgerWalk, tasks_N: Ints, *, version: int) -> Ints:
         """[N, 1 + K] weights of tasks by their statistics now."""
@@ -40,6 +44,7 @@ class WeightCheck:
             self._active_NK[tasks_N],
             version=version,
             pace=walk.pace_at(version),
+            features_NF=None if self._features_NF is None else self._features_NF[tasks_N],
         )
 
     def check(

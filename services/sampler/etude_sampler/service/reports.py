@@ -32,7 +32,8 @@ from .identifiers import new_receipt_id
 from .outcomes import oldest_version
 from .reporting import Reported, late_rows, plan_report
 from .steps import Ground
-from .weighing import announced_version
+from .traits import features_of, members, scored_lanes
+from .weighing import aligned, announced_version
 
 _FRESH_TRIES = 4
 """Of a report whose run's version moves while it is planned (our choice)."""
@@ -79,8 +80,8 @@ class Reports:
         )
         context = await ground.contexts.get(context.row.id)
         if not isinstance(pinned, Pinned):
-            return await self._late(context, incoming, ordinals, why=pinned)
-        reported = await self._match(context, incoming, ordinals, pinned=pinned)
+            return await self._late(context, incoming, tasks, why=pinned)
+        reported = await self._match(context, incoming, tasks, pinned=pinned)
         if incoming.cargo is not None and reported.drawn[0] is not _UNKNOWN:
             group_id, body = f"{lease_id}:{ordinals[0]}", incoming.cargo
             kept = await ground.on_run(
@@ -90,7 +91,7 @@ class Reports:
         try:
             context, committed = await self._commit(context, incoming, ordinals, reported=reported)
         except LeaseSuperseded:
-            return await self._late(context, incoming, ordinals, why="superseded")
+            return await self._late(context, incoming, tasks, why="superseded")
         except TaskNotLeased as error:
             raise await self._outside(context, incoming, ordinals) from error
         await self._settle(context, incoming, tasks, reported=reported, committed=committed)
@@ -148,9 +149,10 @@ class Reports:
             raise PayloadInvalid.at("", f"{len(cargo)} bytes; limits.max_group_bytes is {limit}")
 
     async def _match(
-        self, context: RunContext, incoming: Incoming, ordinals: list[int], *, pinned: Pinned
+        self, context: RunContext, incoming: Incoming, tasks: list[TaskRow], *, pinned: Pinned
     ) -> Reported:
         """Match the report with its lease; tasks outside it are refused unless this is a retry."""
+        ordinals = [task.ordinal for task in tasks]
         outside = [i for i, drawn in enumerate(pinned.drawn) if drawn is None]
         if outside:
             stored = await self._ground.ledger.receipt(context.row.id, incoming.key)
@@ -168,6 +170,7 @@ class Reports:
             num_remaining=pinned.num_remaining - inside,
             has_cargo=incoming.cargo is not None,
             cargo_kept=incoming.cargo is not None,
+            members=scored_lanes(context.curriculum, tasks),
             allotted=pinned.allotted,
         )
 
@@ -195,7 +198,7 @@ class Reports:
         )
 
     async def _late(
-        self, context: RunContext, incoming: Incoming, ordinals: list[int], *, why: str
+        self, context: RunContext, incoming: Incoming, tasks: list[TaskRow], *, why: str
     ) -> bytes:
         """The lease ended: a retry gets its receipt; anything else is kept as late and refused."""
         stored = await self._ground.ledger.receipt(context.row.id, incoming.key)
@@ -205,13 +208,14 @@ class Reports:
             report=incoming.report,
             receipt_id="",
             lease_id=incoming.lease_id,
-            ordinals=tuple(ordinals),
-            drawn=(_UNKNOWN,) * len(ordinals),
+            ordinals=tuple(task.ordinal for task in tasks),
+            drawn=(_UNKNOWN,) * len(tasks),
             lease_version=context.row.policy_version,
             num_waiting=0,
             num_remaining=0,
             has_cargo=False,
             cargo_kept=False,
+            members=scored_lanes(context.curriculum, tasks),
         )
         rows = late_rows(reported, context.curriculum.subtasks)
         await self._ground.ledger.commit_late(context.row.id, rows)
@@ -238,6 +242,7 @@ class Reports:
         version = receipt["policy_version"]
         if committed.replayed:
             version = await ground.on_run(context.row.id, lambda c: announced_version(ground, c))
+        context, version = await aligned(ground, context, version)
         rows = {key: i for i, key in enumerate(after.keys)}
         values = join(after.values, empty(1, context.num_subtasks, context.shape.fresh))
         never_seen = len(after.keys)
@@ -245,8 +250,9 @@ class Reports:
         weights_NL = lane_weights(
             context,
             values.select(np.array([rows.get(key, never_seen) for key in keys], dtype=np.int64)),
-            context.active([tasks[i].subtasks for i in held]),
+            context.active([members(context.curriculum, tasks[i]) for i in held]),
             version=version,
+            features_NF=features_of(context.curriculum, [tasks[i] for i in held]),
         )
         items = enter(
             context,

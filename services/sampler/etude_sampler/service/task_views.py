@@ -20,6 +20,7 @@ from etude_proto.v1 import (
 from etude_proto.v1 import (
     TaskStatistics as TaskStatisticsView,
 )
+from etude_sampler.curriculum import Seeing
 from etude_sampler.statistics import TaskStatistics, empty
 
 from ..errors import Rebuilding, TaskNotFound
@@ -29,6 +30,7 @@ from .context import RunContext
 from .entering import UNIFORM_MICRO, unpack_records
 from .runs import iso
 from .steps import Ground
+from .traits import features_of, members
 
 _RECENT = 20
 
@@ -215,17 +217,18 @@ def _weights(
         )
     ]
     held = None if record is None else unpack_records([record])[1][0]
+    weigher, features_1F = context.curriculum.weigher, features_of(context.curriculum, [task])
+    if features_1F is not None and isinstance(weigher, Seeing):
+        weigher = weigher.seeing(features_1F)
     for k, name in enumerate(context.curriculum.subtasks):
-        if name not in task.subtasks:
+        if name not in members(context.curriculum, task):
             continue
         terms.append(
             WeightTerm(
                 lane=name,
                 weight=0.0 if held is None else float(held[k + 1]) / 1e6,
                 in_lane=waiting,
-                explanation=context.curriculum.weigher.explain(
-                    stats, k, context.row.policy_version
-                ),
+                explanation=weigher.explain(stats, k, context.row.policy_version),
             )
         )
     return terms

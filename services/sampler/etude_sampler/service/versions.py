@@ -7,7 +7,7 @@ its result to Redis can be repeated.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,15 +19,16 @@ from etude_sampler.curriculum import (
     importance,
     lane_shares,
 )
-from etude_sampler.statistics import Floats
+from etude_sampler.statistics import Floats, Ints
 
 from ..errors import LeaseSuperseded, VersionConflict
 from ..ports.fence import epoch_of
 from ..ports.ledger import BARE, FoldPlan, FoldView, LedgerRow, ReportKey
 from .arms import KEEP_VARIANCE, arm_totals, summarised
 from .checkpointing import plan_with_version
-from .context import RunContext, announced
+from .context import RunContext, announced, named_weights
 from .entering import pack_records, unpack_records
+from .folding import notes_of
 from .hard_states import with_run
 from .steps import Ground
 from .weighing import announced_version, weights_now
@@ -36,13 +37,29 @@ _REFRESH_CHUNK = 1000
 _MISSED_VERSIONS = 16
 
 
-def fold_input(context: RunContext, groups: Sequence[LedgerRow], num_acked: int) -> FoldInput:
-    """Un-scaffolded groups of one version as arrays, in apply order."""
+def fold_input(
+    context: RunContext,
+    groups: Sequence[LedgerRow],
+    num_acked: int,
+    *,
+    noted: Callable[[Sequence[int]], Floats],
+) -> FoldInput:
+    """Un-scaffolded groups of one version as arrays, in apply order.
+
+    Args:
+        context: the run.
+        groups: its applied groups since the last fold.
+        num_acked: training batches acked so far.
+        noted: [N, E] notes of tasks, by ordinal, as they are now.
+    """
     bare = [row for row in groups if (row.kind, row.level) == BARE]
 
     def array(name: str) -> Floats:
         packed = b"".join(getattr(row, name) for row in bare)
         return np.frombuffer(packed, dtype="<f8").reshape(len(bare), context.num_subtasks)
+
+    def ints(name: str) -> Ints:
+        return np.array([getattr(row, name) for row in bare], dtype=np.int64)
 
     mean_NK, stored_NK, new_NK = array("mean"), array("prev"), array("new")
     first_NK = np.isnan(stored_NK) & ~np.isnan(mean_NK)
@@ -57,6 +74,12 @@ def fold_input(context: RunContext, groups: Sequence[LedgerRow], num_acked: int)
         ),
         is_control_N=np.array([row.lane == 0 for row in bare], dtype=bool),
         num_acked_batches=num_acked,
+        ordinal_N=ints("ordinal"),
+        num_valid_N=ints("num_valid"),
+        num_success_N=ints("num_success"),
+        reward_mean_N=np.array([row.reward_mean for row in bare], dtype=np.float64),
+        reward_var_N=np.array([row.reward_var for row in bare], dtype=np.float64),
+        x_NE=noted([row.ordinal for row in bare]),
     )
 
 
@@ -73,9 +96,9 @@ def summarise_version(
     lanes: dict[str, int] = {}
     for row in groups:
         lanes[curriculum.lane_names[row.lane]] = lanes.get(curriculum.lane_names[row.lane], 0) + 1
-    weights = curriculum.allocator.component_weights(state)
     shares = lane_shares(curriculum, state)
     return {
+        **({"pace": dict(state.pace)} if state.pace else {}),
         "num_groups": len(groups),
         "num_informative": sum(row.reward_var > KEEP_VARIANCE for row in groups),
         "mean_reward": sum(r.reward_mean for r in groups) / len(groups) if groups else None,
@@ -88,7 +111,7 @@ def summarise_version(
             for one in curriculum.allocator.view(state)
             if one.mastery is not None
         },
-        "component_weights": {n: float(w) for n, w in zip(names, weights, strict=True)},
+        "component_weights": named_weights(curriculum, state),
         "lane_shares": {n: float(s) for n, s in zip(curriculum.lanes, shares, strict=True)},
         "lane_groups": lanes,
         "num_tokens": sum(row.num_tokens for row in groups),
@@ -129,16 +152,19 @@ class Versions:
                     f"the run is at version {view.policy_version}; the next one is "
                     f"{view.policy_version + 1}, not {version}"
                 )
-            allocator = context.curriculum.allocator
             before = AllocatorState.from_json(json.loads(view.allocator_state))
             folded = with_run(
                 context,
-                fold_input(context, view.groups, version),
+                fold_input(
+                    context,
+                    view.groups,
+                    version,
+                    noted=lambda ordinals: notes_of(view.notes, ordinals, context.shape),
+                ),
                 num_groups=len(view.groups),
                 live=view.live,
             )
             state = fold_state(context.curriculum, before, folded)
-            weights = allocator.component_weights(state)
             checkpoint = plan_with_version(
                 context.row, mark, version=version, call=key.idempotency_key
             )
@@ -146,9 +172,7 @@ class Versions:
                 run_id=context.row.id,
                 policy_version=version,
                 num_groups=len(view.groups),
-                component_weights={
-                    n: float(w) for n, w in zip(context.curriculum.subtasks, weights, strict=True)
-                },
+                component_weights=named_weights(context.curriculum, state),
                 checkpoint_id=None if checkpoint is None else checkpoint.id,
             )
             return FoldPlan(
@@ -164,7 +188,11 @@ class Versions:
 
         hard = context.curriculum.hard
         return await self._ground.ledger.commit_version(
-            context.row.id, key, plan, live_column=None if hard is None else hard.live_column
+            context.row.id,
+            key,
+            plan,
+            with_notes=bool(context.shape.fresh),
+            live_column=None if hard is None else hard.live_column,
         )
 
     async def announce(self, run_id: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from etude_sampler.curriculum import is_paced
 from etude_sampler.statistics import Ints, TaskStatistics, empty
 
 from ..ports.ledger import BARE, StatisticsKey
@@ -17,6 +18,7 @@ from .context import RunContext
 from .entering import lane_weights
 from .folding import join
 from .steps import Ground
+from .traits import features_of, members
 
 
 async def announced_version(ground: Ground, context: RunContext) -> int:
@@ -43,14 +45,28 @@ async def statistics_now(
     return values.select(np.array(at, dtype=np.int64))
 
 
+async def aligned(ground: Ground, context: RunContext, version: int) -> tuple[RunContext, int]:
+    """The run and the version to weigh with: one version, if weights depend on the pace.
+
+    The pace is that of the context's version, hence a context older than `version` is read anew.
+    """
+    if not is_paced(context.curriculum):
+        return context, version
+    if context.row.policy_version < version:
+        context = await ground.contexts.refresh(context.row.id)
+    return context, context.row.policy_version
+
+
 async def weights_now(
     ground: Ground, context: RunContext, ordinals: Sequence[int], *, version: int
 ) -> Ints:
     """[N, 1 + K] integer weights of tasks at a policy version, `uniform` first."""
+    context, version = await aligned(ground, context, version)
     tasks = await ground.tasks.by_ordinals(context.row.spec.dataset_id, ordinals)
     return lane_weights(
         context,
         await statistics_now(ground, context, ordinals),
-        context.active([task.subtasks for task in tasks]),
+        context.active([members(context.curriculum, task) for task in tasks]),
         version=version,
+        features_NF=features_of(context.curriculum, tasks),
     )

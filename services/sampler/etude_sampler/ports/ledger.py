@@ -10,8 +10,10 @@ from typing import NamedTuple, Protocol
 
 from etude_sampler.statistics import Floats, Ints, Shape, TaskStatistics
 
+from .catalog import TaskFeatures
 from .checkpoints import CheckpointPlan
 from .decisions import LoggedDecision
+from .demonstrations import DemonstrationRow, Demonstrations
 
 BARE = ("none", 0)
 """Scaffold kind and level of an un-scaffolded attempt: the only one that moves the curriculum."""
@@ -93,6 +95,8 @@ class CommitPlan:
     after: StatisticsRows
     """These and the other rows of the report's tasks, as they are then."""
     receipt: bytes
+    demonstrations: Sequence[DemonstrationRow] = ()
+    """Right completions to keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,8 @@ class FoldView:
     last_seq: int
     notes: Mapping[int, bytes] = field(default_factory=dict)
     """Packed notes by ordinal of the groups' tasks, un-scaffolded; empty if not asked for."""
+    features: Mapping[int, TaskFeatures] = field(default_factory=dict)
+    """Features by ordinal of the groups' tasks; empty if not asked for."""
     live: Sequence[bytes] = ()
     """Packed notes of all tasks of which the asked column is not 0."""
 
@@ -142,6 +148,8 @@ class FoldPlan:
     receipt: bytes
     checkpoint: CheckpointPlan | None = None
     """A checkpoint to take in the same transaction."""
+    pool_size: int | None = None
+    """Demonstrations that are chosen from, if the run has any: a few times as many are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +162,7 @@ class VersionRow:
     created_at: datetime
 
 
-class Ledger(Protocol):
+class Ledger(Demonstrations, Protocol):
     """The append-only truth about outcomes, and what is folded from it."""
 
     async def commit_report(
@@ -196,6 +204,7 @@ class Ledger(Protocol):
         plan: Callable[[FoldView], FoldPlan],
         *,
         with_notes: bool = False,
+        with_features: bool = False,
         live_column: int | None = None,
     ) -> bytes:
         """One transaction under the run's row lock: replay, or fold and announce.

@@ -66,6 +66,11 @@ class EpochReplay:
                 version = races.version
                 self._check(moved, [version, version + 1, version - 1], kept=before_NL)
                 races.reweigh(moved)
+            case "move":
+                moved = races.moved(decision)
+                version = races.version
+                self._check(moved, [version, version + 1, version - 1])
+                races.move(moved)
             case "rebase":
                 races.rebase(decision)
             case "configure":

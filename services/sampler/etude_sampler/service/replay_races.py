@@ -104,6 +104,20 @@ class EpochRaces:
             raise Differs("a task was re-weighed that does not wait")
         self.lanes.reweigh(moved.tasks_N, moved.weights_NL)
 
+    def move(self, moved: Entered) -> None:
+        """Move tasks that no lease holds into the lanes of their new weights.
+
+        Raises:
+            Differs: one of them is leased, or its entry number is not the next one.
+        """
+        held = {task for lease in self.leases.values() for task in lease.entries}
+        leased = [task for task in moved.tasks_N.tolist() if task in held]
+        if leased:
+            raise Differs(f"task {leased[0]} was moved while it was leased")
+        self._check_entries(moved, self.lanes.entries_N[moved.tasks_N] + 1)
+        draws_NL = draws(self._context, moved.tasks_N, moved.entries_N)
+        self.lanes.move(moved.tasks_N, moved.entries_N, moved.weights_NL, draws_NL)
+
     def _check_entries(self, found: Entered, want_N: Ints) -> None:
         if np.any(found.entries_N != want_N):
             raise Differs("entry of " + first_of(found.tasks_N, found.entries_N, want_N))

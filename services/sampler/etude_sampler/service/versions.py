@@ -30,7 +30,9 @@ from .context import RunContext, announced, named_weights
 from .entering import pack_records, unpack_records
 from .folding import notes_of
 from .hard_states import with_run
+from .hard_turns import turn
 from .steps import Ground
+from .traits import features_at
 from .weighing import announced_version, weights_now
 
 _REFRESH_CHUNK = 1000
@@ -43,6 +45,7 @@ def fold_input(
     num_acked: int,
     *,
     noted: Callable[[Sequence[int]], Floats],
+    featured: Callable[[Sequence[int]], Floats],
 ) -> FoldInput:
     """Un-scaffolded groups of one version as arrays, in apply order.
 
@@ -51,6 +54,7 @@ def fold_input(
         groups: its applied groups since the last fold.
         num_acked: training batches acked so far.
         noted: [N, E] notes of tasks, by ordinal, as they are now.
+        featured: [N, F] features of tasks, by ordinal.
     """
     bare = [row for row in groups if (row.kind, row.level) == BARE]
 
@@ -80,6 +84,7 @@ def fold_input(
         reward_mean_N=np.array([row.reward_mean for row in bare], dtype=np.float64),
         reward_var_N=np.array([row.reward_var for row in bare], dtype=np.float64),
         x_NE=noted([row.ordinal for row in bare]),
+        features_NF=featured([row.ordinal for row in bare]),
     )
 
 
@@ -160,6 +165,11 @@ class Versions:
                     view.groups,
                     version,
                     noted=lambda ordinals: notes_of(view.notes, ordinals, context.shape),
+                    featured=lambda ordinals: features_at(
+                        context.curriculum, [view.features[ordinal] for ordinal in ordinals]
+                    )
+                    if context.curriculum.features
+                    else np.zeros((len(ordinals), 0)),
                 ),
                 num_groups=len(view.groups),
                 live=view.live,
@@ -184,6 +194,7 @@ class Versions:
                 summary={**summarise_version(context, view.groups, state), "metrics": metrics},
                 receipt=receipt.model_dump_json().encode(),
                 checkpoint=checkpoint,
+                pool_size=None if hard is None else hard.pool_size,
             )
 
         hard = context.curriculum.hard
@@ -192,6 +203,7 @@ class Versions:
             key,
             plan,
             with_notes=bool(context.shape.fresh),
+            with_features=bool(context.curriculum.features),
             live_column=None if hard is None else hard.live_column,
         )
 
@@ -237,7 +249,7 @@ class Versions:
         for begin in range(0, len(ordinals), _REFRESH_CHUNK):
             chunk = ordinals[begin : begin + _REFRESH_CHUNK]
             applied += await self._refresh_chunk(context, chunk, version)
-        return applied
+        return applied + await turn(ground, run_id, first=first, version=version)
 
     async def _refresh_chunk(self, context: RunContext, ordinals: list[int], version: int) -> int:
         ground = self._ground

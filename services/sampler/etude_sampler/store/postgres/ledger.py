@@ -28,7 +28,9 @@ from ...ports.ledger import (
     ReportKey,
 )
 from . import ledger_sql as sql
+from .bulk import task_features
 from .checkpoints import insert_checkpoint
+from .demonstrations import DemonstrationViews, add, prune
 from .engine import fetch_pruned, raw
 from .ledger_views import LedgerViews
 from .snapshot_io import unhurried
@@ -46,7 +48,7 @@ class _Taken(_Raced):
     """The attempts are in the ledger already; the detail is their lease."""
 
 
-class PostgresLedger(LedgerViews):
+class PostgresLedger(LedgerViews, DemonstrationViews):
     """All of `ports.ledger.Ledger`."""
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -129,6 +131,8 @@ class PostgresLedger(LedgerViews):
                 await sql.copy_ledger(connection, run_id, todo.ledger)
             except asyncpg.UniqueViolationError as error:
                 raise _Taken(todo.ledger[0].lease_id) from error
+            if todo.demonstrations:
+                await add(connection, run_id, todo.demonstrations)
             counts = await connection.fetchrow(
                 sql.WRITE,
                 run_id,
@@ -178,6 +182,7 @@ class PostgresLedger(LedgerViews):
         plan: Callable[[FoldView], FoldPlan],
         *,
         with_notes: bool = False,
+        with_features: bool = False,
         live_column: int | None = None,
     ) -> bytes:
         """Replay the receipt, or fold and announce, in one transaction under the run's row lock.
@@ -210,9 +215,12 @@ class PostgresLedger(LedgerViews):
             groups = [sql.ledger_row(record) for record in records]
             last_seq = groups[-1].apply_seq if groups else head["folded_seq"]
             noted: list[asyncpg.Record] = []
+            ordinals = list({row.ordinal for row in groups})
             if with_notes:
-                ordinals = list({row.ordinal for row in groups})
                 noted = await connection.fetch(sql.READ_NOTES, run_id, ordinals)
+            featured: list[asyncpg.Record] = []
+            if with_features:
+                featured = await connection.fetch(sql.READ_FEATURES, run_id, ordinals)
             live: list[asyncpg.Record] = []
             if live_column is not None:
                 # Of a count as a double the last byte is 0 for 0 alone.
@@ -227,6 +235,7 @@ class PostgresLedger(LedgerViews):
                     groups,
                     last_seq,
                     {record["ordinal"]: record["x"] for record in noted},
+                    {record["ordinal"]: task_features(record) for record in featured},
                     [record["x"] for record in live],
                 )
             )
@@ -250,6 +259,8 @@ class PostgresLedger(LedgerViews):
             await connection.execute(
                 sql.INSERT_RECEIPT, run_id, key.idempotency_key, key.body_hash, todo.receipt
             )
+            if todo.pool_size is not None:
+                await prune(connection, run_id, pool_size=todo.pool_size)
             if todo.checkpoint is not None:
                 await unhurried(connection)
                 await insert_checkpoint(connection, run_id, todo.checkpoint)

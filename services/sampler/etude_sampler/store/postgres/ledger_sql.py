@@ -145,11 +145,16 @@ WHERE run_id = $1 AND kind = 'none' AND level = 0 AND ordinal = ANY($2::int[])
 """
 """Notes of tasks as a fold sees them: under its lock, after every group that it folds."""
 
-READ_LIVE = """
-SELECT x FROM task_statistics WHERE run_id = $1 AND kind = 'none' AND level = 0
-AND CASE WHEN octet_length(x) > $2 THEN get_byte(x, $2) <> 0 ELSE false END ORDER BY ordinal
+IS_LIVE = """run_id = $1 AND kind = 'none' AND level = 0
+AND CASE WHEN octet_length(x) > $2 THEN get_byte(x, $2) <> 0 ELSE false END"""
+"""Un-scaffolded statistics of tasks whose byte $2 of the notes is not 0."""
+READ_LIVE = f"SELECT x FROM task_statistics WHERE {IS_LIVE} ORDER BY ordinal"
+
+READ_FEATURES = """
+SELECT t.ordinal, t.source, t.features, CASE WHEN t.features IS NULL THEN t.body END AS body
+FROM runs r JOIN tasks t ON t.dataset_id = r.dataset_id
+WHERE r.id = $1 AND t.ordinal = ANY($2::int[])
 """
-"""Notes of all tasks whose byte $2 of them is not 0, of the run as a fold sees it."""
 
 HAS_LATE = """
 SELECT EXISTS (SELECT FROM ledger WHERE run_id = $1 AND lease_id = $2 AND verdict = 'late')

@@ -18,6 +18,7 @@ from ...errors import CheckpointNotFound, IllegalTransition, RunNotFound
 from ...ports.catalog import RunRow
 from ...ports.checkpoints import NoteColumns, RestoreRow
 from ...ports.fence import first_fence
+from . import demonstrations
 from . import ledger_sql as sql
 from .engine import raw
 from .runs import spec_json
@@ -125,6 +126,7 @@ class Restoring:
                     f"DELETE FROM {table} WHERE run_id = $1", run_id, timeout=LONG_S
                 )
             await write_snapshot(connection, run_id, snapshot)
+            await connection.execute(demonstrations.TAKE_BACK, run_id, checkpoint_id)
             await connection.execute(_MOVE_VERSIONS, run_id, found["policy_version"], restore_id)
             await connection.execute(_MARK_CHECKPOINTS, run_id, found["number"])
             await connection.execute(_BACK, run_id, checkpoint_id, first_fence(head["epoch"] + 1))
@@ -168,6 +170,9 @@ class Restoring:
                 snapshot = snapshot.with_notes(notes.took, notes.fresh)
                 packed = await asyncio.to_thread(pack, snapshot)
             await write_snapshot(connection, run.id, snapshot)
+            await connection.execute(
+                demonstrations.COPY, run.id, source_id, found["apply_seq"], timeout=LONG_S
+            )
             await connection.execute(
                 _COPY_PENDING,
                 run.id,

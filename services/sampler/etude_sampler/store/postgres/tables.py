@@ -1,5 +1,6 @@
 """The tables, declared once; migrations and queries are written against these.
 
+Over 300 lines: all tables in one place, which is what a reader of a query looks for.
 Arrays of doubles (`mean`, `m`, ...) are little-endian float64 in `bytea`: bit-exact and unnestable.
 """
 
@@ -143,6 +144,17 @@ task_statistics = sa.Table(
     sa.Column("x", sa.LargeBinary, nullable=False, server_default=sa.text("''::bytea")),
     sa.Index(None, "run_id", "last_version"),
 )
+
+demonstrations = sa.Table(
+    "demonstrations",
+    metadata,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("apply_seq", sa.BigInteger, primary_key=True),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("policy_version", sa.Integer, nullable=False),
+    sa.Column("answer", sa.Text, nullable=False),
+)
+"""Right completions that hard tasks may be shown; a bounded number of the newest."""
 
 receipts = sa.Table(
     "receipts",

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule, run_state_machine_as_test
 
-from etude_proto.v1 import RunMode
+from etude_proto.v1 import CurriculumConfig, RunMode
 from etude_sampler.embedded import RunningServer
 from etude_sampler.errors import Rebuilding
 from support.model_reports import CRASH, REPLICA
@@ -108,10 +108,15 @@ class Machine(TrainingMachine):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "share"), [(RunMode.TRAINING, 0.7), (RunMode.CURRICULUM_ONLY, 0.3)]
+    ("chosen", "preset", "share"),
+    [
+        (RunMode.TRAINING, "dscl", 0.7),
+        (RunMode.CURRICULUM_ONLY, "dscl", 0.3),
+        (RunMode.TRAINING, "plr", 0.2),
+    ],
 )
 def test_invariants_1_to_8_and_10_hold_in_every_interleaving(
-    database_url: str, valkey: RunningServer, chosen: RunMode, share: float
+    database_url: str, valkey: RunningServer, chosen: RunMode, preset: str, share: float
 ) -> None:
     """Named after what it tries to break; `invariant_N` are its checks."""
 
@@ -128,6 +133,7 @@ def test_invariants_1_to_8_and_10_hold_in_every_interleaving(
 
                 world = made
                 mode = chosen
+                curriculum = CurriculumConfig(preset=preset)
 
             Bound.runner = runner
             run_state_machine_as_test(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from etude_proto.v1 import (
+    CurriculumConfig,
     ExtendRequest,
     PromptBatch,
     PromptBatchRequest,
@@ -28,6 +29,7 @@ from .model_checks import Checks
 from .model_reports import (
     CRASH,
     PICK,
+    POOL_CRASHES,
     REPLICA,
     hashed,
 )
@@ -43,6 +45,7 @@ class LeaseMachine(RuleBasedStateMachine):
     world: World
     runner: asyncio.Runner
     mode: RunMode
+    curriculum = CurriculumConfig(preset="dscl")
 
     def _do(self, call: Coroutine[object, object, T]) -> T:
         return self.runner.run(call)
@@ -53,7 +56,7 @@ class LeaseMachine(RuleBasedStateMachine):
     )
     def begin(self, mode: RunMode, seed: int) -> None:
         """A run with everyone waiting."""
-        self.run = self._do(self.world.create_run(self.mode, seed))
+        self.run = self._do(self.world.create_run(self.mode, seed, self.curriculum))
         self.world.trap.at = None
         self.model = RunModel(NUM_TASKS, LIMITS.cap, LIMITS.max_staleness)
         self.checks = Checks(
@@ -87,13 +90,17 @@ class LeaseMachine(RuleBasedStateMachine):
         key, model = uuid.uuid4().hex, self.model
         waiting, room = len(model.waiting), model.room()
         live = sum(held.worker == worker for held in model.live())
-        if crash == 0:
-            self.world.trap.at = ("draw", "after")
+        want = 0 if live >= LIMITS.leases_per_worker else max(0, min(num, waiting, room))
+        pooled = self.run.resolved.pool is not None and want > 0
+        crashes = POOL_CRASHES if pooled else POOL_CRASHES[:1]
+        if crash < len(crashes):
+            self.world.trap.at = crashes[crash]
             with pytest.raises(Crash):
                 self._draw(at, num=num, worker=worker, key=key)
+            if pooled and num == 1:
+                self.abandon(1 - at)
             at = 1 - at
         batch = self._draw(at, num=num, worker=worker, key=key)
-        want = 0 if live >= LIMITS.leases_per_worker else max(0, min(num, waiting, room))
         assert len(batch.items) == want
         if batch.lease is None:
             return
@@ -102,6 +109,14 @@ class LeaseMachine(RuleBasedStateMachine):
         inside = {item.task.ordinal for item in batch.items}
         assert inside <= model.waiting
         model.drawn(Held(batch, key, worker, num, waiting, inside))
+
+    def abandon(self, at: int) -> None:
+        """Nobody comes back for the candidates; they run out, and all of them wait again."""
+        known = {held.id for held in self.model.live()}
+        (lease_id,) = {*self.world.leases(self.run.id)} - known
+        self.world.run_out(self.run.id, lease_id)
+        assert self._do(self._on(at).prompts.end(self.run.id, lease_id, None, kind="expire")) > 0
+        self.checks.all()
 
     def draw_again(self, at: int, pick: int) -> None:
         """The same key: what is left of the same lease. Another body: refused."""

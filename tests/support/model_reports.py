@@ -28,6 +28,13 @@ REPORT_CRASHES: list[tuple[str, When]] = [
     ("settle", "before"),
     ("settle", "after"),
 ]
+POOL_CRASHES: list[tuple[str, When]] = [
+    ("draw", "after"),
+    ("statistics", "before"),
+    ("choose", "before"),
+    ("choose", "after"),
+]
+"""Of a pooled draw: with candidates, and with a batch that nobody was told of."""
 REPORT_COMMITTED = REPORT_CRASHES[3:]
 """Crashes that leave the report in the ledger."""
 

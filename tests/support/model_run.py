@@ -164,7 +164,7 @@ class RunModel:
         item = next(item for item in held.batch.items if item.task.ordinal == ordinal)
         (text,) = Columns.of([attempt]).compact()
         outcomes: Outcomes = orjson.loads(text)
-        lanes = ["uniform", *held_lanes(held)]
+        lanes = ["uniform", *held_lanes(held), "pool"]
         self.groups.append(
             Group(
                 self.num_commits,

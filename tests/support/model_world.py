@@ -101,12 +101,12 @@ class World:
         self.tasks = [task(number) for number in range(NUM_TASKS)]
         await catalog.add_tasks(row.id, self.tasks)
 
-    async def create_run(self, mode: RunMode, seed: int) -> Run:
+    async def create_run(self, mode: RunMode, seed: int, curriculum: CurriculumConfig) -> Run:
         """A run of its own."""
         spec = RunCreate(
             name="model",
             dataset_id=self.dataset_id,
-            curriculum=CurriculumConfig(preset="dscl"),
+            curriculum=curriculum,
             mode=mode,
             group_size=4,
             seed=seed,
@@ -121,6 +121,11 @@ class World:
         """Redis loses all that it holds of a run."""
         with Redis.from_url(self.redis_url) as redis:
             redis.delete(*self._keys(redis, run_id))
+
+    def leases(self, run_id: str) -> list[str]:
+        """Prompt leases that Redis holds."""
+        with Redis.from_url(self.redis_url) as redis:
+            return [name.decode() for name in redis.zrange(f"etude:{{{run_id}}}:leases", 0, -1)]
 
     def run_out(self, run_id: str, lease_id: str, *, training: bool = False) -> None:
         """A lease's deadline passes."""

@@ -180,8 +180,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "cures",
             budget="cures",
         ),
-        "vcrl": _uniform_draws(
-            "uniform draws, groups of high variance (design input: VCRL; no replay bank)", "vcrl"
+        "vcrl": Preset(
+            "uniform draws, groups of high variance (design input: VCRL; no replay bank)",
+            weigher=_UNIFORM,
+            allocator=_FIXED,
+            gate=Choice("vcrl", MappingProxyType({"kappa_later": 0.8})),
+            control_share=1.0,
         ),
         "dapo": _uniform_draws("uniform draws, groups with 0 < m < G (DAPO)", "dapo"),
         "speed": _uniform_draws(

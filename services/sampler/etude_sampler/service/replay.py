@@ -140,6 +140,7 @@ class Replay:
             self._num_ordinals,
             await self._history.origin(self._context.shape),
             None if self._context.curriculum.lanes_by == "subtasks" else self._active_NK,
+            self._features_NF,
         )
 
     async def _ledger(self, walk: LedgerWalk) -> None:

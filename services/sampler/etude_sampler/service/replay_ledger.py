@@ -50,6 +50,8 @@ class LedgerWalk:
     origin: Origin | None = None
     active_NK: Bools | None = None
     """[num_ordinals, K] lanes that are scored by success; None: lanes are scored components."""
+    features_NF: Floats | None = None
+    """[num_ordinals, F]; None if the weigher reads none."""
     stats: TaskStatistics = field(init=False)
     state: AllocatorState = field(init=False)
     version: int = 0
@@ -195,6 +197,7 @@ class LedgerWalk:
                     self._pending,
                     found.version,
                     noted=lambda ordinals: self.stats.x_NE[np.array(ordinals, dtype=np.int64)],
+                    featured=self._featured,
                 ),
                 num_groups=len(self._pending),
                 live=[row.tobytes() for row in self._live()],
@@ -205,6 +208,11 @@ class LedgerWalk:
             self._shares[self.version] = lane_shares(self.context.curriculum, self.state)
             self._paces[self.version] = self.state.pace
             self._check_summary(found)
+
+    def _featured(self, ordinals: Sequence[int]) -> Floats:
+        if self.features_NF is None:
+            return np.zeros((0, 0))
+        return self.features_NF[np.array(ordinals, dtype=np.int64)]
 
     def _live(self) -> Floats:
         """Notes of the tasks that hard sampling has something to remember of."""

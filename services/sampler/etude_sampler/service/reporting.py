@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 
 from etude_proto.v1 import Attempt, GateVerdict, Report, Verdict
+from etude_sampler.curriculum import Dated
 from etude_sampler.curriculum.hard import Visit
 from etude_sampler.statistics import (
     Floats,
@@ -195,7 +196,10 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
             keys, select_summary(summary, members), view.policy_version
         )
     _visit(context, folder, told, view, summary=summary, verdicts=verdicts)
-    admitted = context.curriculum.gate.admit(summary).tolist()
+    gate_now = context.curriculum.gate
+    if isinstance(gate_now, Dated):
+        gate_now = gate_now.at_version(view.policy_version)
+    admitted = gate_now.admit(summary).tolist()
     last = {g: i for i, (g, _) in enumerate(flat)}
     fates = []
     for i, (g, _) in enumerate(flat):

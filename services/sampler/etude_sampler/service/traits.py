@@ -17,7 +17,7 @@ from etude_sampler.curriculum.levels import UNKNOWN, level_name
 from etude_sampler.datasets.features import features_of_body
 from etude_sampler.statistics import Floats
 
-from ..ports.catalog import TaskRow
+from ..ports.catalog import TaskFeatures, TaskRow
 
 _COMMON = len(FEATURES)
 
@@ -60,6 +60,13 @@ def feature_rows(
     return np.concatenate(
         [stored_NW[:, :_COMMON], source_N[:, None], stored_NW[:, _COMMON:]], axis=1
     )
+
+
+def features_at(curriculum: Curriculum, found: Sequence[TaskFeatures]) -> Floats:
+    """[N, F] features of tasks as the store gives them; F = 0 if the weigher reads none."""
+    sources, packed = [one.source for one in found], [one.features for one in found]
+    rows_NF = feature_rows(curriculum, sources, packed)
+    return np.zeros((len(found), 0)) if rows_NF is None else rows_NF
 
 
 def scored_lanes(

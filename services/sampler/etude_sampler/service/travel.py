@@ -32,6 +32,7 @@ from ..ports.catalog import RunRow
 from ..ports.checkpoints import CheckpointRow, Checkpoints, DrawRow, RestoreRow
 from .checkpointing import checkpoint_plan
 from .context import RunContext
+from .forking import carried_notes, carried_state
 from .identifiers import restore_id_of, run_id_of
 from .rebuild import Rebuilder
 from .resolving import resolve_curriculum
@@ -122,12 +123,12 @@ class TimeTravel:
             resolved, _ = await resolve_curriculum(
                 self._ground.catalog, source.spec.model_copy(update={"curriculum": body.curriculum})
             )
-            if resolved.subtasks != source.resolved.subtasks:
+            mine, theirs = resolved, source.resolved
+            if (mine.subtasks, mine.lanes_by) != (theirs.subtasks, theirs.lanes_by):
                 raise PayloadInvalid.at(
                     "/curriculum/subtasks",
                     f"a fork keeps the sub-tasks of its source: {source.resolved.subtasks}",
                 )
-            build(resolved)
         checkpoint_id = body.checkpoint_id
         if checkpoint_id is None:
             mark = CheckpointMark(label=f"fork {body.name}"[:128])
@@ -155,7 +156,7 @@ class TimeTravel:
             policy_version=found.policy_version,
             weights_uri=found.weights_uri,
             folded_seq=found.folded_seq,
-            allocator_state=found.allocator_state,
+            allocator_state=carried_state(found.allocator_state, source.resolved, resolved),
             totals=found.totals,
             created_at=datetime.now(UTC),
             forked_from={
@@ -164,7 +165,8 @@ class TimeTravel:
                 "policy_version": found.policy_version,
             },
         )
-        await self._checkpoints.fork(run_id, checkpoint_id, row)
+        notes = carried_notes(build(source.resolved), build(resolved))
+        await self._checkpoints.fork(run_id, checkpoint_id, row, notes=notes)
         return await self._loaded(fork_id)
 
     async def _loaded(self, run_id: str) -> Run:

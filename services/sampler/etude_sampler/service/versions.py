@@ -166,6 +166,10 @@ class Versions:
                     version,
                     noted=lambda ordinals: notes_of(view.notes, ordinals, context.shape),
                     featured=lambda ordinals: features_at(
+                        context.curriculum,
+                        [view.features[one] for one in ordinals if one in view.features],
+                    ),
+                    featured=lambda ordinals: features_at(
                         context.curriculum, [view.features[ordinal] for ordinal in ordinals]
                     )
                     if context.curriculum.features

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from etude_sampler.curriculum import Seeing, at_pace, fold_state, micro, start_state
+from etude_sampler.curriculum import Dated, Seeing, at_pace, fold_state, micro, start_state
 from etude_sampler.curriculum.allotment import Allotment, BudgetInput
 from etude_sampler.leasing import Drawn, Lanes
 from etude_sampler.statistics import (
@@ -213,7 +213,10 @@ class Practice:
             getattr(self._stats, column.name)[tasks_B] = getattr(new, column.name)
         self._batches.append(Reported(drawn, summary, old.m_NK, new.m_NK))
         self._lanes.enter(tasks_B, self._weights(tasks_B))
-        kept_B = self._arm.curriculum.gate.admit(summary)
+        gate = self._arm.curriculum.gate
+        if isinstance(gate, Dated):
+            gate = gate.at_version(self._version)
+        kept_B = gate.admit(summary)
         return kept_B, summary.reward_var_N > INFORMATIVE_VARIANCE
 
     def _step(self, groups: Signals) -> None:

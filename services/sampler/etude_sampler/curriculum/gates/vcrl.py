@@ -1,12 +1,12 @@
 """Gate `vcrl`: keep groups whose variance of success is large against the largest possible.
 
-Attributed to VCRL (2509.19803) by others (section 5). Its bank of replayed groups and the rise of
-kappa to .8 after 20 steps are not here: kappa is fixed.
+Attributed to VCRL (2509.19803) by others (section 5), with kappa .3 for 20 steps and .8 after them:
+the preset's. Its bank of replayed groups is not here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -32,6 +32,12 @@ class VcrlGate:
     """Admits groups with `x >= kappa`."""
 
     kappa: float
+    kappa_later: float
+    later_from: int
+
+    def at_version(self, version: int) -> VcrlGate:
+        """The gate at a policy version: with kappa, or from `later_from` on with the later one."""
+        return replace(self, kappa=self.kappa_later) if version >= self.later_from else self
 
     def admit(self, summary: GroupSummary) -> Bools:
         """[N]: whether the relative variance of success reaches kappa."""
@@ -43,11 +49,16 @@ class VcrlConfig(GateConfig):
     """Admit a group if its variance of success is at least kappa of the largest possible."""
 
     name: ClassVar[str] = "vcrl"
-    paper: ClassVar[str] = "design input: VCRL 2509.19803; no replay bank, kappa fixed"
+    paper: ClassVar[str] = "design input: VCRL 2509.19803; no replay bank"
 
     kappa: float = Field(default=0.3, gt=0.0, le=1.0)
     """Share of the largest variance that a group must reach."""
+    kappa_later: float | None = Field(default=None, gt=0.0, le=1.0)
+    """The same from policy version `later_from` on; default: as before."""
+    later_from: int = Field(default=20, ge=0, le=1_000_000)
+    """Policy version at which `kappa_later` begins."""
 
     def build(self, context: Context) -> Gate:
         """The gate."""
-        return VcrlGate(self.kappa)
+        later = self.kappa if self.kappa_later is None else self.kappa_later
+        return VcrlGate(self.kappa, later, self.later_from)

@@ -136,10 +136,13 @@ async def read_features(
 ) -> tuple[TaskFeatures, ...]:
     """Source and features of the next drawable tasks above an ordinal, by ordinal."""
     found = await connection.fetch(_FEATURES, dataset_id, after, sources, limit, timeout=timeout)
-    return tuple(
-        TaskFeatures(r["ordinal"], r["source"], r["features"] or features_of_body(r["body"]))
-        for r in found
-    )
+    return tuple(task_features(record) for record in found)
+
+
+def task_features(record: asyncpg.Record) -> TaskFeatures:
+    """A row with `ordinal`, `source`, `features`, and `body` where these are null."""
+    packed = record["features"] or features_of_body(record["body"])
+    return TaskFeatures(record["ordinal"], record["source"], packed)
 
 
 async def read_bare(

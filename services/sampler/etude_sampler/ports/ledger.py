@@ -225,6 +225,11 @@ class Ledger(Demonstrations, Protocol):
     async def last_seen_at(self, run_id: str, versions: Sequence[int]) -> list[int]:
         """Tasks whose last applied group was drawn at one of these versions."""
 
+    async def never_seen(
+        self, run_id: str, dataset_id: str, *, first: int, limit: int
+    ) -> list[int]:
+        """Ordinals from `first` on of tasks without un-scaffolded statistics, ascending."""
+
     async def loading_epoch(self, run_id: str) -> int:
         """The epoch to load: a new one, or that of a load that nobody has opened.
 

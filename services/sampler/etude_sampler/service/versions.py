@@ -33,6 +33,7 @@ from .hard_states import with_run
 from .hard_turns import turn
 from .steps import Ground
 from .traits import features_at
+from .unseen import unseen_due
 from .weighing import announced_version, weights_now
 
 _REFRESH_CHUNK = 1000
@@ -249,6 +250,7 @@ class Versions:
         ages = context.curriculum.weigher.refresh_ages
         seen = {at - age for at in range(first, version + 1) for age in ages if at >= age}
         ordinals = await ground.ledger.last_seen_at(run_id, sorted(seen)) if seen else []
+        ordinals += await unseen_due(ground, context, first=first, version=version)
         applied = 0
         for begin in range(0, len(ordinals), _REFRESH_CHUNK):
             chunk = ordinals[begin : begin + _REFRESH_CHUNK]

@@ -78,6 +78,23 @@ class LedgerViews:
             )
         return [record["ordinal"] for record in found]
 
+    async def never_seen(
+        self, run_id: str, dataset_id: str, *, first: int, limit: int
+    ) -> list[int]:
+        """Ordinals from `first` on of tasks without un-scaffolded statistics, ascending."""
+        async with raw(self._engine) as connection:
+            found = await connection.fetch(
+                "SELECT ordinal FROM tasks AS t WHERE dataset_id = $2 AND ordinal >= $3 AND "
+                "NOT EXISTS (SELECT 1 FROM task_statistics AS s WHERE s.run_id = $1 AND "
+                "s.ordinal = t.ordinal AND s.kind = 'none' AND s.level = 0) "
+                "ORDER BY ordinal LIMIT $4",
+                run_id,
+                dataset_id,
+                first,
+                limit,
+            )
+        return [record["ordinal"] for record in found]
+
     async def loading_epoch(self, run_id: str) -> int:
         """The epoch to load: a new one, or that of a load that nobody has opened."""
         async with raw(self._engine) as connection, connection.transaction():

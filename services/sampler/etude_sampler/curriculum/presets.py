@@ -102,11 +102,6 @@ def _rescued(summary: str, scaffold: str) -> Preset:
     return Preset(summary, _UNIFORM, _FIXED, control_share=1.0, scaffold=Choice(scaffold))
 
 
-def _rescued(summary: str, scaffold: str) -> Preset:
-    """Uniform draws; groups without a success get help."""
-    return Preset(summary, _UNIFORM, _FIXED, control_share=1.0, scaffold=Choice(scaffold))
-
-
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "uniform": Preset(
@@ -205,14 +200,6 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "pcl": _pooled("the best of a pool by predicted success (design input: PCL)", "pcl"),
         "adarft": _pooled(
             "the best of a pool by distance to a target difficulty (AdaRFT)", "adarft"
-        ),
-        "scaf_grpo": _rescued(
-            "uniform draws; after a group without success, the least hint that helps (Scaf-GRPO)",
-            "hints",
-        ),
-        "ghpo": _rescued(
-            "uniform draws; after a group without success, a prefix of the solution (GHPO)",
-            "prefix",
         ),
         "scaf_grpo": _rescued(
             "uniform draws; after a group without success, the least hint that helps (Scaf-GRPO)",

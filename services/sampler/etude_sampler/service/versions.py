@@ -170,11 +170,6 @@ class Versions:
                         context.curriculum,
                         [view.features[one] for one in ordinals if one in view.features],
                     ),
-                    featured=lambda ordinals: features_at(
-                        context.curriculum, [view.features[ordinal] for ordinal in ordinals]
-                    )
-                    if context.curriculum.features
-                    else np.zeros((len(ordinals), 0)),
                 ),
                 num_groups=len(view.groups),
                 live=view.live,

@@ -19,6 +19,7 @@ from etude_sampler.statistics import TaskStatistics
 from ..ports.allotments import Allotments, Allotted
 from ..ports.races import EpochMismatch, NoTasks, PromptLease
 from .context import RunContext
+from .hard_states import allotted_by_lane
 from .steps import Ground
 from .weighing import statistics_now
 
@@ -63,6 +64,8 @@ def decide(context: RunContext, ordinals: Sequence[int], stats: TaskStatistics) 
 
 def rollouts_of(context: RunContext, lease: PromptLease) -> list[Allotted]:
     """What each drawn task gets, in the order drawn; the group size where nothing was decided."""
+    if context.curriculum.hard is not None:
+        return [allotted_by_lane(context, one) for one in lease.drawn]
     plain = Allotted(context.row.spec.group_size)
     kept = lease.allotted or {}
     return [kept.get(one.ordinal, plain) for one in lease.drawn]

@@ -17,6 +17,8 @@ from etude_sampler.curriculum import AllocatorState, Curriculum, FoldInput
 from etude_sampler.curriculum.hard import PROBE_LANE, HardSampling, Visit
 from etude_sampler.statistics import Floats
 
+from ..ports.allotments import Allotted
+from ..ports.races import Drawn
 from .context import RunContext
 
 
@@ -69,6 +71,15 @@ def with_run(
         num_tasks=context.row.num_tasks,
         live_ME=np.frombuffer(b"".join(live), dtype="<f8").reshape(len(live), width),
     )
+
+
+def allotted_by_lane(context: RunContext, drawn: Drawn) -> Allotted:
+    """What a drawn task gets: a probe what its weight asks for, any other the group size."""
+    hard = context.curriculum.hard
+    assert hard is not None
+    if context.curriculum.lanes[drawn.lane] == PROBE_LANE:
+        return Allotted(hard.served(drawn.weight_micro), train=False)
+    return Allotted(context.row.spec.group_size)
 
 
 def gate_of_lane(context: RunContext, lane: int) -> GateVerdict | None:

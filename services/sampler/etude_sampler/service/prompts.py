@@ -20,6 +20,7 @@ from ..ports.ledger import ReportKey
 from ..ports.races import Announced, DrawRequest, NoTasks, PromptLease
 from .allotting import allot, item_fields, rollouts_of
 from .context import RunContext
+from .demonstrating import Demonstrator
 from .entering import enter, unpack_records
 from .heartbeats import beat
 from .helping import Helper
@@ -70,6 +71,7 @@ class PromptBatches:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._helper = Helper(ground)
+        self._demonstrator = Demonstrator(ground)
 
     async def lease(
         self, run_id: str, body: PromptBatchRequest, *, idempotency_key: str, body_hash: str
@@ -119,6 +121,7 @@ class PromptBatches:
             "weights_uri": announced.weights_uri,
             "component_weights": json.loads(announced.component_weights_json),
             "reward": context.row.spec.reward.model_dump(mode="json"),
+            "wants_completions": context.curriculum.hard is not None,
         }
 
     def _empty(self, context: RunContext, found: NoTasks) -> bytes:
@@ -149,6 +152,7 @@ class PromptBatches:
         rolls = rollouts_of(context, lease)
         numbers = [roll.num_rollouts for roll in rolls]
         helps = await self._helper.help(context, lease, rows, numbers)
+        helps = await self._demonstrator.guide(context, lease, rows, helps)
         items = b",".join(
             b'{"task":%b,%b,%b,%b,"weight":%r,"slot_probability":%r,"entry":%d}'
             % (

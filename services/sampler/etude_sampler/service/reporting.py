@@ -30,6 +30,7 @@ from ..ports.ledger import (
 from ..ports.races import Drawn
 from .allotting import held_back
 from .context import RunContext
+from .demonstrating import new_demonstrations
 from .folding import Folder, pick, select_summary
 from .hard_states import gate_of_lane, hard_for_report
 from .outcomes import Columns, pack_rows
@@ -220,6 +221,17 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
         statistics=pick(after, sorted(folder.touched)),
         after=after,
         receipt=_receipt(reported, view, flat=flat, fates=fates),
+        demonstrations=()
+        if context.curriculum.hard is None
+        else new_demonstrations(
+            reported.report.groups,
+            ordinals=reported.ordinals,
+            seqs=[
+                view.apply_seqs[last[g]] if verdicts[last[g]] is Verdict.APPLIED else 0
+                for g in range(len(reported.ordinals))
+            ],
+            version=view.policy_version,
+        ),
     )
 
 

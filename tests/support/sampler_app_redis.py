@@ -111,6 +111,9 @@ def _check_leases(hot: HotState) -> None:
     assert bodies == contents == prompt | training, "a lease without a body, or the reverse"
     keyed = {word.split(b" ")[0] for word in hot.hashes.get("idem", {}).values()}
     assert keyed == prompt | training
+    held = [hot.hashes[f"lease:{name.decode()}"] for name in prompt]
+    extra = sum(int(lease.get(b"extra", b"0")) for lease in held)
+    assert int(hot.meta.get(b"n_extra", b"0")) == extra, "candidates beyond what is kept"
     per_worker = sum(int(num) for num in hot.hashes.get("workers", {}).values())
     assert per_worker == len(prompt)
 

@@ -11,6 +11,7 @@ from etude_proto.tensors import GroupTrajectories, decode_group
 from etude_proto.v1 import (
     AckRequest,
     Counts,
+    CreditSpec,
     CurriculumConfig,
     DatasetCreate,
     Part,
@@ -30,6 +31,7 @@ from support.waiting import wait_until
 GROUP_SIZE = 4
 GROUPS = 4
 """Groups of a training batch."""
+_IN_REWARD = CreditSpec()
 
 
 async def create_run(
@@ -40,6 +42,7 @@ async def create_run(
     num_tasks: int = 24,
     lease_ttl_s: float = 30.0,
     rows: Sequence[TaskCreate] | None = None,
+    credit: CreditSpec = _IN_REWARD,
 ) -> Run:
     """A run over the tiny policy's tasks."""
     tasks = rows if rows is not None else dataset(num_train=num_tasks, num_held_out=0)
@@ -52,6 +55,7 @@ async def create_run(
             # A random policy is always wrong: groups without variance must go through.
             curriculum=CurriculumConfig(preset="uniform", gate=Part(name="none")),
             mode=mode,
+            credit=credit,
             group_size=GROUP_SIZE,
             limits=RunLimits(
                 training_batch_groups=GROUPS,

@@ -31,6 +31,7 @@ from .checkpoints import (
     RestorePage,
     RestoreRequest,
 )
+from .credit import CreditSpec
 from .curriculum import (
     CurriculumConfig,
     Part,
@@ -148,6 +149,7 @@ __all__ = [
     "CheckpointMark",
     "CheckpointPage",
     "Counts",
+    "CreditSpec",
     "CurriculumConfig",
     "CurriculumView",
     "Dataset",

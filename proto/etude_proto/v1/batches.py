@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from .base import Fence, Id, Name, Request, Response, Version
+from .credit import CreditSpec
 from .demonstrations import Demonstration
 from .runs import RewardSpec
 from .scaffolds import Ladder, Scaffold, SelfExample
@@ -110,6 +111,7 @@ class PromptBatch(Response):
     component_weights: dict[str, float]
     """w of the reward; one group, one w."""
     reward: RewardSpec
+    credit: CreditSpec = CreditSpec()
     wants_completions: bool = False
     """Whether reports should carry the text of one right completion a group: the run's curriculum
     makes demonstrations of them."""

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from .base import Id, Name, Request, Response, Text, Version
+from .credit import CreditSpec
 from .curriculum import CurriculumConfig, ResolvedCurriculum
 from .marks import ForkedFrom
 from .rebuilds import LoadProgress, Rebuild
@@ -133,6 +134,7 @@ class RunCreate(Request):
     """G: rollouts per task."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     reward: RewardSpec = RewardSpec()
+    credit: CreditSpec = CreditSpec()
     limits: RunLimits = RunLimits()
     sources: list[Text] | None = Field(default=None, min_length=1, max_length=256)
     """Draw only tasks of these sources; default all."""
@@ -160,6 +162,7 @@ class Run(Response):
     group_size: int
     seed: int
     reward: RewardSpec
+    credit: CreditSpec = CreditSpec()
     limits: RunLimits
     sources: list[str] | None
     num_tasks: int

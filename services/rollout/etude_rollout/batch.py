@@ -20,6 +20,7 @@ from .engines.base import EngineError, EngineUnavailable, WeightsRefused
 from .episode import Episodes, Terms
 from .metrics import RolloutMetrics
 from .outbox import Delivered, Outbox, Sender
+from .spans import Marker, reward_weights
 from .status import WorkerStatus
 from .weights.disk import WeightsMissing
 from .weights.loader import Announced, WeightLoader
@@ -57,6 +58,8 @@ class Workshop:
     heartbeat_fraction: float
     status: WorkerStatus
     metrics: RolloutMetrics
+    marker: Marker
+    """Says in trajectories what their tokens were judged by."""
 
 
 class BatchWork:
@@ -71,6 +74,7 @@ class BatchWork:
             lease,
             shop.sender,
             with_tokens=shop.run.mode is RunMode.TRAINING,
+            finish=shop.marker.of(batch),
             on_delivered=self._on_delivered,
         )
         self._cut = asyncio.Event()
@@ -151,7 +155,7 @@ class BatchWork:
         terms = Terms(
             run_seed=self._shop.run.seed,
             reward=self._batch.reward,
-            component_weights=self._batch.component_weights,
+            component_weights=reward_weights(self._batch),
             policy_version=self._batch.policy_version,
         )
         try:

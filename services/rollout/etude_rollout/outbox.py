@@ -28,7 +28,7 @@ from etude_client.errors import (
     Unreachable,
 )
 from etude_proto.cargo import CargoError
-from etude_proto.tensors import encode_group
+from etude_proto.tensors import GroupTrajectories, encode_group
 from etude_proto.v1 import Lease, Receipt, Report
 
 from .episode import FinishedGroup
@@ -38,6 +38,13 @@ _log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
 """Pauses between calls that failed after the client's own retries (our choice)."""
+
+
+Finish = Callable[[GroupTrajectories], GroupTrajectories]
+
+
+def _as_it_is(trajectories: GroupTrajectories) -> GroupTrajectories:
+    return trajectories
 
 
 class Delivery(StrEnum):
@@ -83,12 +90,19 @@ class Outbox:
         *,
         with_tokens: bool,
         on_delivered: Callable[[Delivered], None],
+        finish: Finish = _as_it_is,
     ) -> None:
+        """
+        Args:
+            with_tokens: whether trajectories are sent at all.
+            finish: what is added to trajectories just before they are encoded, in a thread.
+        """
         self._client = client
         self._lease = lease
         self._sender = sender
         self._with_tokens = with_tokens
         self._on_delivered = on_delivered
+        self._finish = finish
         self._tasks: set[asyncio.Task[None]] = set()
         self.num_settled = 0
         """Groups that need no release: accepted, or lost with the lease."""
@@ -167,10 +181,13 @@ class Outbox:
         if not self._with_tokens or group.trajectories is None:
             return report
         try:
-            return await asyncio.to_thread(encode_group, group.trajectories, report)
+            return await asyncio.to_thread(self._encode, group.trajectories, report)
         except CargoError as error:
             _log.error("report.not_encoded", extra={"task": group.report.task_id, "detail": error})
             return report
+
+    def _encode(self, trajectories: GroupTrajectories, report: Report) -> bytes:
+        return encode_group(self._finish(trajectories), report)
 
     def _report(self, group: FinishedGroup) -> Report:
         return Report(

@@ -25,6 +25,7 @@ from .metrics import RolloutMetrics
 from .outbox import Sender
 from .prompting import Prompter, PromptError, load_tokenizer
 from .settings import RolloutSettings
+from .spans import Decode, Marker, decoder
 from .status import Phase, WorkerStatus
 from .weights.disk import DiskChannel
 from .weights.loader import LoadFacts, WeightLoader
@@ -42,6 +43,7 @@ class Generator:
 
     engine: Engine
     prompter: Prompter
+    decode: Decode
 
 
 class RolloutService:
@@ -135,7 +137,7 @@ class RolloutService:
             )
             tokenizer = await asyncio.to_thread(load_tokenizer, settings.model_path)
             prompter = Prompter(tokenizer, settings.prompt_options)
-            self.generator = Generator(engine, prompter)
+            self.generator = Generator(engine, prompter, decoder(tokenizer))
             key = settings.api_key
             async with AsyncEtudeClient(
                 settings.sampler_url, api_key=None if key is None else key.get_secret_value()
@@ -174,6 +176,7 @@ class RolloutService:
             heartbeat_fraction=settings.heartbeat_fraction,
             status=status,
             metrics=self.metrics,
+            marker=Marker(generator.decode, prefill=settings.prompt_options.prefill),
         )
         self._worker = Worker(
             shop,

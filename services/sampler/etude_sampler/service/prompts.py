@@ -121,6 +121,7 @@ class PromptBatches:
             "weights_uri": announced.weights_uri,
             "component_weights": json.loads(announced.component_weights_json),
             "reward": context.row.spec.reward.model_dump(mode="json"),
+            "credit": context.row.spec.credit.model_dump(mode="json"),
             "wants_completions": context.curriculum.hard is not None,
         }
 

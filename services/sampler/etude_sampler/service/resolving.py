@@ -86,6 +86,24 @@ def fit(resolved: ResolvedCurriculum, spec: RunCreate) -> None:
         )
     except ConfigFault as fault:
         raise _refused(fault) from fault
+    _check_credit(resolved, spec)
+
+
+def _check_credit(resolved: ResolvedCurriculum, spec: RunCreate) -> None:
+    """Raise `PayloadInvalid` if gate or mode contradict where component weights act (3.3, 3.6)."""
+    gate = resolved.gate
+    if (
+        spec.credit.component_weights_in == "advantage"
+        and gate.name == "zero_variance"
+        and gate.knobs["on"] != "components"
+    ):
+        raise PayloadInvalid.at(
+            "/curriculum/gate/knobs/on",
+            "component weights in the advantage need a gate on 'components': equal rewards of "
+            "unequal parts teach something",
+        )
+    if spec.credit.spans and spec.mode is not RunMode.TRAINING:
+        raise PayloadInvalid.at("/credit/spans", "this run's reports carry no tokens to mark")
 
 
 def _refused(fault: ConfigFault) -> PayloadInvalid:

@@ -73,6 +73,7 @@ def run_view(row: RunRow) -> Run:
         group_size=spec.group_size,
         seed=spec.seed,
         reward=spec.reward,
+        credit=spec.credit,
         limits=spec.limits,
         sources=spec.sources,
         num_tasks=row.num_tasks,

@@ -114,3 +114,17 @@ def test_the_warm_up_learns(tmp_path: Path) -> None:
     facts = warm_start(tmp_path, config=config, on_step=lambda _, loss: losses.append(loss))
     assert losses[-1] < 0.5 * losses[0]
     assert facts["loss"] == pytest.approx(losses[-1], abs=1e-4)
+
+
+def test_slips_may_differ_from_task_to_task(tmp_path: Path) -> None:
+    make_model(tmp_path / "model")
+    asked: list[TinyTask] = []
+
+    def slips_of(tiny: TinyTask) -> Slips:
+        asked.append(tiny)
+        return CAREFUL
+
+    config = WarmStart(num_steps=2, batch_size=3, careful_share=0.5)
+    warm_start(tmp_path / "model", config=config, slips_of=slips_of)
+    stream = list(itertools.islice(draw_tasks(config.seed + 1_000_003), 6))
+    assert [tiny.task for tiny in asked] == [tiny.task for tiny in stream], "also while careful"

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """Label of tokens that are not learned (prompt and padding)."""
+SlipsOf = Callable[[TinyTask], "Slips"]
+"""How often the teacher errs on a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +87,15 @@ def careless_answer(tiny: TinyTask, *, slips: Slips, rng: random.Random) -> str:
 
 
 def _examples(
-    tokenizer: PreTrainedTokenizerBase, config: WarmStart
+    tokenizer: PreTrainedTokenizerBase, config: WarmStart, slips_of: SlipsOf | None
 ) -> Iterator[tuple[list[int], int]]:
     """Token ids of prompt and answer, and the number of prompt tokens."""
     rng = random.Random(config.seed)
     num_careful = int(config.careful_share * config.num_steps) * config.batch_size
     careful = Slips(format=0.0, tool_name=0.0, param_name=0.0, param_value=0.0)
     for number, tiny in enumerate(draw_tasks(config.seed + 1_000_003)):
-        slips = careful if number < num_careful else config.slips
+        usual = config.slips if slips_of is None else slips_of(tiny)
+        slips = careful if number < num_careful else usual
         prompt = tokenizer.apply_chat_template(
             [message.model_dump(exclude_none=True) for message in tiny.task.messages],
             tools=[{"type": "function", "function": tool.model_dump()} for tool in tiny.task.tools],
@@ -129,6 +132,7 @@ def train(
     *,
     config: WarmStart,
     on_step: Callable[[int, float], None] | None = None,
+    slips_of: SlipsOf | None = None,
 ) -> float:
     """Next-token training on the teacher's answers; returns the last loss in nats a token."""
     import torch
@@ -139,7 +143,7 @@ def train(
         optimizer,
         lambda step: min((step + 1) / warm_up, 1 - 0.95 * step / config.num_steps),
     )
-    examples = _examples(tokenizer, config)
+    examples = _examples(tokenizer, config, slips_of)
     loss_value = float("nan")
     model.train()
     for step in range(config.num_steps):
@@ -163,8 +167,13 @@ def warm_start(
     *,
     config: WarmStart = WarmStart(),
     on_step: Callable[[int, float], None] | None = None,
+    slips_of: SlipsOf | None = None,
 ) -> dict[str, float]:
-    """Train the tiny model in `directory` and save it there; returns loss and seconds."""
+    """Train the tiny model in `directory` and save it there; returns loss and seconds.
+
+    Args:
+        slips_of: rates of slips that differ from task to task, instead of `config.slips`.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -176,7 +185,7 @@ def warm_start(
     try:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            loss = train(model, tokenizer, config=config, on_step=on_step)
+            loss = train(model, tokenizer, config=config, on_step=on_step, slips_of=slips_of)
     finally:
         torch.set_num_threads(num_threads)
     model.save_pretrained(directory)

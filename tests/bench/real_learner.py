@@ -1,0 +1,124 @@
+"""Strategies on a real learner: tiny policy, real sampler, real reward, real GRPO, on one CPU core.
+
+    .venv/bin/python tests/bench/real_learner.py --arms uniform,dapo,dscl --seeds 5 --out FILE
+
+Every (arm, seed) cell spends the same number of rollouts; success is measured on held-out tasks
+and costs nothing. Cells that FILE (JSON lines) already holds are not run again, so that a
+comparison can be made in pieces, by several processes (`--only-seed`) too. Afterwards, or with
+`--show`, a table and, with `--json`, one object as `etude simulate` prints it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from real_cell import Cell, CellPlan, CellRun, Point, Policies
+from real_summary import Summary, summarise, table
+from real_tasks import held_out_tasks, make_policy
+
+from etude_rollout.engines.transformers_engine import TransformersEngine
+from support.sampler_app import sampler_app
+from support.servers import Servers
+
+ARMS = ("uniform", "dapo", "learnability", "dscl", "dscl_rds_only", "dscl_tdcl_only")
+HOME = Path(".etude/real-learner")
+
+
+def read_cells(path: Path, plan: CellPlan) -> list[Cell]:
+    """Cells of this plan in a file; those of another plan are left alone."""
+    if not path.is_file():
+        return []
+    found = []
+    for line in path.read_text("utf-8").splitlines():
+        values = json.loads(line)
+        if values["plan"] == asdict(plan):
+            values["curve"] = [Point(**point) for point in values["curve"]]
+            found.append(Cell(**values))
+    return found
+
+
+async def run_cells(
+    jobs: Sequence[tuple[str, int]], plan: CellPlan, *, model_dir: Path, out: Path
+) -> None:
+    """Run cells one after another; each is appended to the file when it is done."""
+    servers = Servers()
+    engine = await TransformersEngine.open(model_dir, num_threads=1, max_rows=512)
+    policies = Policies(model_dir, engine)
+    held_out = held_out_tasks(plan.num_held_out)
+    try:
+        with servers.database() as database_url:
+            async with sampler_app(database_url, servers.valkey.url, log_level="warning") as api:
+                for arm, seed in jobs:
+                    cell = await CellRun(api, policies, plan, held_out=held_out).run(arm, seed)
+                    with out.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(asdict(cell)) + "\n")
+                    print(_line(cell), file=sys.stderr, flush=True)
+    finally:
+        await policies.close()
+        servers.close()
+
+
+def _line(cell: Cell) -> str:
+    first, last = cell.curve[0], cell.curve[-1]
+    return (
+        f"{cell.arm} seed {cell.seed}: success {first.success:.3f} -> {last.success:.3f} "
+        f"(greedy {first.greedy} -> {last.greedy}), {cell.num_versions} versions, "
+        f"{cell.seconds:.0f} s"
+    )
+
+
+def document(summaries: Sequence[Summary], plan: CellPlan) -> dict[str, object]:
+    """What `--json` prints."""
+    return {"plan": asdict(plan), "results": [one.document() for one in summaries]}
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--arms", default=",".join(ARMS), help="presets, with commas between")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only-seed", type=int, help="run this one only")
+    parser.add_argument("--rollouts", type=int, default=CellPlan().rollouts)
+    parser.add_argument("--lr", type=float, default=CellPlan().lr)
+    parser.add_argument("--target", type=float, default=0.5, help="sampled held-out success")
+    parser.add_argument("--out", type=Path, default=HOME / "cells.jsonl")
+    parser.add_argument("--model", type=Path, default=HOME / "policy")
+    parser.add_argument("--show", action="store_true", help="run nothing")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing, then show."""
+    given = options()
+    torch.set_num_threads(1)
+    plan = CellPlan(rollouts=given.rollouts, lr=given.lr)
+    arms = given.arms.split(",")
+    seeds = range(given.seeds) if given.only_seed is None else [given.only_seed]
+    if not given.show:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        done = {(cell.arm, cell.seed) for cell in read_cells(given.out, plan)}
+        # Seed by seed: whenever it is stopped, the arms can be compared on the seeds so far.
+        jobs = [(arm, seed) for seed in seeds for arm in arms if (arm, seed) not in done]
+        if jobs:
+            model_dir = make_policy(given.model)
+            asyncio.run(run_cells(jobs, plan, model_dir=model_dir, out=given.out))
+    summaries = summarise(read_cells(given.out, plan), target=given.target)
+    if given.json:
+        print(json.dumps(document(summaries, plan)))
+    else:
+        print(table(summaries))
+
+
+if __name__ == "__main__":
+    main()

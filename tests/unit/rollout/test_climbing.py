@@ -154,7 +154,8 @@ async def test_other_messages_are_an_attempt_of_their_own(studio: Studio) -> Non
     assert keys(group) == [("noise_docs", 1, 0, False)]
     assert "reflect on Oslo" in studio.said(group, 0)[0]
     climbed = await studio.run(item(lessons.HINTED, scaffold=shown, ladder=hints()))
-    assert keys(climbed)[-1] == ("noise_docs", 1, 0, False)
+    assert [key[0] for key in keys(climbed)].count("noise_docs") == 1
+    assert "none" not in [key[0] for key in keys(climbed)]
 
 
 async def test_rungs_that_are_too_long_are_left_out(studio: Studio) -> None:

@@ -85,7 +85,7 @@ async def test_a_pooled_run_is_played_and_replayed(
     assert query(database_url, seen, run.id) == [(0,), (len(view.lanes),)]
 
 
-@pytest.mark.parametrize("pool", ["plr", "pcl"])
+@pytest.mark.parametrize("pool", ["plr", "pcl", "adarft"])
 async def test_every_pool_is_replayed(
     valkey_api: Api, database_url: str, valkey: RunningServer, pool: str
 ) -> None:

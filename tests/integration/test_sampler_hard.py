@@ -1,10 +1,11 @@
-"""Hard sampling over HTTP: a task fails, is guided, comes back; probes, parking, rebuild, replay."""
+"""Hard sampling over HTTP: a task fails, is guided, comes back; probes, parking, time travel."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from etude_proto.v1 import (
+    Aids,
     GateVerdict,
     GroupReport,
     Outcome,
@@ -16,7 +17,8 @@ from etude_proto.v1 import (
 from etude_sampler.embedded import RunningServer
 from support.replaying import replayed
 from support.sampler_app import Api, query
-from support.workload import group, outcome
+from support.time_travel import Traveller
+from support.workload import cargo, group, outcome, task
 
 PRESET = {"preset": "uniform", "control_share": 0.2, "hard": {"name": "multi_round"}}
 ANSWER = "<think> It is {}. </think>\n<response> yes </response>"
@@ -116,3 +118,170 @@ async def test_a_task_that_fails_is_guided_and_comes_back(
     report = await replayed(database_url, player.run.id, redis_url=valkey.url)
     assert (report.differences, report.gaps, report.ledger.first_fault) == ([], [], None)
     assert report.verdict == "same"
+
+
+async def test_tasks_that_nothing_helps_are_parked_and_tried_again(
+    api: Api, database_url: str, redis_server: RunningServer
+) -> None:
+    """Of 24 tasks one may be parked: the other, equally hopeless, goes on; nothing is lost."""
+    player = await started(api, bare={5: 0.0, 7: 0.0}, guided=0.0)
+    ids: dict[int, str] = {}
+    parked: list[set[int]] = []
+    for _ in range(10):
+        found = await states_after(player)
+        ids |= {item.task.ordinal: item.task.id for item in player.served}
+        seen = {at: await api.task(player.run.id, ids[at]) for at in (5, 7)}
+        parked.append({at for at, view in seen.items() if view.state == "parked"})
+        assert (len(parked[-1]), found["hard"]) == (found["parked"], 2 - found["parked"])
+        for at in parked[-1]:
+            assert not any(term.in_lane for term in seen[at].weights)
+    assert max(map(len, parked)) == 1
+    first = next(i for i, some in enumerate(parked) if some)
+    assert first >= 2, "hard after one round, then two rounds without success at least"
+    assert not parked[first] <= set.intersection(*parked[first : first + 5]), "it is back by then"
+    report = await replayed(database_url, player.run.id, redis_url=redis_server.url)
+    assert (report.differences, report.gaps, report.ledger.first_fault) == ([], [], None)
+    assert report.verdict == "same"
+    kinds = query(
+        database_url, "SELECT DISTINCT kind FROM decisions WHERE run_id = %s", player.run.id
+    )
+    assert ("move",) in kinds
+
+
+async def states_after(player: Player) -> dict[str, int]:
+    """States after one more round."""
+    await player.round(24)
+    return await states(player.api, player.run)
+
+
+async def test_states_survive_rebuild_restore_and_fork(
+    valkey_api: Api, database_url: str, valkey: RunningServer
+) -> None:
+    player = await started(valkey_api, bare={5: 0.0, 7: 0.0}, guided=0.0)
+    while (found := await states_after(player))["parked"] == 0:
+        assert player.version < 8
+    one = Traveller(valkey_api, player.run, database_url, [0] * player.version)
+    taken = await one.checkpoint()
+    rebuilt = await valkey_api.post(f"/v1/runs/{player.run.id}/rebuild", {})
+    assert rebuilt.status_code == 200
+    assert await states(valkey_api, player.run) == found
+    demonstrated = query(database_url, "SELECT count(*)::int FROM demonstrations")
+    player.bare, player.guided = {}, 1.0
+    for _ in range(5):
+        await player.round(24)
+    assert (await states(valkey_api, player.run))["hard"] == 0
+    await one.restore(taken.id)
+    assert await states(valkey_api, player.run) == found
+    assert query(database_url, "SELECT count(*)::int FROM demonstrations") == demonstrated
+    fork = await one.fork("other")
+    assert await states(valkey_api, fork) == found
+    for run in (player.run, fork):
+        again = Player(valkey_api, run, bare={5: 0.0, 7: 0.0}, guided=1.0)
+        again.version = run.policy_version if run is fork else taken.policy_version
+        for _ in range(2):
+            await again.round(24)
+        guided = [item for item in again.served if item.lane == "hard"]
+        assert guided
+        assert all(item.demonstrations for item in guided)
+        report = await replayed(database_url, run.id, redis_url=valkey.url)
+        assert (report.differences, report.ledger.first_fault) == ([], None)
+        assert report.verdict == "same"
+
+
+async def test_a_probe_asks_for_the_missing_rollouts_and_is_not_trained_on(
+    valkey_api: Api,
+) -> None:
+    """Groups of 4: one failure in a round asks for a probe of 6; success there forgets it."""
+    run = await valkey_api.create_run(num_tasks=24, curriculum=PRESET, group_size=4, seed=3)
+    player = Player(valkey_api, run, bare={5: 0.0, 7: 0.0}, guided=0.0)
+    await train_round(player, 24)
+    found = await states(valkey_api, run)
+    assert found["probe"] >= 1
+    probes: list[tuple[PromptItem, GateVerdict]] = []
+    for _ in range(3):
+        probes += await train_round(player, 24)
+    assert probes
+    for item, gate in probes:
+        assert item.task.ordinal in (5, 7)
+        assert item.num_rollouts in (2, 6)
+        assert not item.train
+        assert item.scaffold.level == 0
+        assert gate is GateVerdict.PROBE
+    assert (await states(valkey_api, run))["hard"] == 2
+
+
+async def train_round(player: Player, num_tasks: int) -> list[tuple[PromptItem, GateVerdict]]:
+    """A round of a run that trains; its probes with their verdicts."""
+    api, done, found = player.api, 0, []
+    while done < num_tasks:
+        batch = await api.lease(player.run.id, min(8, num_tasks - done))
+        receipt = await api.reported(batch, player.report(batch))
+        done += len(batch.items)
+        verdicts = {one.task_id: one.gate for one in receipt.groups}
+        found += [(i, verdicts[i.task.id]) for i in batch.items if i.lane == "probe"]
+    some = await api.lease(player.run.id, 8)
+    assert some.lease is not None
+    for item in some.items:
+        if item.task.ordinal in player.bare or not item.train:
+            await api.reported(some, player.report(some.model_copy(update={"items": [item]})))
+        else:
+            body = cargo(some.lease.fence, item.task.id, version=some.policy_version)
+            await api.reported(some, body)
+    player.version += 1
+    await api.acked(await api.train(player.run.id), player.version)
+    return found
+
+
+async def test_a_repeated_call_shows_the_same_demonstrations(valkey_api: Api) -> None:
+    """Whatever was reported, or folded, meanwhile."""
+    player = await started(valkey_api, bare={5: 0.0}, guided=0.0)
+    await player.round(24)
+    await player.round(24)
+    for attempt in range(20):
+        key = f"again-{attempt}"
+        first = await valkey_api.try_lease(player.run.id, 8, key=key)
+        batch = PromptBatch.model_validate_json(first.content)
+        if any(item.demonstrations for item in batch.items):
+            break
+        await valkey_api.reported(batch, player.report(batch))
+    assert any(item.demonstrations for item in batch.items)
+    await player.round(16)
+    repeated = await valkey_api.try_lease(player.run.id, 8, key=key)
+    again = PromptBatch.model_validate_json(repeated.content)
+
+    def shown(found: PromptBatch) -> dict[str, PromptItem]:
+        return {item.task.id: item for item in found.items}
+
+    assert shown(again) == shown(batch)
+
+
+async def test_demonstrations_that_come_with_tasks(valkey_api: Api) -> None:
+    """They are there from the first version on, with the gold to check them by."""
+    tasks = [task(number) for number in range(24)]
+    aided = [
+        one.model_copy(update={"aids": Aids(demonstration=ANSWER.format(number))})
+        if number in (1, 2, 3)
+        else one
+        for number, one in enumerate(tasks)
+    ]
+    dataset_id = await valkey_api.create_dataset("aided", tasks=aided)
+    run = await valkey_api.create_run(
+        dataset_id=dataset_id, mode="curriculum_only", curriculum=PRESET, group_size=10, seed=3
+    )
+    player = Player(valkey_api, run, bare=dict.fromkeys(range(24), 0.0), guided=0.0)
+    for _ in range(2):
+        await player.round(24)
+    guided = [item for item in player.served if item.scaffold.level]
+    assert guided
+    for item in guided:
+        assert {one.origin for one in item.demonstrations} == {"imported"}
+        assert all(one.reference is not None for one in item.demonstrations)
+        assert item.task.id not in {one.task_id for one in item.demonstrations}
+
+
+async def test_without_demonstrations_a_hard_task_is_served_bare(valkey_api: Api) -> None:
+    player = await started(valkey_api, bare=dict.fromkeys(range(24), 0.0), guided=0.0)
+    for _ in range(2):
+        await player.round(24)
+    assert {item.lane for item in player.served} >= {"hard"}
+    assert all(item.scaffold.level == 0 for item in player.served)

@@ -32,6 +32,8 @@ from ..ports.races import PromptLease
 from .context import RunContext
 from .steps import Ground
 
+_OWN = ("none", FEW_SHOT)
+"""Scaffold kinds whose answers do not lean on help for their own task."""
 SPARE = 2
 """Demonstrations sent beyond those asked for: the worker may find one too long, or wrong."""
 MAX_IMPORTED = 4096
@@ -137,9 +139,10 @@ def new_demonstrations(
     """
     found = []
     for group, ordinal, seq in zip(groups, ordinals, seqs, strict=True):
-        answers = [one.completion for one in group.attempts[-1].outcomes if one.success]
+        attempt = group.attempts[-1]
+        answers = [one.completion for one in attempt.outcomes if one.success]
         said = next((answer for answer in answers if answer), None)
-        if seq and said is not None:
+        if seq and said is not None and attempt.scaffold_kind in _OWN:
             found.append(DemonstrationRow(seq, ordinal, version, said))
     return found
 

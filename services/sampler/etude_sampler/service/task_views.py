@@ -146,7 +146,8 @@ class TaskViews:
         except Rebuilding:
             record, waiting = None, False
         recent = await ground.ledger.recent(run_id, task.ordinal, _RECENT)
-        state = "waiting" if waiting else "leased" if record is not None else "parked"
+        leased = record is not None and unpack_records([record])[1][0, 0] > 0
+        state = "waiting" if waiting else "leased" if leased else "parked"
         return TaskView(
             task=Task.model_validate_json(task.body),
             state=state,

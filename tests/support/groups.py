@@ -53,7 +53,7 @@ def fold_input(
     is_control_N: Sequence[bool] | None = None,
     num_acked_batches: int = 2,
 ) -> FoldInput:
-    """Groups of one version; without `prev_NK` all are first visits."""
+    """Groups of one version, 2 of 4 right; without `prev_NK` all are first visits."""
     first_NK = np.isnan(np.full(mean_NK.shape, np.nan) if prev_NK is None else prev_NK)
     prev = mean_NK if prev_NK is None else np.where(first_NK, mean_NK, prev_NK)
     num = len(mean_NK)
@@ -65,4 +65,10 @@ def fold_input(
         iota_N=np.ones(num) if iota_N is None else iota_N,
         is_control_N=np.array([False] * num if is_control_N is None else is_control_N),
         num_acked_batches=num_acked_batches,
+        ordinal_N=np.arange(num),
+        num_valid_N=np.full(num, 4),
+        num_success_N=np.full(num, 2),
+        reward_mean_N=np.full(num, 0.5),
+        reward_var_N=np.full(num, 0.25),
+        x_NE=np.zeros((num, 0)),
     )

@@ -66,10 +66,12 @@ def test_every_preset_survives_storage_and_works(preset: str) -> None:
     assert (weights == weights[0, 0]).all()
     assert weights[0, 0] > 0.1
     allocator = curriculum.allocator
-    state = allocator.fold(allocator.initial(4), fold_input(np.full((2, 4), 0.5)))
+    folded = fold_input(np.full((2, 4), 0.5), is_control_N=[True, True])
+    state = allocator.fold(allocator.initial(4), folded)
     assert state.M_K == (0.5,) * 4
     assert allocator.shares(state).sum() == pytest.approx(1.0)
-    assert allocator.shares(state)[0] == resolved.control_share
+    drawn_uniformly = resolved.control_share if curriculum.pool is None else 1.0
+    assert allocator.shares(state)[0] == drawn_uniformly
     assert allocator.component_weights(state).sum() == pytest.approx(4.0)
     assert [numbers.mastery for numbers in allocator.view(state)] == [0.5] * 4
 

@@ -80,6 +80,11 @@ def _whole_tasks(
     )
 
 
+def _over_lanes(summary: str, allocator: str, *, lanes_by: LanesBy = "source") -> Preset:
+    """Lanes compete for the slots; tasks in a lane are alike."""
+    return Preset(summary, _UNIFORM, Choice(allocator), control_share=FLOOR, lanes_by=lanes_by)
+
+
 def _uniform_draws(summary: str, gate: str, *, budget: str | None = None) -> Preset:
     """Uniform draws; only the gate, and the budget if there is one, choose."""
     return Preset(
@@ -174,6 +179,21 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "tasks by exp(sqrt(p (1 - p)) / tau), rollouts by sqrt(p (1 - p)) (CurES)",
             "cures",
             budget="cures",
+        ),
+        "arcus": _whole_tasks("tasks near even odds by an arcsine belief (ARCUS)", "arcus"),
+        "greso": _whole_tasks("tasks that were all right or all wrong run slower (GRESO)", "greso"),
+        "late_learned": _whole_tasks(
+            "mixed_group, doubled for what was learned late (idea of 2602.00576)", "late_learned"
+        ),
+        "dump": _over_lanes(
+            "sources by advantage and a bonus for seldom drawn ones (DUMP)", "dump"
+        ),
+        "sec": _over_lanes("sources by a moving average of advantage (design input: SEC)", "sec"),
+        "tscl": _over_lanes("the source whose success changes fastest (TSCL)", "tscl"),
+        "ladder": _over_lanes(
+            "levels of an offline pass rate, easy to hard (design input: Observe-R1)",
+            "ladder",
+            lanes_by="level",
         ),
         "vcrl": Preset(
             "uniform draws, groups of high variance (design input: VCRL; no replay bank)",

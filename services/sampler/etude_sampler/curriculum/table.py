@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TypeVar
 
+from .allocators.dump import DumpConfig
 from .allocators.fixed import FixedConfig
 from .allocators.joint import JointConfig
+from .allocators.ladder import LadderConfig
+from .allocators.sec import SecConfig
 from .allocators.tdcl import TdclConfig
+from .allocators.tscl import TsclConfig
 from .budgets.cures import CuresBudgetConfig
 from .budgets.group_size import GroupSizeConfig
 from .budgets.knapsack import KnapsackConfig
@@ -45,9 +49,12 @@ from .scaffolds.noise_docs import NoiseDocsConfig
 from .scaffolds.prefix import PrefixConfig
 from .scaffolds.reflect import ReflectConfig
 from .scaffolds.self_example import SelfExampleConfig
+from .weighers.arcus import ArcusConfig
 from .weighers.cures import CuresConfig
 from .weighers.etude import EtudeConfig
+from .weighers.greso import GresoConfig
 from .weighers.kimi import KimiConfig
+from .weighers.late_learned import LateLearnedConfig
 from .weighers.learnability import LearnabilityConfig
 from .weighers.mixed_group import MixedGroupConfig
 from .weighers.rds import RdsConfig
@@ -69,10 +76,17 @@ BUILT_IN: tuple[type[PartConfig], ...] = (
     SuccessBandConfig,
     KimiConfig,
     CuresConfig,
+    ArcusConfig,
+    GresoConfig,
+    LateLearnedConfig,
     EtudeConfig,
     FixedConfig,
     TdclConfig,
     JointConfig,
+    DumpConfig,
+    SecConfig,
+    TsclConfig,
+    LadderConfig,
     NoneConfig,
     ZeroVarianceConfig,
     SuccessBandGateConfig,

@@ -51,14 +51,3 @@ export const words = (name) => String(name).replaceAll("_", " ");
 
 /** The start of an id that is still easy to tell apart. */
 export const brief = (id) => (id.length > 17 ? `${id.slice(0, 16)}…` : id);
-
-/** 95 % Wilson score interval of a share, `[low, high]` (Wilson 1927). */
-export function wilson(hits, count) {
-  if (!count) return [null, null];
-  const z = 1.959964;
-  const p = hits / count;
-  const scale = 1 + (z * z) / count;
-  const middle = (p + (z * z) / (2 * count)) / scale;
-  const half = (z / scale) * Math.sqrt((p * (1 - p)) / count + (z * z) / (4 * count * count));
-  return [Math.max(0, middle - half), Math.min(1, middle + half)];
-}

@@ -5,13 +5,13 @@
 
 // @reads view: CurriculumView
 // @reads counts: Counts
-// @reads arm: ArmView
 // @reads subtask: SubtaskView
 // @reads lane: LaneView
 // @reads point: HistoryPoint
 
+import { showArms } from "./arms.js";
 import { bar, el, replace, setText, table, whenChanged } from "./dom.js";
-import { bytes, fixed, loose, many, percent, short, whole, wilson, words } from "./format.js";
+import { bytes, fixed, loose, many, percent, short, whole, words } from "./format.js";
 
 const STATES = [
   ["waiting", "Waiting", "in their lanes"],
@@ -68,7 +68,7 @@ export class Summary {
       panel("", this.metrics),
     );
     this.drawCounts = whenChanged((...given) => this.showCounts(...given));
-    this.drawArms = whenChanged((arms) => this.showArms(arms));
+    this.drawArms = whenChanged((given) => showArms(this.arms, given));
     this.drawSubtasks = whenChanged((subtasks) => this.showSubtasks(subtasks));
     this.drawLanes = whenChanged((lanes) => this.showLanes(lanes));
     this.drawMetrics = whenChanged((point) => this.showMetrics(point));
@@ -76,7 +76,8 @@ export class Summary {
 
   update(view, newest) {
     this.drawCounts(view.counts, view);
-    this.drawArms(view.arms);
+    const { arms_recent, arms_overall, policy_version } = view;
+    this.drawArms({ arms_recent, arms_overall, policy_version });
     this.drawSubtasks(view.subtasks);
     this.drawLanes(view.lanes);
     this.drawMetrics(newest ?? null);
@@ -106,40 +107,6 @@ export class Summary {
         `${many(counts.num_expired, "task")} came back from expired leases; groups too late to ` +
         `count: ${whole(view.num_groups_late)}; ready groups purged as too stale: ` +
         `${whole(counts.num_purged)}, evicted: ${whole(counts.num_evicted)}.`,
-    );
-  }
-
-  showArms(arms) {
-    const heads = [
-      "Arm",
-      "Informative groups",
-      ["95 % interval", "n"],
-      ["Groups", "n"],
-      ["Mean reward", "n"],
-      ["Tokens per informative group", "n"],
-    ];
-    const rows = arms.map((arm) => {
-      const [low, high] = wilson(arm.num_informative, arm.num_groups);
-      const tone = arm.arm === "control" ? "plain" : "accent";
-      const cost =
-        arm.num_informative && arm.num_tokens ? arm.num_tokens / arm.num_informative : null;
-      return [
-        arm.arm === "control" ? "control (uniform)" : "curriculum",
-        bar(arm.informative_share, percent(arm.informative_share), { tone, low, high }),
-        low === null ? null : `${percent(low)} to ${percent(high)}`,
-        whole(arm.num_groups),
-        fixed(arm.mean_reward),
-        short(cost),
-      ];
-    });
-    const help =
-      "Groups of the whole run whose rewards vary, by how their task was drawn; both arms train " +
-      "one policy.";
-    replace(
-      this.arms,
-      el("h3", {}, "Control arm against curriculum"),
-      el("p", { class: "quiet" }, help),
-      table("Arms", heads, rows),
     );
   }
 

@@ -3,175 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import orjson
 
-from etude_proto.v1 import Attempt, GateVerdict, Report, Verdict
+from etude_proto.v1 import Attempt, GateVerdict, Verdict
 from etude_sampler.curriculum import Dated
 from etude_sampler.curriculum.hard import Visit
 from etude_sampler.statistics import (
-    Floats,
     GroupSummary,
-    OutcomeArrays,
     summarise,
 )
 
 from ..errors import LeaseSuperseded
-from ..ports.allotments import Allotments
 from ..ports.fence import epoch_of
 from ..ports.ledger import (
     CommitPlan,
     CommitView,
-    LedgerRow,
     StatisticsKey,
 )
-from ..ports.races import Drawn
 from .allotting import held_back
 from .context import RunContext
 from .demonstrating import new_demonstrations
 from .folding import Folder, pick, select_summary
 from .hard_states import gate_of_lane, hard_for_report
-from .outcomes import Columns, pack_rows
+from .outcomes import Columns
+from .reported import Emas, Fate, Reported, Told, ledger_rows
 
 _GATED = (Verdict.APPLIED, Verdict.MERGED)
 """What may be trained on; a merged group is counted where it was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """A report, matched with its lease: one entry a group, in the report's order."""
-
-    report: Report
-    receipt_id: str
-    lease_id: str
-    ordinals: tuple[int, ...]
-    drawn: tuple[Drawn, ...]
-    lease_version: int
-    num_waiting: int
-    num_remaining: int
-    """Tasks of the lease that stay unreported."""
-    has_cargo: bool
-    """Trajectories came with the report."""
-    cargo_kept: bool
-    """And the byte budget had room for them."""
-    allotted: Allotments | None = None
-    """What the lease's tasks were to get; None without a budget."""
-    members: tuple[tuple[str, ...], ...] | None = None
-    """By group the lanes that are scored by success; None: lanes are scored components."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Fate:
-    """What becomes of one attempt."""
-
-    verdict: Verdict
-    gate: GateVerdict = GateVerdict.NOT_APPLIED
-    apply_seq: int = 0
-
-
-def late_rows(reported: Reported, subtasks: Sequence[str]) -> list[LedgerRow]:
-    """Rows of a report whose lease has ended."""
-    flat = [(g, a) for g, group in enumerate(reported.report.groups) for a in group.attempts]
-    columns = Columns.of([a for _, a in flat])
-    members = None if reported.members is None else [reported.members[g] for g, _ in flat]
-    summary = summarise(columns.arrays(subtasks, members))
-    blank = np.full((len(flat), len(subtasks)), np.nan)
-    emas = _Emas(blank, blank, blank)
-    fates = [_Fate(Verdict.LATE)] * len(flat)
-    return _rows(_Told(reported, flat, columns), summary=summary, emas=emas, fates=fates)
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """A report's attempts, each with its group's position, and their outcomes as columns."""
-
-    reported: Reported
-    flat: Sequence[tuple[int, Attempt]]
-    columns: Columns
-
-    def arrays(self, subtasks: Sequence[str]) -> OutcomeArrays:
-        """The outcomes as arrays, [N, G] with lanes by name."""
-        members = self.reported.members
-        of = None if members is None else [members[g] for g, _ in self.flat]
-        return self.columns.arrays(subtasks, of)
-
-    def oldest(self) -> list[int]:
-        """Oldest policy version of each attempt."""
-        return self.columns.oldest_versions(otherwise=self.reported.lease_version)
-
-
-@dataclass(frozen=True, slots=True)
-class _Emas:
-    """Component means of the groups, and the tasks' stored EMAs before and after; [N, K]."""
-
-    mean: Floats
-    prev: Floats
-    new: Floats
-
-
-def _rows(
-    told: _Told, *, summary: GroupSummary, emas: _Emas, fates: Sequence[_Fate]
-) -> list[LedgerRow]:
-    """The ledger's rows of a report's attempts."""
-    reported, columns = told.reported, told.columns
-    each = zip(
-        told.flat,
-        fates,
-        told.oldest(),
-        summary.num_valid_N.tolist(),
-        summary.num_success_N.tolist(),
-        np.nan_to_num(summary.reward_mean_N, nan=0.0).tolist(),
-        np.nan_to_num(summary.reward_var_N, nan=0.0).tolist(),
-        columns.num_tokens(),
-        pack_rows(emas.mean),
-        pack_rows(emas.prev),
-        pack_rows(emas.new),
-        columns.compact(),
-        strict=True,
-    )
-    return [
-        LedgerRow(
-            apply_seq=fate.apply_seq,
-            lease_id=reported.lease_id,
-            ordinal=reported.ordinals[g],
-            kind=attempt.scaffold_kind,
-            level=attempt.scaffold_level,
-            number=attempt.number,
-            fence=reported.report.fence,
-            verdict=fate.verdict,
-            gate=fate.gate,
-            policy_version=reported.lease_version,
-            min_version=oldest,
-            lane=reported.drawn[g].lane,
-            slot_probability=reported.drawn[g].slot_probability,
-            num_waiting=reported.num_waiting,
-            num_valid=num_valid,
-            num_success=num_success,
-            reward_mean=reward_mean,
-            reward_var=reward_var,
-            num_tokens=num_tokens,
-            mean=mean,
-            prev=prev,
-            new=new,
-            outcomes=outcomes,
-        )
-        for (
-            (g, attempt),
-            fate,
-            oldest,
-            num_valid,
-            num_success,
-            reward_mean,
-            reward_var,
-            num_tokens,
-            mean,
-            prev,
-            new,
-            outcomes,
-        ) in each
-    ]
 
 
 def plan_report(context: RunContext, reported: Reported, view: CommitView) -> CommitPlan:
@@ -183,14 +43,14 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
     if epoch_of(reported.report.fence) != view.epoch:
         raise LeaseSuperseded("Redis was rebuilt since the lease was given out")
     flat = [(g, a) for g, group in enumerate(reported.report.groups) for a in group.attempts]
-    told = _Told(reported, flat, Columns.of([a for _, a in flat]))
+    told = Told(reported, flat, Columns.of([a for _, a in flat]))
     summary = summarise(told.arrays(context.curriculum.subtasks))
     oldest = told.oldest()
     valid = summary.num_valid_N.tolist()
     verdicts = _verdicts(context, told, view, num_valid=valid, oldest=oldest)
     folder = Folder(context, view, reported.ordinals)
     blank = np.full((len(flat), context.num_subtasks), np.nan)
-    emas = _Emas(summary.mean_NK, blank.copy(), blank.copy())
+    emas = Emas(summary.mean_NK, blank.copy(), blank.copy())
     for members in _rounds(reported, flat, verdicts):
         keys = [_key(reported, flat[i]) for i in members]
         emas.prev[members], emas.new[members] = folder.fold(
@@ -214,10 +74,10 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
                 admitted=admitted[i],
                 lane=reported.drawn[g].lane,
             )
-        fates.append(_Fate(verdicts[i], _held_back(reported, g, gate), view.apply_seqs[i]))
+        fates.append(Fate(verdicts[i], _held_back(reported, g, gate), view.apply_seqs[i]))
     after = folder.rows(reported.report.fence)
     return CommitPlan(
-        ledger=_rows(told, summary=summary, emas=emas, fates=fates),
+        ledger=ledger_rows(told, summary=summary, emas=emas, fates=fates),
         statistics=pick(after, sorted(folder.touched)),
         after=after,
         receipt=_receipt(reported, view, flat=flat, fates=fates),
@@ -238,7 +98,7 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
 def _visit(
     context: RunContext,
     folder: Folder,
-    told: _Told,
+    told: Told,
     view: CommitView,
     *,
     summary: GroupSummary,
@@ -259,7 +119,7 @@ def _visit(
 
 def _verdicts(
     context: RunContext,
-    told: _Told,
+    told: Told,
     view: CommitView,
     *,
     num_valid: Sequence[int],
@@ -335,7 +195,7 @@ def _receipt(
     view: CommitView,
     *,
     flat: Sequence[tuple[int, Attempt]],
-    fates: Sequence[_Fate],
+    fates: Sequence[Fate],
 ) -> bytes:
     """A `Receipt`, encoded once: what is stored is what every retry gets."""
     attempts: list[list[dict[str, object]]] = [[] for _ in reported.ordinals]

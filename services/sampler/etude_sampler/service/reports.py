@@ -30,7 +30,8 @@ from .folding import join
 from .hard_states import PaceMoved
 from .identifiers import new_receipt_id
 from .outcomes import oldest_version
-from .reporting import Reported, late_rows, plan_report
+from .reported import Reported, late_rows
+from .reporting import plan_report
 from .steps import Ground
 from .traits import features_of, members, scored_lanes
 from .weighing import aligned, announced_version

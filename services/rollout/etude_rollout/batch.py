@@ -157,6 +157,7 @@ class BatchWork:
             reward=self._batch.reward,
             component_weights=reward_weights(self._batch),
             policy_version=self._batch.policy_version,
+            wants_completions=self._batch.wants_completions,
         )
         try:
             async with asyncio.TaskGroup() as group:

@@ -18,6 +18,7 @@ from etude_proto.v1 import Attempt, FinishReason, GroupReport, Outcome, PromptIt
 
 from .climbing import climb
 from .engines.base import Engine
+from .guiding import guided, with_completion
 from .outcomes import failure, outcomes_of
 from .phases import EpisodeFailed, Rolled, first_phase, roll_out
 from .prompting import Prompt, Prompter
@@ -64,7 +65,8 @@ class Episodes:
         started = time.monotonic()
         try:
             roller = Roller(self._kit, item, terms)
-            prompt = roller.prompt()
+            longest = self._kit.options.max_prompt_tokens
+            item, prompt = guided(roller, item, max_prompt_tokens=longest)
             rolled = await roll_out(
                 item,
                 lambda num, first: roller.generate(prompt, num, first=first),
@@ -82,6 +84,8 @@ class Episodes:
             if climbed is not None:
                 return climbed
         outcomes = outcomes_of(samples, item.task)
+        if terms.wants_completions:
+            outcomes = with_completion(outcomes, samples)
         if rolled.failure is not None:
             outcomes += [failure(rolled.failure.reason)] * rolled.num_lost
         return FinishedGroup(

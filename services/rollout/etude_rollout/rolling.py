@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from etude_proto.v1 import FinishReason, Message, PromptItem, RewardSpec, Task
+from etude_proto.v1 import FinishReason, Message, PromptItem, Reference, RewardSpec, Task
 
 from .engines.base import (
     Completion,
@@ -36,8 +36,10 @@ from .rewards import (
     score_completion,
 )
 
-SHOWN_KINDS = ("noise_docs",)
-"""Scaffolds that are other messages."""
+FEW_SHOT = "few_shot"
+"""Scaffold that is demonstrations in the system text (`guiding.py`)."""
+SHOWN_KINDS = ("noise_docs", FEW_SHOT)
+"""Scaffolds that are shown from the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Terms:
     component_weights: Mapping[str, float]
     policy_version: int
     """The run's version when the batch was leased; its steps start at 1."""
+    wants_completions: bool = False
+    """Whether a right completion of each group is reported with its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,14 @@ class Roller:
             return await asyncio.to_thread(self._score_all, completions, prompt)
         except ValueError as error:
             raise EpisodeFailed(FinishReason.ERROR, str(error)) from error
+
+    def is_right(self, answer: str, reference: Reference) -> bool:
+        """Whether an answer to another task succeeds under the run's reward."""
+        try:
+            gold = gold_from_task(reference.model_dump(mode="json"), mode=self._config.mode)
+            return score_completion(answer, gold, config=self._config).success
+        except ValueError:
+            return False
 
     def _score_all(self, completions: Sequence[Completion], prompt: Prompt) -> list[Scored]:
         return [

@@ -63,12 +63,16 @@ def decide(context: RunContext, ordinals: Sequence[int], stats: TaskStatistics) 
 
 
 def rollouts_of(context: RunContext, lease: PromptLease) -> list[Allotted]:
-    """What each drawn task gets, in the order drawn; the group size where nothing was decided."""
-    if context.curriculum.hard is not None:
-        return [allotted_by_lane(context, one) for one in lease.drawn]
-    plain = Allotted(context.row.spec.group_size)
+    """What each drawn task gets, in the order drawn; the group size where nothing was decided.
+
+    A probe gets what its lane says, whatever the budget would give it.
+    """
     kept = lease.allotted or {}
-    return [kept.get(one.ordinal, plain) for one in lease.drawn]
+    if context.curriculum.hard is None:
+        plain = Allotted(context.row.spec.group_size)
+        return [kept.get(one.ordinal, plain) for one in lease.drawn]
+    found = [(one.ordinal, allotted_by_lane(context, one)) for one in lease.drawn]
+    return [kept.get(ordinal, own) if own.train else own for ordinal, own in found]
 
 
 def item_fields(one: Allotted) -> bytes:

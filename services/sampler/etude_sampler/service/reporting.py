@@ -164,7 +164,7 @@ def _rounds(
 
 def _held_back(reported: Reported, g: int, gate: GateVerdict) -> GateVerdict:
     """The gate's verdict, unless the group's allotment keeps it from training."""
-    if gate is GateVerdict.NOT_APPLIED or reported.allotted is None:
+    if gate in (GateVerdict.NOT_APPLIED, GateVerdict.PROBE) or reported.allotted is None:
         return gate
     num_outcomes = len(reported.report.groups[g].attempts[-1].outcomes)
     return held_back(reported.allotted.get(reported.ordinals[g]), num_outcomes) or gate

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from etude_proto.v1 import Arm, DegradedReason, PromptBatch, Run
+from etude_proto.v1 import Arm, DegradedReason, DrawPage, PromptBatch, Run
 from etude_sampler.embedded import RunningServer
 from support.replaying import change, replayed
 from support.sampler_app import Api, parse, problem, query, sampler_app
@@ -42,9 +42,11 @@ async def _predict(api: Api, run: Run, batch: PromptBatch, value: float, *, vers
     assert response.status_code == 200, response.text
 
 
-async def _played(apis: tuple[Api, ...], run: Run, *, redis_url: str, turns: int) -> list[Arm]:
-    """Batches of six, reported at once; every other one makes a version. Their arms."""
-    arms: list[Arm] = []
+async def _played(
+    apis: tuple[Api, ...], run: Run, *, redis_url: str, turns: int
+) -> list[PromptBatch]:
+    """Batches of six, reported at once; every other one makes a version."""
+    batches: list[PromptBatch] = []
     for turn in range(turns):
         api = apis[turn % len(apis)]
         batch = await api.lease(run.id, 6)
@@ -53,12 +55,12 @@ async def _played(apis: tuple[Api, ...], run: Run, *, redis_url: str, turns: int
         for item in batch.items:
             assert item.slot_probability == pytest.approx(1 / NUM), "that of the draw"
             assert item.lane == ("uniform" if item.arm is Arm.CONTROL else "pool")
-        arms += [item.arm for item in batch.items]
+        batches.append(batch)
         await _predict(api, run, batch, 0.1 * (turn % 10), version=turn // 2)
         await api.reported(batch, report_of(batch, skill=0.5))
         if turn % 2:
             await api.announced(run.id, (turn + 1) // 2)
-    return arms
+    return batches
 
 
 async def _same(database_url: str, run: Run, *, redis_url: str, num_choices: int) -> None:
@@ -76,9 +78,14 @@ async def test_a_pooled_run_is_played_and_replayed(
     """Batches are full, nothing leaks, both arms are there, two replicas choose alike."""
     run = await _run(pair[0], "mopps")
     assert run.resolved.pool is not None
-    arms = await _played(pair, run, redis_url=redis_server.url, turns=8)
+    batches = await _played(pair, run, redis_url=redis_server.url, turns=8)
+    arms = [item.arm for batch in batches for item in batch.items]
     assert 12 - 8 <= arms.count(Arm.CONTROL) <= 12 + 8, "one or two of six each time"
     await _same(database_url, run, redis_url=redis_server.url, num_choices=8)
+    page = parse(await pair[0].get(f"/v1/runs/{run.id}/draws"), DrawPage)
+    assert [one.num_candidates for one in page.items] == [NUM] * 8, "16 candidates a slot, or all"
+    drawn = [{task.ordinal: task.lane for task in one.tasks} for one in page.items]
+    assert drawn == [{i.task.ordinal: i.lane for i in batch.items} for batch in batches]
     view = await pair[1].view(run.id)
     assert [lane.share for lane in view.lanes][:2] == [1.0, 0.0]
     seen = "SELECT DISTINCT lane FROM ledger WHERE run_id = %s ORDER BY 1"

@@ -117,6 +117,9 @@ class Draw(Response):
     policy_version: Version
     num_waiting: int
     tasks: list[DrawnTask]
+    """Of a pool's candidates those that were kept, once the choice is known."""
+    num_candidates: int | None = None
+    """Candidates that a pool chose among; null without a pool, or before its choice is known."""
 
 
 class DrawPage(Response):

@@ -95,6 +95,8 @@ class DrawRow:
     num_waiting: int | None
     tasks: str
     """`ordinal entry lane weight probability` of each task; lanes count from 1."""
+    choice: str | None = None
+    """Of a pool: the control arm, `|`, and who went back; None without one, or if none is known."""
 
 
 class Checkpoints(Protocol):
@@ -135,5 +137,7 @@ class Checkpoints(Protocol):
         Raises `CheckpointNotFound`, `IllegalTransition` (damaged).
         """
 
-    async def draws(self, run_id: str, *, after: tuple[int, int], limit: int) -> Sequence[DrawRow]:
-        """Draws of the decision log above an (epoch, number), ascending."""
+    async def draws(
+        self, run_id: str, *, after: tuple[int, int], limit: int, pooled: bool = False
+    ) -> Sequence[DrawRow]:
+        """Draws of the decision log above an (epoch, number), ascending; `pooled`: with choices."""

@@ -184,7 +184,9 @@ class TimeTravel:
     ) -> tuple[DrawPage, tuple[int, int] | None]:
         """Draws above an (epoch, number), and the pair to go on after."""
         context = await self._ground.contexts.get(run_id)
-        rows = await self._checkpoints.draws(run_id, after=after, limit=limit + 1)
+        rows = await self._checkpoints.draws(
+            run_id, after=after, limit=limit + 1, pooled=context.curriculum.pool is not None
+        )
         more = rows[limit - 1] if len(rows) > limit else None
         items = [draw_view(context, row) for row in rows[:limit]]
         last = None if more is None else (more.epoch, more.number)
@@ -226,15 +228,21 @@ def restore_view(run_id: str, row: RestoreRow) -> Restore:
 
 
 def draw_view(context: RunContext, row: DrawRow) -> Draw:
-    """A draw as the wire shows it."""
+    """A draw as the wire shows it; of a pool's candidates only those that were kept."""
     words = row.tasks.split(" ") if row.tasks else []
+    names = context.curriculum.lane_names
+    control, _, back = (row.choice or "").partition("|")
+    arm, gone = frozenset(control.split()), frozenset(back.split())
     tasks = []
     for at in range(0, len(words), 5):
         ordinal, entry, lane, weight, probability = words[at : at + 5]
+        if ordinal in gone:
+            continue
+        chosen = row.choice is not None and ordinal not in arm
         tasks.append(
             DrawnTask(
                 ordinal=int(ordinal),
-                lane=context.curriculum.lanes[int(lane) - 1],
+                lane=names[-1] if chosen else names[int(lane) - 1],
                 entry=int(entry),
                 weight=int(weight) / 1e6,
                 slot_probability=float(probability),
@@ -246,4 +254,5 @@ def draw_view(context: RunContext, row: DrawRow) -> Draw:
         policy_version=row.policy_version or 0,
         num_waiting=row.num_waiting or 0,
         tasks=tasks,
+        num_candidates=None if row.choice is None else len(words) // 5,
     )

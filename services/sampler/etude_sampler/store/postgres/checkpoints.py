@@ -86,6 +86,19 @@ async def insert_checkpoint(
     return checkpoint_row(record)
 
 
+_CHOICE_WITHIN = 2000
+"""Decisions after a draw in which its choice is looked for (our choice): it has ten seconds."""
+_DRAWS = """
+SELECT d.epoch, d.number, d.policy_version, d.num_waiting, d.tasks, c.tasks AS choice
+FROM decisions d LEFT JOIN LATERAL (
+    SELECT c.tasks FROM decisions c WHERE c.run_id = d.run_id AND c.epoch = d.epoch
+    AND c.number > d.number AND c.number <= d.number + $5::bigint
+    AND c.kind = 'choose' AND c.fence = d.fence ORDER BY c.number LIMIT 1) c ON true
+WHERE d.run_id = $1 AND d.kind = 'draw' AND (d.epoch, d.number) > ($2, $3)
+ORDER BY d.epoch, d.number LIMIT $4
+"""
+
+
 class PostgresCheckpoints(Restoring):
     """All of `ports.checkpoints.Checkpoints`."""
 
@@ -155,16 +168,12 @@ class PostgresCheckpoints(Restoring):
             )
         return [RestoreRow(**dict(record)) for record in found]
 
-    async def draws(self, run_id: str, *, after: tuple[int, int], limit: int) -> Sequence[DrawRow]:
-        """Draws in the order in which they happened."""
+    async def draws(
+        self, run_id: str, *, after: tuple[int, int], limit: int, pooled: bool = False
+    ) -> Sequence[DrawRow]:
+        """Draws in the order in which they happened; a pool's with their choices."""
         async with raw(self._engine) as connection:
             found = await connection.fetch(
-                "SELECT epoch, number, policy_version, num_waiting, tasks FROM decisions "
-                "WHERE run_id = $1 AND kind = 'draw' AND (epoch, number) > ($2, $3) "
-                "ORDER BY epoch, number LIMIT $4",
-                run_id,
-                after[0],
-                after[1],
-                limit,
+                _DRAWS, run_id, after[0], after[1], limit, _CHOICE_WITHIN if pooled else 0
             )
         return [DrawRow(**dict(record)) for record in found]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -105,10 +105,18 @@ def test_an_empty_task_was_never_seen() -> None:
     assert np.isnan(stats.v_NK).all()
 
 
-def test_groups_with_one_valid_rollout_are_refused() -> None:
-    group = outcomes([{"format": [1]}])
-    with pytest.raises(ValueError, match="fewer than two"):
-        fold(empty(1, 4), summarise(group), version_N=np.array([0]), constants=CONSTANTS)
+def test_groups_without_a_valid_rollout_are_refused() -> None:
+    summary = summarise(outcomes([{"format": [1, 1]}]))
+    none = replace(summary, num_valid_N=np.array([0]))
+    with pytest.raises(ValueError, match="without a valid rollout"):
+        fold(empty(1, 4), none, version_N=np.array([0]), constants=CONSTANTS)
+
+
+def test_a_rung_of_one_rollout_is_counted() -> None:
+    """Hint levels are single rollouts: what the ladder asks is whether the last one succeeded."""
+    group = summarise(outcomes([{"format": [1]}]))
+    stats = fold(empty(1, 4), group, version_N=np.array([3]), constants=CONSTANTS)
+    assert (stats.z_easy_N[0], stats.ema_N[0], stats.last_N[0]) == (1, 1.0, 3)
 
 
 @pytest.mark.parametrize(

@@ -117,10 +117,11 @@ def fold(
         New statistics; the inputs are unchanged. A row depends on no other row.
 
     Raises:
-        ValueError: a group has fewer than two valid rollouts (rule C2).
+        ValueError: a group has no valid rollout. A bare group needs two (rule C2), which the
+            caller sees to; a rung of a ladder may be a single rollout.
     """
-    if np.any(summary.num_valid_N < 2):
-        raise ValueError("a group with fewer than two valid rollouts is never folded")
+    if np.any(summary.num_valid_N < 1):
+        raise ValueError("a group without a valid rollout is never folded")
     won_N, num_N = summary.num_success_N, summary.num_valid_N
     phat_N = won_N / num_N
     first_N = stats.n_N == 0

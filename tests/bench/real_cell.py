@@ -53,7 +53,7 @@ micro_batch_tokens = 65536
 class CellPlan:
     """What all cells of a comparison share."""
 
-    rollouts: int = 10240
+    rollouts: int = 8192
     """Budget: every rollout for training counts, those of dropped groups too."""
     num_tasks: int = 192
     group_size: int = 8
@@ -63,7 +63,7 @@ class CellPlan:
     eval_every: int = 1024
     """Rollouts between two measurements."""
     num_held_out: int = 120
-    num_samples: int = 3
+    num_samples: int = 2
     """Sampled answers for each held-out task; at either end a greedy one besides."""
 
 

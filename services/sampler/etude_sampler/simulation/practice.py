@@ -28,6 +28,7 @@ from etude_sampler.statistics import (
 from .folds import Reported, fold_input
 from .pooling import draw_pooled
 from .rollout import roll_out, scored, spend
+from .standing import make_standing
 from .step import STEP_ROLLOUTS, Signals, advance, join, readiness, signals
 from .strategies import SUBTASKS, Arm
 from .traits import features
@@ -75,7 +76,7 @@ class Trace:
     component_K: Floats
     """True mean chance of each component at the end, over the tasks that have it."""
     mastery_K: Floats
-    """The allocator's estimate at the end; nan before the first fold."""
+    """The allocator's estimate at the end; nan before the first fold, or of other lanes."""
     held_K: Floats
     """What mastery estimates: expected score of each component at the end, over these tasks."""
 
@@ -95,8 +96,11 @@ class Practice:
     def __init__(self, arm: Arm, world: World, plan: Plan, *, seed: int) -> None:
         """Everything at the start; `seed` seeds the races and the learner's noise."""
         self._arm, self._world, self._plan, self._seed = arm, world, plan, seed
-        self._active_NK: Bools = world.active_NK
-        self._stats = empty(len(world.family_N), len(SUBTASKS), arm.curriculum.shape.fresh)
+        lanes_by, names = arm.curriculum.lanes_by, arm.curriculum.subtasks
+        self._standing = make_standing(world, lanes_by, names, seed=seed)
+        self._active_NK: Bools = self._standing.active_NK
+        shape = arm.curriculum.shape
+        self._stats = empty(len(world.family_N), shape.num_subtasks, shape.fresh)
         self._lanes = Lanes(arm.curriculum.lanes, num_tasks=len(world.family_N), seed=seed)
         self._features_NF = features(world, arm.curriculum.features)
         self._state = start_state(arm.curriculum)
@@ -115,6 +119,11 @@ class Practice:
         last_served_N = np.zeros(len(world.family_N), np.int64)
         rows = [(0, 0, self._success())]
         num_groups = num_informative = spent = 0
+        if (screening := self._standing.screening) is not None:
+            num_groups, spent = len(screening.reward_NG), screening.reward_NG.size
+            var_N = screening.reward_NG.var(axis=1)
+            num_informative = int(np.count_nonzero(var_N > INFORMATIVE_VARIANCE))
+            rows.append((spent, 0, self._success()))
         while (num_tasks := self._affordable(self._plan.budget - spent)) > 0:
             done = self._batch(len(rows), num_tasks)
             last_served_N[done.tasks_B] = len(rows)
@@ -123,7 +132,8 @@ class Practice:
             spent += done.num_rollouts
             rows.append((spent, self._version, self._success()))
         rollouts, steps, success = zip(*rows, strict=True)
-        known = self._active_NK
+        known, by_success = self._world.active_NK, self._standing.by_success
+        unknown_K = np.full(known.shape[1], np.nan)
         held_NK: Floats = np.cumprod(self._chances_NK, axis=1, dtype=np.float64)
         return Trace(
             rollouts_B=np.array(rollouts),
@@ -133,7 +143,7 @@ class Practice:
             num_informative=num_informative,
             last_served_N=last_served_N,
             component_K=np.mean(self._chances_NK, axis=0, where=known),
-            mastery_K=np.array(self._state.M_K),
+            mastery_K=unknown_K if by_success else np.array(self._state.M_K),
             held_K=np.mean(scored(held_NK), axis=0, where=known),
         )
 
@@ -164,7 +174,9 @@ class Practice:
             self._chances_NK,
             drawn.tasks_B,
             group_size=int(allotment.num_rollouts_B.max()),
-            weights_K=curriculum.allocator.component_weights(self._state),
+            weights_K=np.ones(len(SUBTASKS))
+            if self._standing.by_success
+            else curriculum.allocator.component_weights(self._state),
             noise=learner_noise(self._seed, batch),
         )
         outcomes, stopped_B = spend(made, allotment)
@@ -200,7 +212,8 @@ class Practice:
 
     def _report(self, drawn: Drawn, outcomes: OutcomeArrays) -> tuple[Bools, Bools]:
         """Fold every group, kept or not, and let the tasks wait again."""
-        tasks_B, summary = drawn.tasks_B, summarise(outcomes)
+        tasks_B = drawn.tasks_B
+        summary = summarise(self._standing.scored(outcomes, tasks_B))
         old = self._stats.select(tasks_B)
         new = fold(
             old,

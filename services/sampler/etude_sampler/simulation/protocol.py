@@ -75,8 +75,9 @@ def simulate(strategy: str, seed: int, plan: Plan) -> Outcome:
     Raises:
         KeyError: there is no such strategy.
     """
-    arm = make_arm(strategy, group_size=plan.group_size)
-    trace = Practice(arm, make_world(seed), plan, seed=seed).run()
+    world = make_world(seed)
+    arm = make_arm(strategy, group_size=plan.group_size, world=world, seed=seed)
+    trace = Practice(arm, world, plan, seed=seed).run()
     metrics = measure(trace)
     return Outcome(strategy, seed, metrics, trace.rollouts_B, trace.steps_B, trace.success_B)
 

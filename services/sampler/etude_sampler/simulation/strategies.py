@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from etude_proto.v1.curriculum import CurriculumConfig, Part
-from etude_sampler.curriculum import PRESETS, Curriculum, build, part_table, resolve
+from etude_sampler.curriculum import PRESETS, Curriculum, build, lanes_by, part_table, resolve
 from etude_sampler.statistics import Floats
 
+from .standing import lanes_of
 from .traits import FAMILIES
 from .truth import expected_gain, success_variance
 from .world import Skills, World
@@ -43,8 +44,16 @@ def strategy_names() -> list[str]:
     return [*PRESETS, *ORACLES]
 
 
-def make_arm(name: str, *, group_size: int = 8) -> Arm:
+def make_arm(
+    name: str, *, group_size: int = 8, world: World | None = None, seed: int = 0
+) -> Arm:
     """The arm `name`; parts that ask for the group size are told it.
+
+    Args:
+        name: a preset, or an oracle.
+        group_size: G.
+        world: the tasks; only lanes of levels depend on it (without it: all levels).
+        seed: of the offline rollouts by which levels are known.
 
     Raises:
         KeyError: there is no such strategy.
@@ -55,7 +64,8 @@ def make_arm(name: str, *, group_size: int = 8) -> Arm:
     if "group_size" in part_table().weighers[choice.name].model_fields:
         knobs["group_size"] = group_size
     config = CurriculumConfig(preset=preset, weigher=Part(name=choice.name, knobs=knobs))
-    resolved = resolve(config, dataset_subtasks=SUBTASKS, sources=FAMILIES)
+    names = lanes_of(lanes_by(config), SUBTASKS, world, seed=seed)
+    resolved = resolve(config, dataset_subtasks=names, sources=FAMILIES)
     if name in ORACLES:
         resolved = resolved.model_copy(update={"control_share": 0.0})
     return Arm(name, build(resolved), ORACLES.get(name))

@@ -44,9 +44,7 @@ def strategy_names() -> list[str]:
     return [*PRESETS, *ORACLES]
 
 
-def make_arm(
-    name: str, *, group_size: int = 8, world: World | None = None, seed: int = 0
-) -> Arm:
+def make_arm(name: str, *, group_size: int = 8, world: World | None = None, seed: int = 0) -> Arm:
     """The arm `name`; parts that ask for the group size are told it.
 
     Args:

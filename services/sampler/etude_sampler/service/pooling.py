@@ -61,13 +61,15 @@ async def _choice(ground: Ground, context: RunContext, lease: PromptLease) -> Po
     drawn = sorted(lease.drawn, key=lambda one: one.ordinal)
     read = await read_candidates(ground, context, pool, drawn)
     control_N, chosen_N = decide(context, pool, read, num_kept=lease.num_to_keep, fence=lease.fence)
-    back = [one for one, kept in zip(drawn, control_N | chosen_N, strict=True) if not kept]
-    ordinals = [one.ordinal for one in back]
+    back_N = np.flatnonzero(~(control_N | chosen_N))
     items = []
-    if back:
+    if len(back_N):
+        ordinals, entries = read.ordinals_N[back_N].tolist(), (read.entries_N[back_N] + 1).tolist()
         version = await announced_version(ground, context)
-        weights_NL = await weights_now(ground, context, ordinals, version=version)
-        items = enter(context, ordinals, [one.entry + 1 for one in back], weights_NL)
+        weights_NL = await weights_now(
+            ground, context, ordinals, version=version, stats=read.stats.select(back_N)
+        )
+        items = enter(context, ordinals, entries, weights_NL)
     return PoolChoice(
         version=read.version,
         control=tuple(read.ordinals_N[control_N].tolist()),

@@ -58,14 +58,22 @@ async def aligned(ground: Ground, context: RunContext, version: int) -> tuple[Ru
 
 
 async def weights_now(
-    ground: Ground, context: RunContext, ordinals: Sequence[int], *, version: int
+    ground: Ground,
+    context: RunContext,
+    ordinals: Sequence[int],
+    *,
+    version: int,
+    stats: TaskStatistics | None = None,
 ) -> Ints:
-    """[N, 1 + K] integer weights of tasks at a policy version, `uniform` first."""
+    """[N, 1 + K] integer weights of tasks at a policy version, `uniform` first.
+
+    `stats` spares the reading of the tasks' statistics to whom has them.
+    """
     context, version = await aligned(ground, context, version)
     tasks = await ground.tasks.by_ordinals(context.row.spec.dataset_id, ordinals)
     return lane_weights(
         context,
-        await statistics_now(ground, context, ordinals),
+        await statistics_now(ground, context, ordinals) if stats is None else stats,
         context.active([members(context.curriculum, task) for task in tasks]),
         version=version,
         features_NF=features_of(context.curriculum, tasks),

@@ -101,6 +101,11 @@ async def test_a_task_that_fails_is_guided_and_comes_back(
         player.run.id, next(item.task.id for item in player.served if item.task.ordinal == 5)
     )
     assert {term.lane: term.in_lane for term in seen.weights}["uniform"]
+    assert seen.hard == "hard: 2 demonstrations"
+    assert seen.state == "waiting"
+    view = await valkey_api.view(player.run.id)
+    assert view.hard is not None
+    assert (view.hard.round, view.hard.num_hard, view.hard.num_parked) == (1, 1, 0)
     player.served.clear()
     for _ in range(4):
         await player.round(24)

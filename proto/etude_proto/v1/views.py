@@ -74,6 +74,21 @@ class Counts(Response):
     """Ready groups dropped because limits were lowered, so far."""
 
 
+class HardView(Response):
+    """Hard sampling now: how far its round is, and the tasks that never succeed."""
+
+    round: int
+    """Rounds that have ended."""
+    num_groups: int
+    """Groups folded in this round; it ends with as many as the run has tasks."""
+    num_hard: int
+    """Tasks practised with demonstrations."""
+    num_parked: int
+    """Tasks that nothing helped so far; tried again some rounds later."""
+    num_due: int
+    """Tasks of which a probe is to tell whether they are hard."""
+
+
 class CurriculumView(Response):
     """`GET /v1/runs/{id}/curriculum`: the state of the curriculum now."""
 
@@ -92,6 +107,8 @@ class CurriculumView(Response):
     """Both arms over the newest versions (`window`), and what is not folded yet."""
     arms_overall: ArmsView | None = None
     """Both arms since the run began, or since it was upgraded from a release without them."""
+    hard: HardView | None = None
+    """As of the newest version; null if the run has no part `hard`."""
 
 
 class HistoryPoint(Response):
@@ -199,8 +216,14 @@ class TaskView(Response):
     task: Task
     state: str
     """`waiting`, `leased` or `parked`."""
+    hard: str | None = None
+    """What hard sampling makes of it, in words; null if the run has no part `hard`."""
     statistics: list[TaskStatistics]
     weights: list[WeightTerm]
     prediction: float | None
     recent: list[LedgerEntry]
     """The last groups, newest first."""
+    budget: str | None = None
+    """What the task's number of rollouts depends on; null where all get the group size."""
+    pool: str | None = None
+    """What the run's pool values the task by, in words; null without a pool."""

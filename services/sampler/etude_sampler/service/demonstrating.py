@@ -85,7 +85,7 @@ class Demonstrator:
             if chosen:
                 told = b",".join(made.encoded[entry.ordinal, entry.answer] for entry in chosen)
                 scaffold = b'"scaffold":{"kind":"%b","level":%d}' % (FEW_SHOT.encode(), level)
-                guided[i] = b'%b,"demonstrations":[%b]' % (scaffold, told)
+                guided[i] = b'%b,"demonstrations":[%b]%b' % (scaffold, told, _kept(helps[i]))
         return guided
 
     async def _pool(self, context: RunContext, hard: HardSampling, version: int) -> _Made:
@@ -145,6 +145,12 @@ def new_demonstrations(
         if seq and said is not None and attempt.scaffold_kind in _OWN:
             found.append(DemonstrationRow(seq, ordinal, version, said))
     return found
+
+
+def _kept(help_: bytes) -> bytes:
+    """What stays of an item's other help beside demonstrations: examples of the policy's own."""
+    wanted = orjson.loads(b"{%b}" % help_).get("self_example")
+    return b"" if wanted is None else b',"self_example":%b' % orjson.dumps(wanted)
 
 
 def _make(

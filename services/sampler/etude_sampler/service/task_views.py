@@ -29,6 +29,7 @@ from ..ports.ledger import BARE, LedgerRow, StatisticsKey, StatisticsRows
 from .context import RunContext
 from .entering import UNIFORM_MICRO, unpack_records
 from .runs import iso
+from .pooling import value_explained
 from .steps import Ground
 from .traits import features_of, members
 
@@ -148,15 +149,17 @@ class TaskViews:
         recent = await ground.ledger.recent(run_id, task.ordinal, _RECENT)
         leased = record is not None and unpack_records([record])[1][0, 0] > 0
         state = "waiting" if waiting else "leased" if leased else "parked"
+        bare, budget = _bare(context, found), context.curriculum.budget
         return TaskView(
             task=Task.model_validate_json(task.body),
             state=state,
+            hard=_hard(context, _bare(context, found)),
             statistics=[statistics_view(context, found, i) for i in range(len(found.keys))],
-            weights=_weights(
-                context, task, record=record, waiting=waiting, stats=_bare(context, found)
-            ),
+            weights=_weights(context, task, record=record, waiting=waiting, stats=bare),
             prediction=await ground.ledger.prediction(run_id, task.ordinal),
             recent=[ledger_view(context, row) for row in recent],
+            budget=None if budget is None else budget.explain(bare),
+            pool=await value_explained(ground, context, task.ordinal),
         )
 
     async def predict(self, run_id: str, body: PredictionsRequest) -> PredictionsReceipt:
@@ -180,6 +183,11 @@ class TaskViews:
             version=body.policy_version,
         )
         return PredictionsReceipt(num_stored=len(latest))
+
+
+def _hard(context: RunContext, stats: TaskStatistics) -> str | None:
+    hard = context.curriculum.hard
+    return None if hard is None else hard.explain(stats.x_NE[0])
 
 
 def _bare(context: RunContext, found: StatisticsRows) -> TaskStatistics:

@@ -11,6 +11,7 @@ from etude_proto.v1 import (
     ArmView,
     Counts,
     CurriculumView,
+    HardView,
     HistoryPage,
     HistoryPoint,
     LaneView,
@@ -76,6 +77,7 @@ class CurriculumViews:
             num_groups_late=await ground.ledger.num_late(run_id),
             parked_share=num_parked / context.row.num_tasks,
             loading=loading,
+            hard=_hard(context),
         )
 
     async def _recent(
@@ -117,6 +119,20 @@ class CurriculumViews:
         rows = await self._ground.ledger.versions(run_id, after=after, limit=limit + 1)
         last = rows[limit - 1].version if len(rows) > limit else None
         return HistoryPage(items=[_point(row) for row in rows[:limit]], next_cursor=None), last
+
+
+def _hard(context: RunContext) -> HardView | None:
+    hard = context.curriculum.hard
+    if hard is None:
+        return None
+    now = hard.now
+    return HardView(
+        round=now.round,
+        num_groups=now.num_groups,
+        num_hard=now.num_hard,
+        num_parked=now.num_parked,
+        num_due=now.num_due,
+    )
 
 
 def arm_view(arm: Arm, totals: Mapping[str, float]) -> ArmView:

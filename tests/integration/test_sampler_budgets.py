@@ -78,6 +78,9 @@ async def test_a_batchs_rollouts_sum_to_tasks_times_group_size(
         await api.announced(run.id, version)
     assert seen[0] == {GROUP_SIZE}, "of unseen tasks nothing is known"
     assert len(set.union(*seen)) > 3, "what is known then divides the rollouts"
+    why = (await api.task(run.id, next(iter(rolls(batch))))).budget
+    assert why is not None
+    assert why.startswith("in proportion" if preset == "cures" else ("p 0.", "all of", "0 of"))
     report = await replayed(database_url, run.id, redis_url=redis_server.url)
     assert (report.verdict, report.differences, report.gaps) == ("same", [], [])
     counted = "SELECT count(*)::int FROM decisions WHERE run_id = %s AND kind = 'budget'"
@@ -242,6 +245,7 @@ async def test_without_a_budget_nothing_is_decided_or_logged(
     assert run.resolved.budget is None
     batch = await valkey_api.lease(run.id, 3)
     assert set(rolls(batch).values()) == {GROUP_SIZE}
+    assert (await valkey_api.task(run.id, batch.items[0].task.id)).budget is None
     raw = await valkey_api.try_lease(run.id, 1)
     assert '"screen"' not in raw.text
     assert '"train":' not in raw.text

@@ -1,4 +1,4 @@
-"""Finding the run to train, by id or name, before or after it exists."""
+"""The run to train: found by id or name, before or after it exists, and fit for the settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from etude_client import EtudeClient
 from etude_client.errors import RunNotFound
 from etude_proto.v1 import Run
 
-from .errors import Stopped
+from .config import AdvantageConfig
+from .errors import ConfigError, Stopped
 from .stages.fetch import insist
 from .status import StatusBoard
 from .stop import StopSignal
@@ -47,3 +48,21 @@ def await_run(client: EtudeClient, name: str, *, board: StatusBoard, stop: StopS
         board.update(detail=f"there is no run {name!r} yet")
         if stop.wait(RETRY_S):
             raise Stopped("asked to stop while there was no run")
+
+
+def check_credit(run: Run, config: AdvantageConfig) -> None:
+    """Compare where a run's component weights act with what this trainer does about them.
+
+    Raises:
+        ConfigError: token spans are asked for that the run's trajectories do not carry.
+    """
+    if config.credit == "spans" and not run.credit.spans:
+        raise ConfigError(
+            f"advantage.credit: trajectories of run {run.name!r} carry no spans; "
+            "create it with credit.spans"
+        )
+    in_advantage = run.credit.component_weights_in == "advantage"
+    if in_advantage != (config.kind == "decoupled"):
+        where = "advantage" if in_advantage else "reward"
+        fields = {"component_weights_in": where, "advantage_kind": config.kind}
+        logger.warning("credit.mismatch", extra=fields)

@@ -27,7 +27,7 @@ from .errors import ConfigError, StateInUse, Stopped, TrainerError
 from .journal import Journal
 from .loop import Trainer
 from .model import Policy, load_policy, pick_device
-from .runs import await_run
+from .runs import await_run, check_credit
 from .settings import Settings
 from .stages.fetch import LeaseNote
 from .stages.learn import Learner, make_optimizer
@@ -113,6 +113,7 @@ class TrainerService:
         key = None if settings.api_key is None else settings.api_key.get_secret_value()
         with EtudeClient(settings.sampler_url, api_key=key) as client:
             run = await_run(client, job.run, board=self.board, stop=self._stop)
+            check_credit(run, config.advantage)
             folder = settings.trainer_dir / run.id
             with exclusive(folder):
                 site = self._site(client, run, folder)

@@ -98,8 +98,11 @@ async def test_every_pool_is_replayed(
 ) -> None:
     """Predictions change between the choices; what was read then is in the log."""
     run = await _run(valkey_api, pool)
-    await _played((valkey_api,), run, redis_url=valkey.url, turns=6)
+    batches = await _played((valkey_api,), run, redis_url=valkey.url, turns=6)
     await _same(database_url, run, redis_url=valkey.url, num_choices=6)
+    seen = await valkey_api.task(run.id, batches[-1].items[0].task.id)
+    assert seen.pool is not None
+    assert seen.pool.startswith({"plr": "signal", "pcl": "V 0.5", "adarft": "difficulty"}[pool])
 
 
 async def test_pcl_keeps_what_is_predicted_at_one_half(valkey_api: Api) -> None:

@@ -21,7 +21,7 @@ from etude_sampler.statistics import Floats
 from ..ports.catalog import TaskRow
 from ..ports.pools import PoolChoice
 from ..ports.races import Drawn, DrawRequest, EpochMismatch, NoTasks, PromptLease
-from .choosing import Read, decide, pack_reads
+from .choosing import Read, candidates, decide, pack_reads
 from .context import RunContext
 from .entering import enter
 from .identifiers import new_lease_id
@@ -99,6 +99,15 @@ async def read_candidates(
         pass_rate_N=pass_rate_N,
         version=context.row.policy_version,
     )
+
+
+async def value_explained(ground: Ground, context: RunContext, ordinal: int) -> str | None:
+    """What the run's pool values a task by, in words; None without a pool."""
+    pool = at_pace(context.curriculum, context.state().pace).pool
+    if pool is None:
+        return None
+    read = await read_candidates(ground, context, pool, [Drawn(ordinal, 0, 0, 0, 0.0)])
+    return pool.explain(candidates(context, read))
 
 
 def pass_rates(tasks: Sequence[TaskRow]) -> Floats:

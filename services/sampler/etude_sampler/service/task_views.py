@@ -28,8 +28,8 @@ from ..ports.catalog import TaskRow
 from ..ports.ledger import BARE, LedgerRow, StatisticsKey, StatisticsRows
 from .context import RunContext
 from .entering import UNIFORM_MICRO, unpack_records
-from .runs import iso
 from .pooling import value_explained
+from .runs import iso
 from .steps import Ground
 from .traits import features_of, members
 

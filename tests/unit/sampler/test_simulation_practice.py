@@ -21,6 +21,8 @@ from etude_sampler.simulation import (
 SHORT = Plan(budget=20 * 512)
 SPEED = 24
 """Rollouts that one task of `speed` may cost: less than that may be left over."""
+OFFLINE = 32 * 512
+"""Enough for the 16,000 rollouts by which `ladder` learns the levels, and 48 tasks more."""
 
 
 def _run(strategy: str, *, seed: int = 0, plan: Plan = SHORT) -> Trace:
@@ -51,9 +53,13 @@ def test_uniform_has_the_reference_figures_and_dscl_beats_it() -> None:
 
 @pytest.mark.parametrize("strategy", strategy_names())
 def test_every_strategy_spends_the_budget_and_learns(strategy: str) -> None:
-    trace = _run(strategy)
-    assert 20 * 512 - SPEED < trace.rollouts_B[-1] <= 20 * 512
-    if strategy != "speed":
+    offline = OFFLINE if strategy == "ladder" else 0
+    trace = _run(strategy, plan=Plan(budget=20 * 512 + offline))
+    assert 20 * 512 - SPEED < trace.rollouts_B[-1] - offline <= 20 * 512
+    if strategy == "ladder":
+        assert trace.rollouts_B.tolist() == [0, *range(16_000, 20 * 512 + offline, 512), 26_624]
+        assert trace.num_groups == 20 * 64 + offline // 8
+    elif strategy != "speed":
         assert trace.rollouts_B.tolist() == list(range(0, 20 * 512 + 1, 512))
         assert trace.num_groups == 20 * 64
     assert trace.success_B[-1] > trace.success_B[0]

@@ -94,10 +94,18 @@ class Practice:
     """A learner, an arm and a world, one batch after another."""
 
     def __init__(self, arm: Arm, world: World, plan: Plan, *, seed: int) -> None:
-        """Everything at the start; `seed` seeds the races and the learner's noise."""
+        """Everything at the start; `seed` seeds the races and the learner's noise.
+
+        Raises:
+            ValueError: the budget does not pay for the arm's offline rollouts.
+        """
         self._arm, self._world, self._plan, self._seed = arm, world, plan, seed
         lanes_by, names = arm.curriculum.lanes_by, arm.curriculum.subtasks
         self._standing = make_standing(world, lanes_by, names, seed=seed)
+        if self._standing.num_offline > plan.budget:
+            raise ValueError(
+                f"{arm.name} spends {self._standing.num_offline} rollouts before the first batch"
+            )
         self._active_NK: Bools = self._standing.active_NK
         shape = arm.curriculum.shape
         self._stats = empty(len(world.family_N), shape.num_subtasks, shape.fresh)
@@ -120,7 +128,7 @@ class Practice:
         rows = [(0, 0, self._success())]
         num_groups = num_informative = spent = 0
         if (screening := self._standing.screening) is not None:
-            num_groups, spent = len(screening.reward_NG), screening.reward_NG.size
+            num_groups, spent = len(screening.reward_NG), self._standing.num_offline
             var_N = screening.reward_NG.var(axis=1)
             num_informative = int(np.count_nonzero(var_N > INFORMATIVE_VARIANCE))
             rows.append((spent, 0, self._success()))

@@ -32,6 +32,11 @@ class Standing:
     screening: OutcomeArrays | None = None
     """The offline rollouts, one group a task."""
 
+    @property
+    def num_offline(self) -> int:
+        """Rollouts that it cost."""
+        return 0 if self.screening is None else self.screening.reward_NG.size
+
     def scored(self, outcomes: OutcomeArrays, tasks_B: np.ndarray) -> OutcomeArrays:
         """The outcomes as the lanes see them."""
         if not self.by_success:

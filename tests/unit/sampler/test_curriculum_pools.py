@@ -33,7 +33,8 @@ from etude_sampler.curriculum.candidates import (
     num_candidates,
     num_control,
 )
-from etude_sampler.curriculum.parts import Pool
+from etude_sampler.curriculum.parts import Allocator, AllocatorConfig, Context, Pool
+from etude_sampler.curriculum.pooling import beside_pool
 from etude_sampler.curriculum.pools.beta import beta_draws
 from etude_sampler.curriculum.pools.plr import replay_distribution
 from etude_sampler.leasing import lane_key, uniforms
@@ -378,3 +379,20 @@ def test_the_name_of_the_lane_is_reserved() -> None:
         resolve(config, dataset_subtasks=["pool"])
     plain = CurriculumConfig.model_validate({"preset": "uniform"})
     assert resolve(plain, dataset_subtasks=["pool"]).subtasks == ["pool"]
+
+
+class _NoMastery(AllocatorConfig):
+    """An installed allocator that estimates no mastery."""
+
+    name = "no_mastery"
+
+    def build(self, context: Context) -> Allocator:
+        """Never asked for here."""
+        raise NotImplementedError
+
+
+def test_an_allocator_without_mastery_stays_as_it_is() -> None:
+    config, allocator = CurriculumConfig(), _NoMastery()
+    pool = part_table().pools["pcl"]()
+    assert beside_pool(config, pool, allocator, ["format"]) is allocator
+    assert beside_pool(config, None, allocator, ["pool"]) is allocator

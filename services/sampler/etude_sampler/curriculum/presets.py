@@ -229,6 +229,13 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "uniform draws; after a group without success, a prefix of the solution (GHPO)",
             "prefix",
         ),
+        "toolexpander": Preset(
+            "hard tasks get demonstrations, in rounds; examples of its own (ToolExpander)",
+            weigher=_UNIFORM,
+            allocator=_JOINT,
+            scaffold=Choice("self_example"),
+            hard=Choice("multi_round"),
+        ),
     }
 )
 """All presets by name."""

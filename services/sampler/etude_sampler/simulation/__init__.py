@@ -7,7 +7,8 @@ above `curriculum` and `leasing`, whose parts every arm draws through.
 from __future__ import annotations
 
 from .metrics import TARGET, Metrics, measure
-from .practice import Plan, Practice, Trace
+from .plan import Plan
+from .practice import Practice
 from .protocol import (
     NUM_SEEDS,
     Estimate,
@@ -20,6 +21,7 @@ from .protocol import (
     t_quantile,
 )
 from .strategies import BASELINE, ORACLES, Arm, make_arm, strategy_names
+from .trace import Trace
 from .world import World, make_world
 
 __all__ = [

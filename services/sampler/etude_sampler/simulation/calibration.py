@@ -16,7 +16,8 @@ from etude_sampler.curriculum.weighers.etude import EtudeWeigher
 from etude_sampler.leasing import Drawn
 from etude_sampler.statistics import Bools, Floats, OutcomeArrays
 
-from .practice import Plan, Practice
+from .plan import Plan
+from .practice import Practice
 from .strategies import Arm, make_arm
 from .world import World, make_world, true_success
 

@@ -6,7 +6,7 @@ Neighbours: `practice` collects them, `curriculum` folds them as it does those o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,10 +25,17 @@ class Reported:
     """Stored component EMAs before the groups; nan: never seen, or inactive."""
     after_NK: Floats
     """And after them."""
+    num_groups: int
+    """Groups of the batch, guided ones included."""
 
 
 def fold_input(
-    batches: Sequence[Reported], stats: TaskStatistics, features_NF: Floats, *, version: int
+    batches: Sequence[Reported],
+    stats: TaskStatistics,
+    features_NF: Floats,
+    *,
+    version: int,
+    live_column: int | None = None,
 ) -> FoldInput:
     """The groups reported since the last version, in order, kept or not.
 
@@ -37,9 +44,12 @@ def fold_input(
         stats: of all tasks, now.
         features_NF: of all tasks; F = 0 if the weigher reads none.
         version: the version that these groups lead to.
+        live_column: of the notes; tasks where it is not 0 are of hard sampling's census.
     """
     if not batches:
-        return _nothing(stats, features_NF, version=version)
+        return replace(
+            _nothing(stats, features_NF, version=version), live_ME=_live(stats, live_column)
+        )
     mean_NK = np.concatenate([one.summary.mean_NK for one in batches])
     stored_NK = np.concatenate([one.before_NK for one in batches])
     first_NK = np.isnan(stored_NK) & ~np.isnan(mean_NK)
@@ -61,9 +71,15 @@ def fold_input(
         reward_var_N=np.concatenate([one.summary.reward_var_N for one in batches]),
         x_NE=stats.x_NE[ordinal_N],
         features_NF=features_NF[ordinal_N],
-        num_groups=len(ordinal_N),
+        num_groups=sum(one.num_groups for one in batches),
         num_tasks=len(stats.n_N),
+        live_ME=_live(stats, live_column),
     )
+
+
+def _live(stats: TaskStatistics, column: int | None) -> Floats:
+    """Notes of the tasks that hard sampling has something to remember of."""
+    return stats.x_NE[:0] if column is None else stats.x_NE[stats.x_NE[:, column] != 0]
 
 
 def _nothing(stats: TaskStatistics, features_NF: Floats, *, version: int) -> FoldInput:

@@ -12,8 +12,8 @@ import numpy as np
 
 from etude_sampler.statistics import Floats, Ints
 
-from .practice import Trace
 from .strategies import SUBTASKS
+from .trace import Trace
 
 TARGET = 0.60
 """True mean success over sound tasks that counts as learned."""

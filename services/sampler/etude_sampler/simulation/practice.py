@@ -11,12 +11,22 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from etude_sampler.curriculum import Dated, Seeing, at_pace, fold_state, micro, start_state
+from etude_sampler.curriculum import (
+    Dated,
+    Seeing,
+    at_pace,
+    fold_state,
+    lane_shares,
+    micro,
+    start_state,
+)
 from etude_sampler.curriculum.allotment import Allotment, BudgetInput
+from etude_sampler.curriculum.hard import HardSampling
 from etude_sampler.leasing import Drawn, Lanes
 from etude_sampler.statistics import (
     Bools,
     Floats,
+    GroupSummary,
     Ints,
     OutcomeArrays,
     TaskStatistics,
@@ -26,59 +36,20 @@ from etude_sampler.statistics import (
 )
 
 from .folds import Reported, fold_input
+from .guidance import Guidance, Served, bare, bare_rows, helped
+from .plan import Plan
 from .pooling import draw_pooled
 from .rollout import roll_out, scored, spend
 from .standing import make_standing
 from .step import STEP_ROLLOUTS, Signals, advance, join, readiness, signals
 from .strategies import SUBTASKS, Arm
+from .trace import Trace
 from .traits import features
 from .truth import best
 from .world import World, beginner, chances, learner_noise, true_success
 
 INFORMATIVE_VARIANCE = 1e-8
 """A group is informative if its rewards vary by more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Size of a run; the same for every strategy."""
-
-    budget: int = 102_400
-    """Rollouts, whatever becomes of them; a multiple of a batch of the group size."""
-    batch_tasks: int = 64
-    group_size: int = 8
-
-    def __post_init__(self) -> None:
-        """Refuse a budget that is not a whole number of batches."""
-        if self.budget < self.batch_rollouts or self.budget % self.batch_rollouts:
-            raise ValueError(f"the budget must be a multiple of {self.batch_rollouts} rollouts")
-
-    @property
-    def batch_rollouts(self) -> int:
-        """Rollouts of one batch."""
-        return self.batch_tasks * self.group_size
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trace:
-    """What happened; row b is the state after b batches, row 0 the start."""
-
-    rollouts_B: Ints
-    """Rollouts spent."""
-    steps_B: Ints
-    """Training steps made."""
-    success_B: Floats
-    """True mean success over sound tasks."""
-    num_groups: int
-    num_informative: int
-    last_served_N: Ints
-    """Batch (from 1) in which each task was served last; 0: never."""
-    component_K: Floats
-    """True mean chance of each component at the end, over the tasks that have it."""
-    mastery_K: Floats
-    """The allocator's estimate at the end; nan before the first fold, or of other lanes."""
-    held_K: Floats
-    """What mastery estimates: expected score of each component at the end, over these tasks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +83,8 @@ class Practice:
         self._lanes = Lanes(arm.curriculum.lanes, num_tasks=len(world.family_N), seed=seed)
         self._features_NF = features(world, arm.curriculum.features)
         self._state = start_state(arm.curriculum)
+        hard, num_tasks = arm.curriculum.hard, len(world.family_N)
+        self._guidance = None if hard is None else Guidance(arm.curriculum.lanes, num_tasks)
         self._batches: list[Reported] = []
         self._skills = beginner()
         self._chances_NK = chances(world, self._skills)
@@ -165,21 +138,31 @@ class Practice:
         price = size if budget is None else budget.price(size)
         return min(self._plan.batch_tasks, left // price)
 
-    def _allot(self, tasks_B: Ints) -> Allotment:
-        """Rollouts of each task, by the arm's budget."""
-        size, budget = self._plan.group_size, self._arm.curriculum.budget
+    def _serve(self, drawn: Drawn) -> Served:
+        """Rollouts and demonstrations of each task, by budget and hard sampling."""
+        size, budget, tasks_B = self._plan.group_size, self._arm.curriculum.budget, drawn.tasks_B
+        if self._guidance is not None:
+            weights_BL = self._weights(tasks_B)
+            return self._guidance.serve(drawn, weights_BL, self._hard(), group_size=size)
         if budget is None:
-            return Allotment.plain(np.full(len(tasks_B), size, dtype=np.int64))
-        return budget.allot(BudgetInput(self._stats.select(tasks_B), size))
+            return bare(Allotment.plain(np.full(len(tasks_B), size, dtype=np.int64)))
+        return bare(budget.allot(BudgetInput(self._stats.select(tasks_B), size)))
+
+    def _hard(self) -> HardSampling:
+        """Hard sampling at the pace of now."""
+        hard = at_pace(self._arm.curriculum, self._state.pace).hard
+        assert hard is not None
+        return hard
 
     def _batch(self, batch: int, num_tasks: int) -> _Done:
         """Draw, roll out, report; then step while enough groups are ready."""
         curriculum = self._arm.curriculum
         drawn = self._draw(batch, num_tasks)
-        allotment = self._allot(drawn.tasks_B)
+        self._served = served = self._serve(drawn)
+        allotment = served.allotment
         made = roll_out(
             self._world,
-            self._chances_NK,
+            helped(self._chances_NK, drawn.tasks_B, served.level_B),
             drawn.tasks_B,
             group_size=int(allotment.num_rollouts_B.max()),
             weights_K=np.ones(len(SUBTASKS))
@@ -189,7 +172,7 @@ class Practice:
         )
         outcomes, stopped_B = spend(made, allotment)
         admitted_B, informative_B = self._report(drawn, outcomes)
-        kept_B = admitted_B & ~stopped_B
+        kept_B = admitted_B & ~stopped_B & allotment.train_B
         taught = signals(self._world.family_N[drawn.tasks_B], outcomes).select(
             np.flatnonzero(kept_B)
         )
@@ -202,7 +185,7 @@ class Practice:
     def _draw(self, batch: int, num_tasks: int) -> Drawn:
         """Draw a batch from the lanes, or from a pool of candidates."""
         curriculum = at_pace(self._arm.curriculum, self._state.pace)
-        shares_L = curriculum.allocator.shares(self._state)
+        shares_L = lane_shares(curriculum, self._state)
         if curriculum.pool is None:
             return self._lanes.draw(shares_L, num_tasks)
         pooled = draw_pooled(
@@ -222,6 +205,20 @@ class Practice:
         """Fold every group, kept or not, and let the tasks wait again."""
         tasks_B = drawn.tasks_B
         summary = summarise(self._standing.scored(outcomes, tasks_B))
+        self._fold(*bare_rows(drawn, summary, self._served.level_B), num_groups=len(tasks_B))
+        if self._guidance is not None:
+            told = (self._stats, self._served, tasks_B)
+            self._guidance.visit(*told, summary=summary, hard=self._hard())
+        self._lanes.enter(tasks_B, self._weights(tasks_B))
+        gate = self._arm.curriculum.gate
+        if isinstance(gate, Dated):
+            gate = gate.at_version(self._version)
+        kept_B = gate.admit(summary)
+        return kept_B, summary.reward_var_N > INFORMATIVE_VARIANCE
+
+    def _fold(self, drawn: Drawn, summary: GroupSummary, *, num_groups: int) -> None:
+        """Fold un-scaffolded groups into their tasks' statistics."""
+        tasks_B = drawn.tasks_B
         old = self._stats.select(tasks_B)
         new = fold(
             old,
@@ -232,13 +229,7 @@ class Practice:
         )
         for column in fields(TaskStatistics):
             getattr(self._stats, column.name)[tasks_B] = getattr(new, column.name)
-        self._batches.append(Reported(drawn, summary, old.m_NK, new.m_NK))
-        self._lanes.enter(tasks_B, self._weights(tasks_B))
-        gate = self._arm.curriculum.gate
-        if isinstance(gate, Dated):
-            gate = gate.at_version(self._version)
-        kept_B = gate.admit(summary)
-        return kept_B, summary.reward_var_N > INFORMATIVE_VARIANCE
+        self._batches.append(Reported(drawn, summary, old.m_NK, new.m_NK, num_groups))
 
     def _step(self, groups: Signals) -> None:
         """Train on `groups`: a new policy version."""
@@ -246,7 +237,14 @@ class Practice:
         self._skills = advance(self._skills, groups, readiness(self._world, success_N))
         self._chances_NK = chances(self._world, self._skills)
         self._version += 1
-        folded = fold_input(self._batches, self._stats, self._features_NF, version=self._version)
+        hard = self._arm.curriculum.hard
+        folded = fold_input(
+            self._batches,
+            self._stats,
+            self._features_NF,
+            version=self._version,
+            live_column=None if hard is None else hard.live_column,
+        )
         self._batches = []
         self._state = fold_state(self._arm.curriculum, self._state, folded)
         self._refresh()
@@ -262,6 +260,8 @@ class Practice:
         weights_NL = self._weights(tasks)
         for lane, race in enumerate(self._lanes.races):
             race.reweigh(tasks, weights_NL[:, lane])
+        if self._guidance is not None:
+            self._guidance.turn(self._lanes, self._weights(np.arange(len(self._active_NK))))
 
     def _wanted(self) -> Floats:
         """[N] weights by which an oracle draws the batch that is best now; others: not read."""
@@ -281,7 +281,10 @@ class Practice:
             weights_NK = weigher.weights(
                 self._stats.select(tasks), active_NK, version=self._version
             )
-        return micro(np.concatenate([np.ones((len(tasks), 1)), weights_NK], axis=1))
+        weights_NL = micro(np.concatenate([np.ones((len(tasks), 1)), weights_NK], axis=1))
+        if self._guidance is None:
+            return weights_NL
+        return self._hard().lanes(weights_NL, self._stats.x_NE[tasks])
 
 
 def _enough(groups: Signals) -> int | None:

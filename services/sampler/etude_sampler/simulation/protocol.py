@@ -16,7 +16,8 @@ import numpy as np
 from etude_sampler.statistics import Floats, Ints
 
 from .metrics import Metrics, measure
-from .practice import Plan, Practice
+from .plan import Plan
+from .practice import Practice
 from .strategies import BASELINE, ORACLES, make_arm
 from .world import make_world
 

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from etude_proto.v1 import Attempt, FinishReason, GroupReport, PromptBatch, Report
 from etude_sampler.embedded import RunningServer
 from support.sampler_app import Api, problem, query
 from support.sampler_app_redis import check_laws
 from support.workload import outcome, outcomes
-from support.workload_model import check_run, recompute, stored_statistics
+from support.workload_model import applied_groups, check_run, recompute, stored_statistics
 
 WRONG, RIGHT, MIXED = [0.0] * 4, [1.0] * 4, [1.0, 0.0, 1.0, 0.0]
 
 
 def attempt(
-    values: Sequence[float], *, kind: str = "none", level: int = 0, number: int = 0
+    values: Sequence[float],
+    *,
+    kind: str = "none",
+    level: int = 0,
+    number: int = 0,
+    merged: bool = False,
 ) -> Attempt:
     """One attempt's group, one value of `format` a rollout."""
-    rollouts = outcomes(values)
-    return Attempt(scaffold_kind=kind, scaffold_level=level, number=number, outcomes=rollouts)
+    return Attempt(
+        scaffold_kind=kind,
+        scaffold_level=level,
+        number=number,
+        outcomes=outcomes(values),
+        merged=merged,
+    )
 
 
 def report(batch: PromptBatch, *attempts: Sequence[Attempt]) -> Report:
@@ -69,6 +81,85 @@ async def test_invariant_7_unhinted_truth_hinted_success_moves_nothing(
     assert view.subtasks[0].num_tasks_seen == 1
     assert done.state is not None
     check_laws(redis_server.url, run.id, num_tasks=6)
+
+
+SCAFFOLDED = {
+    "few_shot": [attempt(RIGHT, kind="few_shot", level=2)],
+    "hints": [
+        attempt([0.0], kind="hints", level=1),
+        attempt([1.0], kind="hints", level=2),
+        attempt([1.0, 0.0, 0.0, 0.0], kind="hints", level=2, number=1, merged=True),
+    ],
+    "prefix": [attempt(WRONG, kind="prefix", level=1), attempt(RIGHT, kind="prefix", level=2)],
+    "reflect": [
+        attempt(RIGHT, kind="reflect", level=1),
+        attempt([*RIGHT, *RIGHT], kind="reflect", level=1, number=1, merged=True),
+    ],
+    "noise_docs": [attempt(RIGHT, kind="noise_docs", level=1)],
+}
+"""What a worker reports beside, or instead of, a bare group that failed."""
+
+
+@pytest.mark.parametrize("kind", SCAFFOLDED)
+async def test_invariant_7_unhinted_truth_of_every_kind(
+    valkey_api: Api, database_url: str, valkey: RunningServer, kind: str
+) -> None:
+    """Level 0, weights and mastery are those of the bare failures alone, to the bit."""
+    api, helped = valkey_api, SCAFFOLDED[kind]
+    runs = [await api.create_run(num_tasks=6, mode="curriculum_only") for _ in range(2)]
+    bare = [] if kind in ("few_shot", "noise_docs") else [attempt(WRONG)]
+    kept = []
+    for run, more in zip(runs, ([], helped), strict=True):
+        batch = await api.lease(run.id, 2)
+        attempts = [[*bare, *more] or [attempt(WRONG)], [attempt(MIXED)]]
+        await api.reported(batch, report(batch, *attempts))
+        kept.append(batch)
+    assert [i.task.ordinal for i in kept[0].items] == [i.task.ordinal for i in kept[1].items]
+    stored = [stored_statistics(database_url, run.id) for run in runs]
+    levels = [
+        {key: row for key, row in found.items() if key[1:] == ("none", 0)} for found in stored
+    ]
+    if bare:
+        assert levels[0] == levels[1]
+    first, second = kept[1].items[0].task.ordinal, kept[1].items[1].task.ordinal
+    assert set(levels[1]) == {(n, "none", 0) for n in ([first, second] if bare else [second])}
+    assert any(key[1] == kind for key in stored[1])
+    counted = {(a.scaffold_kind, a.scaffold_level): a for a in helped if not a.merged}
+    assert len(stored[1]) - len(levels[1]) == len(counted), "merged groups are counted nowhere"
+    view = await api.task(runs[1].id, kept[1].items[0].task.id)
+    if not bare:
+        assert all(term.weight == 1 for term in view.weights), "never seen bare: as unseen"
+    await api.announced(runs[1].id, 1)
+    mastery = (await api.view(runs[1].id)).subtasks[0].mastery
+    assert mastery == (0.25 if bare else 0.5)
+    boundary = max(group.seq for group in applied_groups(database_url, runs[1].id))
+    check_run(database_url, valkey.url, runs[1], boundaries=[boundary])
+
+
+async def test_a_merged_group_is_gated_and_comes_last(api: Api, database_url: str) -> None:
+    """It decides what is trained on; alone, or before another attempt, it is refused."""
+    run = await api.create_run(num_tasks=6)
+    batch = await api.lease(run.id, 2)
+    merged = attempt(MIXED, kind="hints", level=2, number=1, merged=True)
+    won = attempt([1.0], kind="hints", level=2)
+    receipt = await api.reported(batch, report(batch, [attempt(WRONG), won, merged]))
+    assert [a.verdict for a in receipt.groups[0].attempts] == ["applied", "applied", "merged"]
+    assert receipt.groups[0].gate == "no_tokens", "admitted, but reported without trajectories"
+    rows = query(database_url, "SELECT verdict, gate FROM ledger ORDER BY apply_seq")
+    assert rows[-1] == ("merged", "no_tokens")
+    assert batch.lease is not None
+    for attempts in ([merged], [attempt(WRONG), merged, won]):
+        body = {
+            "fence": batch.lease.fence,
+            "groups": [
+                {
+                    "task_id": batch.items[1].task.id,
+                    "attempts": [one.model_dump(mode="json") for one in attempts],
+                }
+            ],
+        }
+        answer = await api.post(f"/v1/leases/{batch.lease.id}/groups", body)
+        assert problem(answer, 422, "payload_invalid").errors[0].pointer == "/groups/0"
 
 
 async def test_two_attempts_of_a_level_fold_one_after_the_other(

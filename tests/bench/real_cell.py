@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from real_arms import arm_of, training_config
 from real_tasks import training_tasks
 
 from etude_proto.tensors import encode_group
@@ -26,27 +27,14 @@ from etude_rollout.engines.transformers_engine import TransformersEngine
 from etude_rollout.episode import EpisodeOptions, Episodes, FinishedGroup, Terms
 from etude_rollout.prompting import Prompter, PromptOptions, load_tokenizer
 from etude_rollout.rewards import RewardConfig, gold_from_task, score_completion
+from etude_rollout.spans import Marker, decoder, reward_weights
 from etude_trainer.batch import decode_batch
-from etude_trainer.config import TrainingConfig, parse_config
 from etude_trainer.service import build_learner
 from etude_trainer.stages.learn import Learner, learn
 from etude_trainer.weight_files import publishable, write_weights
 from support.sampler_app import Api, frame
 
 MAX_NEW_TOKENS = 56
-_TOML = """
-[optimizer]
-lr = {lr}
-weight_decay = 0.0
-[objective]
-clip_high = 0.28
-entropy_coef = 0.0
-[advantage]
-std_floor = 0.3
-[batch]
-mini_batch_groups = 0
-micro_batch_tokens = 65536
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +93,9 @@ class Policies:
     def __init__(self, model_dir: Path, engine: TransformersEngine) -> None:
         self.model_dir = model_dir
         self.engine = engine
-        self.prompter = Prompter(load_tokenizer(model_dir), PromptOptions(explain_format=False))
+        tokenizer = load_tokenizer(model_dir)
+        self.prompter = Prompter(tokenizer, PromptOptions(explain_format=False))
+        self.marker = Marker(decoder(tokenizer))
         self._folder = tempfile.TemporaryDirectory(prefix="etude-real-")
 
     async def publish(self, learner: Learner, version: int) -> None:
@@ -122,11 +112,6 @@ class Policies:
         """Stop the engine."""
         await self.engine.close()
         self._folder.cleanup()
-
-
-def training_config(plan: CellPlan) -> TrainingConfig:
-    """GRPO as the trainer runs it."""
-    return parse_config(_TOML.format(lr=plan.lr))
 
 
 class CellRun:
@@ -149,7 +134,9 @@ class CellRun:
         plan = self._plan
         torch.manual_seed(seed)
         await self._policies.reset()
-        learner = build_learner(self._policies.model_dir, training_config(plan), device="cpu")
+        learner = build_learner(
+            self._policies.model_dir, training_config(plan.lr, arm_of(arm)), device="cpu"
+        )
         run = await self._create_run(arm, seed)
         episodes = Episodes(
             self._policies.engine,
@@ -157,7 +144,7 @@ class CellRun:
             EpisodeOptions(
                 sampling=Sampling(max_new_tokens=MAX_NEW_TOKENS),
                 seed=seed,
-                max_prompt_tokens=512,
+                max_prompt_tokens=900,
                 timeout_s=600.0,
             ),
         )
@@ -190,7 +177,8 @@ class CellRun:
         return await self._api.create_run(
             name=f"{arm}-{seed}",
             dataset_id=dataset,
-            curriculum={"preset": arm},
+            curriculum=arm_of(arm).curriculum,
+            credit=arm_of(arm).credit,
             group_size=plan.group_size,
             seed=seed,
             limits={"training_batch_groups": plan.batch_groups, "max_group_bytes": 1 << 20},
@@ -201,14 +189,14 @@ class CellRun:
         terms = Terms(
             run_seed=run.seed,
             reward=batch.reward,
-            component_weights=batch.component_weights,
+            component_weights=reward_weights(batch),
             policy_version=batch.policy_version,
         )
         groups = await asyncio.gather(*(episodes.run(item, terms) for item in batch.items))
         for group in groups:
             self._spent += sum(len(attempt.outcomes) for attempt in group.report.attempts)
             self._served.add(group.report.task_id)
-            await self._api.reported(batch, _body(batch, group))
+            await self._api.reported(batch, self._body(batch, group))
 
     async def _train(self, run: Run, learner: Learner) -> bool:
         """One step, if a training batch is ready."""
@@ -267,11 +255,10 @@ class CellRun:
         scores = [score_completion(one.text, gold, config=config) for one in completions]
         return fmean(float(scored.success) for scored in scores)
 
-
-def _body(batch: PromptBatch, group: FinishedGroup) -> Report | bytes:
-    """A group as the rollout service reports it."""
-    assert batch.lease is not None
-    report = Report(fence=batch.lease.fence, groups=[group.report])
-    if group.trajectories is None:
-        return report
-    return encode_group(group.trajectories, report)
+    def _body(self, batch: PromptBatch, group: FinishedGroup) -> Report | bytes:
+        """A group as the rollout service reports it."""
+        assert batch.lease is not None
+        report = Report(fence=batch.lease.fence, groups=[group.report])
+        if group.trajectories is None:
+            return report
+        return encode_group(self._policies.marker.of(batch)(group.trajectories), report)

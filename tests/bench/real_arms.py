@@ -1,0 +1,54 @@
+"""Arms of the comparison on a real learner: presets, and DSCL with its weights in the advantage.
+
+All train with the same settings but for the advantage of the last two. Used by `real_cell.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from etude_trainer.config import TrainingConfig, parse_config
+
+_TOML = """
+[optimizer]
+lr = {lr}
+weight_decay = 0.0
+[objective]
+clip_high = 0.28
+entropy_coef = 0.0
+[advantage]
+{advantage}
+[batch]
+mini_batch_groups = 0
+micro_batch_tokens = 65536
+"""
+
+
+_COMPONENT_GATE = {"name": "zero_variance", "knobs": {"on": "components"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What an arm does besides following the preset of its name."""
+
+    curriculum: dict[str, object]
+    credit: dict[str, object] = field(default_factory=dict)
+    advantage: str = "std_floor = 0.3"
+
+
+def arm_of(name: str) -> Arm:
+    """A preset, or `dscl` with its weights in the advantage: per component, or per token span."""
+    if name not in ("dscl_decoupled", "dscl_spans"):
+        return Arm({"preset": name})
+    spans = name == "dscl_spans"
+    credit = 'kind = "decoupled"\ncredit = "spans"' if spans else 'kind = "decoupled"'
+    return Arm(
+        {"preset": "dscl", "gate": _COMPONENT_GATE},
+        {"component_weights_in": "advantage", "spans": spans},
+        credit,
+    )
+
+
+def training_config(lr: float, arm: Arm) -> TrainingConfig:
+    """GRPO as the trainer runs it."""
+    return parse_config(_TOML.format(lr=lr, advantage=arm.advantage))

@@ -13,9 +13,9 @@ from pydantic import JsonValue
 
 from etude_proto.v1 import RunLimits
 from etude_proto.v1.curriculum import CurriculumConfig, ResolvedCurriculum
-from etude_sampler.curriculum import ConfigFault, Curriculum, build, check_fit, resolve
+from etude_sampler.curriculum import ConfigFault, Context, Curriculum, build, check_fit, resolve
 from etude_sampler.curriculum.allotment import Allotment, BudgetInput
-from etude_sampler.curriculum.budgets.group_size import GroupSizeBudget
+from etude_sampler.curriculum.budgets.group_size import GroupSizeBudget, GroupSizeConfig
 from etude_sampler.curriculum.budgets.knapsack import best_rollouts, value
 from etude_sampler.curriculum.budgets.recent import last_rewards
 from etude_sampler.curriculum.budgets.shares import apportion
@@ -175,6 +175,7 @@ def test_everyone_gets_the_group_size_by_default() -> None:
     assert found.num_rollouts_B.tolist() == [5, 5, 5]
     assert GroupSizeBudget().largest(5) == GroupSizeBudget().price(5) == 5
     assert GroupSizeBudget().explain(empty(1, 1)) == "the run's group size"
+    assert GroupSizeConfig().build(Context(subtasks=(), control_share=1.0)) == GroupSizeBudget()
     plain = resolve(CurriculumConfig(preset="uniform"), dataset_subtasks=COMPONENTS)
     assert plain.budget is None
     assert build(plain).budget is None

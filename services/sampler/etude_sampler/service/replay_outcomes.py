@@ -61,7 +61,7 @@ def outcome_arrays(
         reward_NG[i, :size], success_NG[i, :size] = group["reward"], group["success"]
         valid_NG[i, :size] = [reason in _VALID for reason in group["finish_reason"]]
         if active_NK is not None:
-            q_NGK[i] = np.where(active_NK[row.ordinal], success_NG[i][:, None], np.nan)
+            q_NGK[i] = np.where(active_NK[rows[i].ordinal], success_NG[i][:, None], np.nan)
     return OutcomeArrays(q_NGK, reward_NG, success_NG, valid_NG)
 
 

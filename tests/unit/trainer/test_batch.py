@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from etude_proto.tensors import decode_group, encode_group
-from etude_trainer.batch import DecodedBatch, decode_batch
+from etude_proto.v1 import Attempt, GroupReport
+from etude_trainer.batch import DecodedBatch, Group, decode_batch
+from etude_trainer.config import AdvantageConfig, ShapingConfig
 from etude_trainer.errors import ModelMismatch
+from etude_trainer.stages.credit import shaping_share
 from support.tiny_model import VOCAB_SIZE
 from support.trajectories import Rollout, frame_of, pack
 
@@ -81,6 +84,61 @@ def test_a_rollout_without_trained_tokens_counts_in_the_mean_only() -> None:
     (group,) = decode(packed).groups
     assert group.rewards_G == (1.0, 1.0, 1.0, 0.0)
     assert group.sequences[3] is None
+
+
+def reflected(num_reflectors: int) -> bytes:
+    """Four planners and some reflectors: rewards R and, shaped, R(second) - R(first)."""
+    packed = pack(
+        rollouts(4 + num_reflectors), task_id="task_a", reward=lambda said: (said[0] - 10) / 8
+    )
+    cargo, report = decode_group(packed)
+    outcomes = report.groups[0].attempts[0].outcomes
+    planners = [o.model_copy(update={"role": "planner"}) for o in outcomes[:4]]
+    reflectors = [
+        o.model_copy(update={"role": "reflector", "reward": 1.0, "shaping": -0.5 * j})
+        for j, o in enumerate(outcomes[4:])
+    ]
+    attempts = [
+        report.groups[0].attempts[0],
+        Attempt(outcomes=[*planners, *reflectors], scaffold_kind="reflect", merged=True, number=1),
+    ]
+    groups = [GroupReport(task_id="task_a", attempts=attempts)]
+    return encode_group(cargo, report.model_copy(update={"groups": groups}))
+
+
+def test_roles_are_groups_of_their_own() -> None:
+    """Planners are compared with planners, reflectors with reflectors, tokens with neither."""
+    planners, reflectors = decode(reflected(3)).groups
+    assert planners.rewards_G == (0.0, 0.125, 0.25, 0.375)
+    assert reflectors.rewards_G == (1.0, 0.5, 0.0)
+    assert reflectors.rule_rewards_G == (1.0, 1.0, 1.0)
+    tokens = [s.tokens_T.tolist() for s in reflectors.sequences if s is not None]
+    assert tokens == [[5, 6, 7, 10 + j, 20] for j in (4, 5, 6)]
+
+
+def test_a_single_reflection_has_nothing_to_be_compared_with() -> None:
+    batch = decode(reflected(1))
+    assert [len(group.rewards_G) for group in batch.groups] == [4]
+    assert batch.refused == ()
+
+
+def bonus_group(rewards: tuple[float, ...], *, bonus: float) -> Group:
+    (group,) = decode(body(num=len(rewards))).groups
+    shaped = (rewards[0] + bonus, *rewards[1:])
+    return replace(group, rewards_G=shaped, rule_rewards_G=rewards)
+
+
+def test_the_share_of_a_bonus_among_all_advantages() -> None:
+    """R (1.01, 1, 1, 1) beside (1, 0, 0, 0): all of the first, which the floor keeps small."""
+    shaping = ShapingConfig()
+    equal = bonus_group((1.0, 1.0, 1.0, 1.0), bonus=0.01)
+    mixed = bonus_group((1.0, 0.0, 0.0, 0.0), bonus=0.0)
+    floor = AdvantageConfig(std_floor=0.1)
+    share = shaping_share([equal, mixed], floor, shaping)
+    assert share == pytest.approx(0.15 / (0.15 + 3.0), abs=5e-5)
+    assert shaping_share([equal, mixed], AdvantageConfig(), shaping) == pytest.approx(0.5, abs=1e-3)
+    assert shaping_share([mixed], floor, shaping) == 0.0
+    assert shaping_share([], floor, shaping) == 0.0
 
 
 def test_parts_weights_and_spans_come_along() -> None:

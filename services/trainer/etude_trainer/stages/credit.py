@@ -8,7 +8,7 @@ each reward component is compared by itself, and may be given to its own tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,6 +71,24 @@ def batch_credit(
     ]
     missing = sum(sequence.spans_T is None for sequence in members)
     return Credit(advantages_S, torch.cat(tokens), missing)
+
+
+def shaping_share(
+    groups: Sequence[Group], config: AdvantageConfig, shaping: ShapingConfig
+) -> float:
+    """How much of all advantages comes from what workers added to the rule reward.
+
+    `sum abs(A - A of the rule rewards) / sum abs(A)`: a bonus of .01 for own examples is small in
+    the reward, and must be small here too (algorithms.md 4.4). 0 where nothing was added.
+    """
+    moved, total = 0.0, 0.0
+    for group in groups:
+        with_G = _group_credit(group, config, shaping).total_G
+        total += float(with_G.abs().sum())
+        if group.rewards_G != group.rule_rewards_G:
+            plain = replace(group, rewards_G=group.rule_rewards_G)
+            moved += float((with_G - _group_credit(plain, config, shaping).total_G).abs().sum())
+    return moved / total if total > 0.0 else 0.0
 
 
 def _token_credit(sequence: TokenSequence, total: Tensor, by_span_P: Tensor) -> Tensor:

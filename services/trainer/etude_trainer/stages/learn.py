@@ -22,7 +22,7 @@ from ..batching import MicroBatch, TokenTable, build_micro_batch, token_table
 from ..config import TrainingConfig
 from ..layout import Budget, pack_rows, plan_group
 from ..model import Policy
-from .credit import Credit, batch_credit
+from .credit import Credit, batch_credit, shaping_share
 from .tally import Tally, batch_metrics
 
 Progress = Callable[[int, int], None]
@@ -181,6 +181,7 @@ def learn(
             learner.optimizer.step()
     learner.optimizer.zero_grad(set_to_none=True)
     metrics = batch_metrics(groups, plan.credit)
+    metrics["shaping_share"] = shaping_share(groups, config.advantage, config.shaping)
     return {**metrics, **tally.metrics(), "lr": rate}
 
 

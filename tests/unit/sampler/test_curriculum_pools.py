@@ -242,9 +242,11 @@ def test_adarft_target() -> None:
     pool = at_pace(curriculum, state.pace).pool
     assert pool is not None
     found = _candidates(
-        empty(4, 4), pass_rate=[0.9, 0.3, np.nan, np.nan], prediction=[0.0, 0.0, 0.5, np.nan]
+        replace(empty(4, 4), n_N=np.array([1, 1, 1, 0]), ema_N=np.full(4, 0.8)),
+        pass_rate=[0.9, 0.3, np.nan, np.nan],
+        prediction=[0.0, 0.0, 0.6, np.nan],
     )
-    assert pool.values(found).tolist() == pytest.approx([56.404, 3.596, 16.404, 16.404], abs=5e-4)
+    assert pool.values(found).tolist() == pytest.approx([56.404, 3.596, 26.404, 16.404], abs=5e-4)
     assert pool.explain(found) == "difficulty 10.0, target 66.4"
 
 

@@ -1,7 +1,8 @@
 """Pooled draws of an arm: candidates from lane `uniform`, the best of them kept, the rest put back.
 
-No value model runs here: the posted prediction of a task that was seen is the moving average of its
-own success. Neighbours: `practice` draws with it, `curriculum.candidates` chooses as real runs do.
+No value model runs here and no task came with a pass rate: pools that want one take what stands in
+for it, the moving average of the task's own success. Neighbours: `practice` draws with it,
+`curriculum.candidates` chooses as real runs do.
 """
 
 from __future__ import annotations
@@ -65,15 +66,15 @@ def draw_pooled(
     drawn = lanes.draw(shares_L, num_candidates(num_tasks, factor=pool.factor, most=most))
     tasks_N = drawn.tasks_B
     entries_N = lanes.entries_N[tasks_N] - 1
-    mine = stats.select(tasks_N)
+    unknown_N = np.full(len(tasks_N), np.nan)
 
     def chance(key: int, number: int) -> Floats:
         return uniforms(seed, ordinals_N=tasks_N, entries_N=entries_N, key=key, number=number)
 
     found = Candidates(
-        stats=mine,
-        prediction_N=np.where(mine.n_N > 0, mine.ema_N, np.nan),
-        pass_rate_N=np.full(len(tasks_N), np.nan),
+        stats=stats.select(tasks_N),
+        prediction_N=unknown_N,
+        pass_rate_N=unknown_N,
         version=version,
         chance=lambda number: chance(_POOL, number),
     )

@@ -2,8 +2,8 @@
 
 The target T is run-wide: it rises while the policy succeeds in more than half of what it was
 given, and falls else. d is 100 (1 - pass rate) with the offline pass rate that the task came with;
-ours: a pool instead of the whole dataset, Rbar from the chosen groups' success rate, and for tasks
-without a pass rate the posted prediction, or 50. Neighbours: `mopps`, `plr`, `pcl`.
+ours: a pool instead of the whole dataset, Rbar from the chosen groups' success rate, and `expected`
+for tasks without a pass rate. Neighbours: `mopps`, `plr`, `pcl`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from etude_sampler.curriculum.parts import Context, Pool, PoolConfig
 from etude_sampler.curriculum.state import FoldInput
 from etude_sampler.statistics import Floats
 
-_UNKNOWN = 50.0
+from .expected import expected_success
 
 
 def next_target(target: float, success: float, *, eta: float, alpha: float, wanted: float) -> float:
@@ -29,10 +29,9 @@ def next_target(target: float, success: float, *, eta: float, alpha: float, want
 
 
 def difficulty(candidates: Candidates) -> Floats:
-    """[N] in [0, 100]: `100 (1 - pass rate)`, else by the posted prediction, else 50."""
-    rate_N, posted_N = candidates.pass_rate_N, candidates.prediction_N
-    known_N = np.where(np.isnan(rate_N), posted_N, rate_N)
-    return np.where(np.isnan(known_N), _UNKNOWN, 100.0 * (1.0 - known_N))
+    """[N] in [0, 100]: `100 (1 - pass rate)`, else by the success that is expected."""
+    rate_N = candidates.pass_rate_N
+    return 100.0 * (1.0 - np.where(np.isnan(rate_N), expected_success(candidates), rate_N))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class AdarftConfig(PoolConfig):
 
     name: ClassVar[str] = "adarft"
     paper: ClassVar[str] = "AdaRFT 2504.05520; the pool and what stands in for pass rates ours"
-    state: ClassVar[str] = "target; metadata.pass_rate, else predictions"
+    state: ClassVar[str] = "target; metadata.pass_rate, else predictions, else ema"
 
     factor: float = Field(default=16.0, ge=1.0, le=64.0)
     """Candidates leased per task asked for; the paper looks at all tasks."""

@@ -1,8 +1,7 @@
 """Pool `pcl`: candidates whose predicted success is nearest one half (2510.01135, section 5).
 
-Attributed to PCL by others. V is what `POST /v1/runs/{id}/predictions` stored last; a task without
-a prediction has the moving average of its own success for it, an unseen one .5 (both ours).
-Neighbours: `mopps`, `plr`, `adarft`.
+Attributed to PCL by others. V is what `POST /v1/runs/{id}/predictions` stored last; `expected` says
+what stands in for it. Neighbours: `mopps`, `plr`, `adarft`.
 """
 
 from __future__ import annotations
@@ -17,13 +16,7 @@ from etude_sampler.curriculum.candidates import Candidates
 from etude_sampler.curriculum.parts import Context, Pool, PoolConfig
 from etude_sampler.statistics import Floats
 
-
-def expected_success(candidates: Candidates) -> Floats:
-    """[N]: the prediction, or the task's moving average of success, or one half."""
-    stats = candidates.stats
-    own_N = np.where(stats.n_N > 0, stats.ema_N, 0.5)
-    posted_N = candidates.prediction_N
-    return np.where(np.isnan(posted_N), own_N, posted_N)
+from .expected import expected_success
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from support.replaying import change, replayed
 from support.sampler_app import Api, parse, problem, query, sampler_app
 from support.sampler_app_proxy import Loss, digest, redis_proxy
 from support.sampler_app_redis import check_laws, read_hot
+from support.time_travel import Traveller
 from support.waiting import wait_until
 from support.workload import report_of, task
 
@@ -264,3 +265,24 @@ async def test_the_same_calls_choose_the_same(valkey_api: Api) -> None:
             await api.announced(run.id, turn + 1)
     assert seen[0] == seen[1]
     assert len({tuple(one) for one in seen[0]}) == 3
+
+
+@pytest.mark.parametrize("preset", ["uniform", "pcl"])
+async def test_a_fork_folds_what_a_pool_chose(
+    valkey_api: Api, database_url: str, valkey: RunningServer, preset: str
+) -> None:
+    """In the middle of a version, into a curriculum with another pool, or with none."""
+    api = valkey_api
+    one = Traveller(api, await _run(api, "mopps"), database_url)
+    await one.report(6, skill=0.5)
+    await one.announce()
+    await one.report(5, skill=0.5)
+    fork = await one.fork("fork", curriculum={"preset": preset})
+    await api.announced(fork.id, 2)
+    batch = await api.lease(fork.id, 4)
+    assert {item.lane for item in batch.items} <= {"uniform", "pool"}
+    await api.reported(batch)
+    await api.announced(fork.id, 3)
+    report = await replayed(database_url, fork.id, redis_url=valkey.url)
+    assert (report.differences, report.gaps) == ([], [])
+    assert (report.ledger.first_fault, report.verdict) == (None, "same")

@@ -18,6 +18,8 @@ AllocatorT = TypeVar("AllocatorT", bound=AllocatorConfig)
 
 POOL = "pool"
 """Lane name of the tasks that a pool chose; the control arm keeps `uniform`."""
+FORMER = "former"
+"""Lane name of groups from before a fork, in a lane that the fork's curriculum does not have."""
 
 
 def lane_names(lanes: Sequence[str], *, pooled: bool) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ from .parts import (
     ScaffoldConfig,
     Weigher,
 )
-from .pooling import beside_pool, lane_names
+from .pooling import FORMER, beside_pool, lane_names
 from .prerequisites import ancestors, find_cycle, restrict
 from .presets import COMPONENTS, PRESETS, Preset
 from .scaffolding import Scaffolding
@@ -87,6 +87,10 @@ class Curriculum:
     def lane_names(self) -> tuple[str, ...]:
         """Names of the lanes that a drawn task may bear, by number."""
         return lane_names(self.lanes, pooled=self.pool is not None)
+
+    def lane_name(self, lane: int) -> str:
+        """The lane that a ledger row names by number; a fork's may be its origin's alone."""
+        return self.lane_names[lane] if lane < len(self.lane_names) else FORMER
 
     @property
     def shape(self) -> Shape:

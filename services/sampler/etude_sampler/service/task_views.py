@@ -74,7 +74,7 @@ def ledger_view(context: RunContext, row: LedgerRow) -> LedgerEntry:
         number=row.number,
         verdict=row.verdict,
         policy_version=row.policy_version,
-        lane=context.curriculum.lane_names[row.lane],
+        lane=context.curriculum.lane_name(row.lane),
         created_at="" if row.created_at is None else iso(row.created_at),
         rewards=outcomes["reward"],
         successes=outcomes["success"],

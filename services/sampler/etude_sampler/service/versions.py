@@ -101,7 +101,8 @@ def summarise_version(
     total_K = np.nansum(mean_NK, axis=0)
     lanes: dict[str, int] = {}
     for row in groups:
-        lanes[curriculum.lane_names[row.lane]] = lanes.get(curriculum.lane_names[row.lane], 0) + 1
+        name = curriculum.lane_name(row.lane)
+        lanes[name] = lanes.get(name, 0) + 1
     shares = lane_shares(curriculum, state)
     return {
         **({"pace": dict(state.pace)} if state.pace else {}),

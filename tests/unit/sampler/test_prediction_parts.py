@@ -15,7 +15,9 @@ from etude_sampler.curriculum.prediction import (
     VISITS,
     Ability,
     Drift,
+    Evidence,
     Heads,
+    Model,
     Spreads,
     make_design,
     make_heads,
@@ -250,3 +252,17 @@ def test_ability_is_json_to_the_bit() -> None:
 def test_something_else_is_no_ability(data: JsonValue) -> None:
     with pytest.raises(ValueError, match="kept as an object"):
         Ability.from_json(data)
+
+
+def test_rollouts_that_never_came_to_a_head_teach_little_of_it() -> None:
+    """Of 8 rollouts 2 passed the first component; the second failed in all that tried it."""
+    model = Model(make_heads(("first", "second"), {"second": ("first",)}), SPREADS, Drift())
+    start = Ability.start(3, 1, model.drift)
+    none = Evidence(np.full((1, 2), np.nan), np.zeros(1), np.zeros(1), np.zeros(1))
+    moved = []
+    for passed in (1.0, 0.25):
+        group = Evidence(np.array([[passed, 0.0]]), np.zeros(1), np.full(1, 8.0), np.zeros(1))
+        after = model.learn(start, np.ones((1, 1)), none, group, 1)
+        moved.append(float(after.mean_HD[1, 0]))
+        assert after.mean_HD[2, 0] == 0.0, "success was never tried"
+    assert moved[0] < 1.2 * moved[1] < 0.0

@@ -37,7 +37,14 @@ class Arm:
 
 
 def arm_of(name: str) -> Arm:
-    """A preset, or `dscl` with its weights in the advantage: per component, or per token span."""
+    """A preset, or `dscl` with its weights in the advantage: per component, or per token span.
+
+    `toolexpander_rounds` is the preset without self-exemplifying thinking: the tiny policy follows
+    no instruction that it was not trained on, and answers the longer prompt with noise.
+    """
+    if name == "toolexpander_rounds":
+        parts = {"allocator": {"name": "joint"}, "hard": {"name": "multi_round"}}
+        return Arm({"preset": "uniform", "control_share": 0.1, **parts})
     if name not in ("dscl_decoupled", "dscl_spans"):
         return Arm({"preset": name})
     spans = name == "dscl_spans"

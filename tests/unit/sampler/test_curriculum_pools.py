@@ -366,6 +366,8 @@ def test_a_pool_draws_everything_from_uniform_and_trusts_the_control_arm(name: s
             "/curriculum/allocator/knobs/mastery_source",
             "only the control arm",
         ),
+        ({"preset": "dscl", "pool": {"name": "pcl"}}, "/curriculum/weigher", "'rds' would never"),
+        ({"preset": "pcl", "lanes_by": "source"}, "/curriculum/lanes_by", "no slots"),
         ({"preset": "pcl", "hard": {"name": "multi_round"}}, "/curriculum/hard", "no lane"),
     ],
 )
@@ -396,5 +398,11 @@ class _NoMastery(AllocatorConfig):
 def test_an_allocator_without_mastery_stays_as_it_is() -> None:
     config, allocator = CurriculumConfig(), _NoMastery()
     pool = part_table().pools["pcl"]()
-    assert beside_pool(config, pool, allocator, ["format"]) is allocator
-    assert beside_pool(config, None, allocator, ["pool"]) is allocator
+    assert (
+        beside_pool(config, pool, allocator, ["format"], lanes_by="subtasks", weigher="uniform")
+        is allocator
+    )
+    assert (
+        beside_pool(config, None, allocator, ["pool"], lanes_by="source", weigher="rds")
+        is allocator
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from etude_proto.v1.curriculum import CurriculumConfig
+from etude_proto.v1.curriculum import CurriculumConfig, LanesBy
 
 from .faults import ConfigFault, pointer
 from .parts import AllocatorConfig, PoolConfig
@@ -32,17 +32,27 @@ def beside_pool(
     pool: PoolConfig | None,
     allocator: AllocatorT,
     subtasks: Sequence[str],
+    *,
+    lanes_by: LanesBy,
+    weigher: str,
 ) -> AllocatorT:
     """The allocator beside a pool: mastery from the control arm, the only unbiased sample.
 
     Raises:
-        ConfigFault: the config asks for mastery from all groups, or for what a pool never draws.
+        ConfigFault: the config asks for mastery from all groups, or for lanes or weights that would
+            never act.
     """
     if pool is None:
         return allocator
     if POOL in subtasks:
         where, detail = ("subtasks",), f"with a pool the lane name {POOL!r} is reserved"
         raise ConfigFault(pointer("curriculum", *where), detail)
+    if lanes_by != "subtasks":
+        detail = f"a pool draws from lane `uniform` alone: lanes by {lanes_by} would get no slots"
+        raise ConfigFault(pointer("curriculum", "lanes_by"), detail)
+    if weigher != "uniform":
+        detail = f"a pool draws from lane `uniform` alone: {weigher!r} would never act; 'uniform'"
+        raise ConfigFault(pointer("curriculum", "weigher"), detail)
     if config.hard is not None:
         raise ConfigFault(pointer("curriculum", "hard"), "a pool draws from no lane `hard`")
     if "mastery_source" not in type(allocator).model_fields:

@@ -128,7 +128,7 @@ def resolve(
     context = _context(subtasks, prerequisites, control_share=drawn_uniformly)
     weigher = choose(table.weighers, config.weigher, preset.weigher, kind="weigher")
     allocator = choose(table.allocators, config.allocator, preset.allocator, kind="allocator")
-    allocator = beside_pool(config, pool, allocator, subtasks)
+    allocator = beside_pool(config, pool, allocator, subtasks, lanes_by=kind, weigher=weigher.name)
     gate = choose(table.gates, config.gate, preset.gate, kind="gate")
     budget = optional(table.budgets, config.budget, preset.budget, kind="budget")
     hard = optional(table.hards, config.hard, preset.hard, kind="hard")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import asyncpg
 import sqlalchemy as sa
@@ -11,31 +11,20 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from etude_proto.v1 import Split, TaskCreate, task_id
-from etude_proto.v1.curriculum import LanesBy
-from etude_sampler.curriculum.features import FEATURES
-from etude_sampler.curriculum.levels import lane_members
 from etude_sampler.datasets.features import encode_features
 
 from ...errors import DatasetNotFound, DependencyUnavailable
-from ...ports.catalog import DatasetRow, DrawableTasks, TaskRow
-from .bulk import MEMBERS, read_drawable
+from ...ports.catalog import DatasetRow, TaskRow
+from .drawable import PostgresDrawable
 from .engine import outages, raw, transaction
 from .migrate import is_behind
 from .runs import PostgresRuns
-from .tables import datasets, task_statistics, tasks
+from .tables import datasets, tasks
 
 _READ_TASKS = (
     "SELECT ordinal, id, source, subtasks, body, aids, features "
     "FROM tasks WHERE dataset_id = $1 AND"
 )
-
-
-_WITH_AID = """
-SELECT ordinal FROM (
-    SELECT ordinal, aids FROM tasks WHERE dataset_id = $1 AND split = 'train'
-    AND ($2::text[] IS NULL OR source = ANY($2)) ORDER BY ordinal LIMIT $4
-) AS first WHERE aids IS NOT NULL AND convert_from(aids, 'UTF8')::jsonb ? $3 ORDER BY ordinal
-"""
 
 
 def encode_task(task: TaskCreate, *, ordinal: int, identifier: str) -> bytes:
@@ -52,7 +41,7 @@ def encode_aids(task: TaskCreate) -> bytes | None:
     return task.aids.model_dump_json(exclude_defaults=True).encode()
 
 
-class PostgresCatalog(PostgresRuns):
+class PostgresCatalog(PostgresDrawable, PostgresRuns):
     """All of `ports.catalog.Catalog`."""
 
     async def create_dataset(self, dataset_id: str, name: str) -> tuple[DatasetRow, bool]:
@@ -177,96 +166,6 @@ class PostgresCatalog(PostgresRuns):
         if locked is None:
             raise DatasetNotFound(f"no dataset {dataset_id!r}")
 
-    async def dataset_subtasks(
-        self, dataset_id: str, sources: list[str] | None, *, lanes_by: LanesBy = "subtasks"
-    ) -> dict[str, int]:
-        """Drawable tasks per sub-task (source, level); the key '' counts all."""
-        drawable = self._drawable(dataset_id, sources)
-        name = sa.func.unnest(sa.literal_column(MEMBERS[lanes_by])).label("name")
-        async with transaction(self._engine) as connection:
-            total = await connection.scalar(
-                sa.select(sa.func.count()).select_from(tasks).where(*drawable)
-            )
-            unnested = sa.select(name).where(*drawable).subquery()
-            counted = await connection.execute(
-                sa.select(unnested.c.name, sa.func.count()).group_by(unnested.c.name)
-            )
-            found = {"": int(total or 0)}
-            for stored, num in counted:
-                (lane,) = lane_members(lanes_by, [stored])
-                found[lane] = found.get(lane, 0) + num
-            return found
-
-    async def dataset_features(
-        self, dataset_id: str, sources: list[str] | None
-    ) -> tuple[list[str], int]:
-        """Sources of the drawable tasks, and the number of features that users gave with all."""
-        size = sa.func.coalesce(sa.func.octet_length(tasks.c.features), 0)
-        statement = (
-            sa.select(tasks.c.source, sa.func.min(size), sa.func.max(size))
-            .where(*self._drawable(dataset_id, sources))
-            .group_by(tasks.c.source)
-        )
-        async with transaction(self._engine) as connection:
-            found = (await connection.execute(statement)).all()
-        sizes = {size for row in found for size in row[1:]}
-        given = sizes.pop() // 8 - len(FEATURES) if len(sizes) == 1 else 0
-        return sorted(row[0] for row in found), max(0, given)
-
-    async def tasks_with_aid(
-        self, dataset_id: str, sources: list[str] | None, aid: str, *, among: int
-    ) -> list[int]:
-        """Ordinals of those of the first `among` drawable tasks that bring an aid, ascending."""
-        async with raw(self._engine) as connection:
-            found = await connection.fetch(_WITH_AID, dataset_id, sources, aid, among)
-        return [record["ordinal"] for record in found]
-
-    def _drawable(self, dataset_id: str, sources: list[str] | None) -> list[sa.ColumnElement[bool]]:
-        where = [tasks.c.dataset_id == dataset_id, tasks.c.split == Split.TRAIN.value]
-        if sources is not None:
-            where.append(tasks.c.source.in_(sources))
-        return where
-
-    async def run_tasks(
-        self,
-        run_id: str,
-        dataset_id: str,
-        sources: list[str] | None,
-        *,
-        order: str,
-        subtask: str | None,
-        offset: int,
-        limit: int,
-    ) -> list[int]:
-        """Ordinals of drawable tasks in an order of the task explorer."""
-        stats = task_statistics.c
-        mine = sa.and_(
-            stats.run_id == run_id,
-            stats.ordinal == tasks.c.ordinal,
-            stats.kind == "none",
-            stats.level == 0,
-        )
-        orders: dict[str, sa.ColumnElement[object]] = {
-            "ordinal": tasks.c.ordinal.asc(),
-            "hardest": stats.ema.asc().nulls_last(),
-            "easiest": stats.ema.desc().nulls_last(),
-            "unseen": stats.n.asc().nulls_first(),
-            "stalest": stats.last_version.asc().nulls_last(),
-        }
-        where = self._drawable(dataset_id, sources)
-        if subtask is not None:
-            where.append(tasks.c.subtasks.contains([subtask]))
-        statement = (
-            sa.select(tasks.c.ordinal)
-            .select_from(tasks.outerjoin(task_statistics, mine))
-            .where(*where)
-            .order_by(orders[order], tasks.c.ordinal)
-            .offset(offset)
-            .limit(limit)
-        )
-        async with transaction(self._engine) as connection:
-            return list(await connection.scalars(statement))
-
     async def tasks_by_ordinal(self, dataset_id: str, ordinals: Sequence[int]) -> list[TaskRow]:
         """Tasks, in any order; part of every draw, hence on the driver itself."""
         return await self._tasks(f"{_READ_TASKS} ordinal = ANY($2::int[])", dataset_id, ordinals)
@@ -288,33 +187,6 @@ class PostgresCatalog(PostgresRuns):
             )
             for r in found
         ]
-
-    async def drawable(
-        self,
-        dataset_id: str,
-        sources: list[str] | None,
-        *,
-        chunk: int,
-        lanes_by: LanesBy = "subtasks",
-        with_features: bool = False,
-    ) -> AsyncIterator[DrawableTasks]:
-        """Chunks of drawable tasks by ordinal."""
-        last = -1
-        while True:
-            async with raw(self._engine) as connection:
-                found = await read_drawable(
-                    connection,
-                    dataset_id,
-                    sources,
-                    after=last,
-                    limit=chunk,
-                    lanes_by=lanes_by,
-                    with_features=with_features,
-                )
-            if found is None:
-                return
-            last = int(found.ordinals_N[-1])
-            yield found
 
     async def ping(self) -> str:
         """Revision of the schema."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -24,6 +25,9 @@ from etude_rollout.service import RolloutService
 from etude_sampler.embedded import RunningServer
 from etude_sampler.ports.allotments import parse_allotments
 from etude_trainer.batch import decode_batch
+from etude_trainer.config import parse_config
+from etude_trainer.service import build_learner
+from etude_trainer.stages.learn import learn
 from support.live_sampler import live_sampler
 from support.rollout_service import Observer, rolling_out
 from support.sampler_app import query
@@ -138,6 +142,11 @@ async def test_a_worker_makes_what_each_task_was_allotted(  # noqa: PLR0917 - fi
     groups = [group for one in decoded for group in one.groups]
     sizes = {len(group.rewards_G) for group in groups}
     assert len(sizes) > 1, "groups differ in size"
+    learner = build_learner(policy_dir, parse_config(""), device="cpu")
+    metrics = learn(learner, groups, step=0, progress=lambda _done, _total: None)
+    assert (metrics["group_size_min"], metrics["group_size_max"]) == (min(sizes), max(sizes))
+    assert metrics["grad_norm"] > 0
+    assert math.isfinite(metrics["loss_token_mean"] + metrics["loss_group_mean"])
 
     async def drained() -> bool:
         return not read_hot(valkey.url, run.id).logged

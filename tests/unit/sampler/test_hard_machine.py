@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import JsonValue
 
 from etude_sampler.curriculum.hard.machine import (
     DUE,
@@ -215,28 +213,6 @@ def test_the_oldest_parked_come_back_above_the_limit() -> None:
     assert after[:, K].tolist() == [2, 2, PARKED, PARKED, 2]
     none = census(rows, HardPace(round=6), max_parked=5, constants=CONSTANTS)
     assert (none.freed, none.num_parked) == (FREED_NONE, 5)
-
-
-def test_pace_as_json() -> None:
-    pace = HardPace(3, 7, 8, 90, 2, (1, 5), 4, 2, 1)
-    assert HardPace.from_json(pace.to_json()) == pace
-    wrongs: list[dict[str, JsonValue]] = [
-        {},
-        {**pace.to_json(), "freed": [1]},
-        {**pace.to_json(), "round": 1.5},
-        {**pace.to_json(), "num_hard": True},
-    ]
-    for wrong in wrongs:
-        with pytest.raises(ValueError, match="hard sampling"):
-            HardPace.from_json(wrong)
-
-
-def test_a_round_is_as_many_groups_as_tasks() -> None:
-    pace = HardPace().advanced(30, num_tasks=100, version=1)
-    assert (pace.round, pace.num_groups, pace.turned_at) == (0, 30, 0)
-    pace = pace.advanced(80, num_tasks=100, version=2)
-    assert (pace.round, pace.num_groups, pace.turned_at, pace.last_groups) == (1, 10, 2, 80)
-    assert pace.advanced(290, num_tasks=100, version=3).round == 4
 
 
 VISITS = st.tuples(

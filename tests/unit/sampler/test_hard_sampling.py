@@ -17,6 +17,7 @@ from etude_sampler.curriculum import (
 )
 from etude_sampler.curriculum.hard import FEW_SHOT, HardSampling, Visit
 from etude_sampler.curriculum.hard.machine import FRESH, PARKED, K
+from etude_sampler.curriculum.hard.pace import HardPace
 from etude_sampler.curriculum.state import FoldInput
 from etude_sampler.statistics import Floats
 from support.groups import COMPONENTS, fold_input
@@ -188,3 +189,25 @@ def test_a_pace_of_another_shape_is_refused() -> None:
     _, hard = sampling()
     with pytest.raises(ValueError, match="no object"):
         hard.at([1])
+
+
+def test_pace_as_json() -> None:
+    pace = HardPace(3, 7, 8, 90, 2, (1, 5), 4, 2, 1)
+    assert HardPace.from_json(pace.to_json()) == pace
+    wrongs: list[dict[str, JsonValue]] = [
+        {},
+        {**pace.to_json(), "freed": [1]},
+        {**pace.to_json(), "round": 1.5},
+        {**pace.to_json(), "num_hard": True},
+    ]
+    for wrong in wrongs:
+        with pytest.raises(ValueError, match="hard sampling"):
+            HardPace.from_json(wrong)
+
+
+def test_a_round_is_as_many_groups_as_tasks() -> None:
+    pace = HardPace().advanced(30, num_tasks=100, version=1)
+    assert (pace.round, pace.num_groups, pace.turned_at) == (0, 30, 0)
+    pace = pace.advanced(80, num_tasks=100, version=2)
+    assert (pace.round, pace.num_groups, pace.turned_at, pace.last_groups) == (1, 10, 2, 80)
+    assert pace.advanced(290, num_tasks=100, version=3).round == 4

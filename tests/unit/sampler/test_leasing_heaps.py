@@ -16,7 +16,7 @@ NUM_TASKS = 25
 SEED = 5
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["draw", "enter", "reweigh", "share", "rebase"]),
+        st.sampled_from(["draw", "enter", "move", "reweigh", "share", "rebase"]),
         st.integers(0, 2**32 - 1),
     ),
     min_size=1,
@@ -74,6 +74,12 @@ def test_every_step_is_the_models(steps: list[tuple[str, int]], seed: int) -> No
             at, entries = weights(rng, len(some)), model.entries_N[some].copy()
             heaps.enter(some, entries, at, draws(some, entries))
             model.enter(some, at)
+        elif name == "move":
+            some = np.flatnonzero(rng.random(NUM_TASKS) < 0.2)
+            at, entries = weights(rng, len(some)), model.entries_N[some].copy()
+            at[rng.random(len(some)) < 0.4] = 0  # out of all lanes
+            heaps.move(some, entries, at, draws(some, entries))
+            model.move(some, at)
         elif name == "reweigh":
             waiting = np.flatnonzero(model.races[0].weights_N)
             some = waiting[rng.random(len(waiting)) < 0.5]

@@ -166,7 +166,7 @@ class CellRun:
             num_informative=sum(one.num_informative for one in view.arms),
             num_versions=self._version,
             num_trained=self._num_trained,
-            never_served=1.0 - len(self._served) / plan.num_tasks,
+            never_served=1.0 - len(self._served) / run.num_tasks,
             seconds=round(time.monotonic() - began, 1),
         )
 

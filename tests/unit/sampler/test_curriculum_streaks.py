@@ -258,9 +258,10 @@ def test_late_learned_refuses_what_it_cannot_multiply(
 
 
 @pytest.mark.parametrize("preset", ["greso", "late_learned"])
-def test_a_pace_of_another_shape_is_refused(preset: str) -> None:
+@pytest.mark.parametrize("pace", [["x"], {"width": "x"}, [0.5], 3])
+def test_a_pace_of_another_shape_is_refused(preset: str, pace: JsonValue) -> None:
     with pytest.raises(ValueError, match="pace of"):
-        at_pace(_curriculum(preset), {"weigher": ["x"]})
+        at_pace(_curriculum(preset), {"weigher": pace})
 
 
 @settings(max_examples=60, deadline=None)

@@ -19,6 +19,7 @@ from etude_proto.v1 import (
 from etude_sampler.embedded import RunningServer
 from support.replaying import change, replayed
 from support.sampler_app import Api, parse, problem, query
+from support.time_travel import Traveller
 from support.workload import cargo, group, rolled_out, task
 
 GROUP_SIZE = 6
@@ -148,6 +149,33 @@ async def test_rollouts_follow_the_statistics_that_a_rebuild_loads(
     report = await replayed(database_url, run.id, redis_url=valkey.url)
     assert (report.verdict, report.differences) == ("same", [])
     assert [epoch.num_draws for epoch in report.epochs] == [5, 1]
+
+
+async def all_rolls(api: Api, run: Run) -> Mapping[str, int]:
+    """Rollouts of all tasks, given back at once."""
+    batch = await api.lease(run.id, 12)
+    assert batch.lease is not None
+    await api.post(f"/v1/leases/{batch.lease.id}/release", {"fence": batch.lease.fence})
+    return rolls(batch)
+
+
+async def test_rollouts_go_back_to_a_checkpoint_and_into_its_forks(
+    valkey_api: Api, database_url: str, valkey: RunningServer
+) -> None:
+    api = valkey_api
+    run = await create(api, "knapsack")
+    one = Traveller(api, run, database_url)
+    await practised(api, run, num_batches=3)
+    taken = await one.checkpoint(pinned=True)
+    before = await all_rolls(api, run)
+    await practised(api, run, num_batches=3)
+    assert await all_rolls(api, run) != before
+    fork = await one.fork("fork", checkpoint_id=taken.id)
+    await one.restore(taken.id)
+    for again in (run, fork):
+        assert await all_rolls(api, again) == before
+        report = await replayed(database_url, again.id, redis_url=valkey.url)
+        assert (report.verdict, report.differences) == ("same", [])
 
 
 async def test_a_changed_allotment_is_named(

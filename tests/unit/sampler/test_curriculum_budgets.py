@@ -120,6 +120,14 @@ def test_knapsack_is_exact(p: list[float], spare: int, high: int) -> None:
     assert float(value(p_N, found).sum()) == pytest.approx(best, rel=1e-9)
 
 
+def test_ties_of_the_knapsack_go_to_fewer_rollouts_and_then_in_order() -> None:
+    same = np.full(4, 0.3)
+    assert best_rollouts(same, 14, low=2, high=9).tolist() == [4, 4, 3, 3]
+    assert best_rollouts(same, 8, low=2, high=9).tolist() == [2] * 4
+    assert best_rollouts(same, 99, low=2, high=9).tolist() == [9] * 4
+    assert best_rollouts(np.zeros(0), 5, low=2, high=9).tolist() == []
+
+
 def test_knapsack_classes() -> None:
     """Unseen: G. All alike: 2. What the mixed ones cannot take goes to p = 0 before p = 1."""
     curriculum = _made("knapsack", high=10)

@@ -32,8 +32,8 @@ def value(p_N: Floats, n_N: Floats | Ints) -> Floats:
 def best_rollouts(p_N: Floats, total: int, *, low: int, high: int) -> Ints:
     """Whole numbers [N] in [low, high] that sum to `total` and maximise `sum V(n_i, p_i)`.
 
-    All gains of all tasks are ordered once; a task's own gains fall, so the best of them are its
-    first ones. Ties: fewer rollouts first, then order.
+    A task's own gains fall, so the best gains of all tasks together are the first ones of each.
+    Ties: fewer rollouts first, then order.
 
     Args:
         p_N: success probabilities.
@@ -41,12 +41,21 @@ def best_rollouts(p_N: Floats, total: int, *, low: int, high: int) -> Ints:
         low: fewest rollouts.
         high: most rollouts.
     """
-    n_H1 = np.arange(low, high, dtype=np.float64)[:, None]
-    gain_HN = p_N**n_H1 * (1.0 - p_N) + (1.0 - p_N) ** n_H1 * p_N
-    gain_HN = gain_HN * p_N * (1.0 - p_N) ** 2
-    best = np.argsort(-gain_HN, axis=None, kind="stable")[: total - low * len(p_N)]
-    counts_N: Ints = np.bincount(best % len(p_N), minlength=len(p_N)) if len(p_N) else best
-    return low + counts_N
+    spare = min(total - low * len(p_N), (high - low) * len(p_N))
+    if spare <= 0:
+        return np.full(len(p_N), low, dtype=np.int64)
+    q_N = 1.0 - p_N
+    shape = (high - low, len(p_N))
+    # V(n+1, p) - V(n, p), n from `low`; products, so that no rounding lifts a later gain
+    right_HN = np.cumprod(np.broadcast_to(p_N, shape), axis=0) * p_N ** (low - 1)
+    wrong_HN = np.cumprod(np.broadcast_to(q_N, shape), axis=0) * q_N ** (low - 1)
+    gain_HN = (right_HN * q_N + wrong_HN * p_N) * (p_N * q_N**2)
+    last = np.partition(gain_HN, -spare, axis=None)[-spare]
+    taken_HN = gain_HN > last
+    ties = np.flatnonzero(gain_HN == last)[: spare - np.count_nonzero(taken_HN)]
+    taken_HN.flat[ties] = True
+    best_N: Ints = low + np.count_nonzero(taken_HN, axis=0)
+    return best_N
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class LadderConfig(LanesConfig):
     paper: ClassVar[str] = "design input: Observe-R1 2505.12432; mix and stages ours"
     state: ClassVar[str] = "policy version"
 
-    stage_versions: int = Field(default=20, ge=1, le=1_000_000)
+    stage_versions: int = Field(default=10, ge=1, le=1_000_000)
     """Policy versions of a stage; the last stage stays."""
 
     def start(self, num_lanes: int) -> JsonValue:

@@ -97,7 +97,7 @@ def bare(allotment: Allotment) -> Served:
     return Served(np.zeros(len(allotment.num_rollouts_B), np.int64), allotment)
 
 
-def helped(chances_NK: Floats, tasks_B: Ints, level_B: Ints) -> Floats:
+def helped(chances_NK: Floats, tasks_B: Ints, level_B: Ints | Floats) -> Floats:
     """Chances [N, 4] with those of some tasks as if they were easier by `EASIER` logits a level."""
     found = chances_NK.copy()
     odds_B1 = np.exp(EASIER * level_B)[:, None]

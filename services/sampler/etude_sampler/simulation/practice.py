@@ -35,13 +35,14 @@ from etude_sampler.statistics import (
     summarise,
 )
 
+from .climbing import Climber
 from .folds import Reported, fold_input
 from .guidance import Guidance, Served, bare, bare_rows, helped
 from .plan import Plan
 from .pooling import draw_pooled
 from .rollout import roll_out, scored, spend
 from .standing import make_standing
-from .step import STEP_ROLLOUTS, Signals, advance, join, readiness, signals
+from .step import Signals, advance, enough, join, readiness, signals
 from .strategies import SUBTASKS, Arm
 from .trace import Trace
 from .traits import features
@@ -85,6 +86,7 @@ class Practice:
         self._state = start_state(arm.curriculum)
         hard, num_tasks = arm.curriculum.hard, len(world.family_N)
         self._guidance = None if hard is None else Guidance(arm.curriculum.lanes, num_tasks)
+        self._climber = Climber(arm.curriculum.scaffold)
         self._batches: list[Reported] = []
         self._skills = beginner()
         self._chances_NK = chances(world, self._skills)
@@ -136,6 +138,7 @@ class Practice:
         """Tasks of the next batch that `left` rollouts pay for in any case; 0: none."""
         budget, size = self._arm.curriculum.budget, self._plan.group_size
         price = size if budget is None else budget.price(size)
+        price += self._climber.price(size, self._version)
         return min(self._plan.batch_tasks, left // price)
 
     def _serve(self, drawn: Drawn) -> Served:
@@ -160,27 +163,34 @@ class Practice:
         drawn = self._draw(batch, num_tasks)
         self._served = served = self._serve(drawn)
         allotment = served.allotment
+        weights_K = np.ones(len(SUBTASKS))
+        if not self._standing.by_success:
+            weights_K = curriculum.allocator.component_weights(self._state)
+        noise, chances_NK = learner_noise(self._seed, batch), self._chances_NK
         made = roll_out(
             self._world,
-            helped(self._chances_NK, drawn.tasks_B, served.level_B),
+            helped(chances_NK, drawn.tasks_B, served.level_B),
             drawn.tasks_B,
             group_size=int(allotment.num_rollouts_B.max()),
-            weights_K=np.ones(len(SUBTASKS))
-            if self._standing.by_success
-            else curriculum.allocator.component_weights(self._state),
-            noise=learner_noise(self._seed, batch),
+            weights_K=weights_K,
+            noise=noise,
         )
         outcomes, stopped_B = spend(made, allotment)
-        admitted_B, informative_B = self._report(drawn, outcomes)
-        kept_B = admitted_B & ~stopped_B & allotment.train_B
-        taught = signals(self._world.family_N[drawn.tasks_B], outcomes).select(
-            np.flatnonzero(kept_B)
+        trained, num_more = self._climber.climb(
+            *(self._world, chances_NK, drawn.tasks_B, outcomes),
+            weights_K=weights_K,
+            version=self._version,
+            noise=noise,
         )
+        admitted_B, informative_B = self._report(drawn, outcomes, trained)
+        kept = np.flatnonzero(admitted_B & ~stopped_B & allotment.train_B)
+        taught = signals(self._world.family_N[drawn.tasks_B], trained).select(kept)
         self._ready = taught if self._ready is None else join(self._ready, taught)
-        while (num := _enough(self._ready)) is not None:
+        while (num := enough(self._ready)) is not None:
             self._step(self._ready.select(slice(0, num)))
             self._ready = self._ready.select(slice(num, None))
-        return _Done(drawn.tasks_B, informative_B, int(np.count_nonzero(outcomes.valid_NG)))
+        spent = int(np.count_nonzero(outcomes.valid_NG)) + num_more
+        return _Done(drawn.tasks_B, informative_B, spent)
 
     def _draw(self, batch: int, num_tasks: int) -> Drawn:
         """Draw a batch from the lanes, or from a pool of candidates."""
@@ -201,8 +211,10 @@ class Practice:
         self._lanes.enter(pooled.back, self._weights(pooled.back))
         return pooled.kept
 
-    def _report(self, drawn: Drawn, outcomes: OutcomeArrays) -> tuple[Bools, Bools]:
-        """Fold every group, kept or not, and let the tasks wait again."""
+    def _report(
+        self, drawn: Drawn, outcomes: OutcomeArrays, trained: OutcomeArrays
+    ) -> tuple[Bools, Bools]:
+        """Fold every group, kept or not; let the tasks wait again; gate what is trained."""
         tasks_B = drawn.tasks_B
         summary = summarise(self._standing.scored(outcomes, tasks_B))
         self._fold(*bare_rows(drawn, summary, self._served.level_B), num_groups=len(tasks_B))
@@ -213,8 +225,9 @@ class Practice:
         gate = self._arm.curriculum.gate
         if isinstance(gate, Dated):
             gate = gate.at_version(self._version)
-        kept_B = gate.admit(summary)
-        return kept_B, summary.reward_var_N > INFORMATIVE_VARIANCE
+        if trained is not outcomes:
+            summary = summarise(self._standing.scored(trained, tasks_B))
+        return gate.admit(summary), summary.reward_var_N > INFORMATIVE_VARIANCE
 
     def _fold(self, drawn: Drawn, summary: GroupSummary, *, num_groups: int) -> None:
         """Fold un-scaffolded groups into their tasks' statistics."""
@@ -285,10 +298,3 @@ class Practice:
         if self._guidance is None:
             return weights_NL
         return self._hard().lanes(weights_NL, self._stats.x_NE[tasks])
-
-
-def _enough(groups: Signals) -> int | None:
-    """How many of the oldest groups make a step; None while there are too few."""
-    total_N = np.cumsum(groups.size_N)
-    place = int(np.searchsorted(total_N, STEP_ROLLOUTS))
-    return None if place == len(total_N) else place + 1

@@ -76,6 +76,13 @@ def join(first: Signals, second: Signals) -> Signals:
     )
 
 
+def enough(groups: Signals) -> int | None:
+    """How many of the oldest groups make a step; None while there are too few."""
+    total_N = np.cumsum(groups.size_N)
+    place = int(np.searchsorted(total_N, STEP_ROLLOUTS))
+    return None if place == len(total_N) else place + 1
+
+
 def readiness(world: World, success_N: Floats) -> Floats:
     """`pre_f = min(1, true mean success of the family before / .5)`, [F]; 1 for the first.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -206,6 +207,20 @@ def test_groups_that_tried_nothing_teach_nothing() -> None:
     moved = Ability.start(1, 2, drift).moved(untried, 1, drift)
     assert (moved.mean_HD == 0.0).all()
     assert (moved.variance_HD == 1.5).all()
+
+
+def test_a_group_far_from_what_was_believed_does_not_overshoot() -> None:
+    """All right where one in 400 was expected; also where nothing was seen for 10,000 versions."""
+    drift = Drift()
+    start = Ability.start(1, 1, drift)
+    sure = replace(start, mean_HD=np.array([[-6.0]]))
+    right = Observed(*(np.array([[x]]) for x in (1.0, 0.0, 0.0, 8.0, 1.0)))
+    assert sure.moved(right, 1, drift).mean_HD[0, 0] == pytest.approx(-4.0)
+    none = _groups(np.random.default_rng(0), np.zeros((1, 1)), 0)
+    for version in range(10_000):
+        sure = sure.moved(none, version, drift)
+    assert sure.variance_HD[0, 0] == 4.0 * drift.start
+    assert sure.moved(right, 10_000, drift).mean_HD[0, 0] == pytest.approx(-4.0)
 
 
 def _climbing(num_versions: int) -> Ability:

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from etude_sampler.statistics import Floats
 
-from .difficulty import moderated
+from .difficulty import LONGEST_STEP, moderated
 
 MAX_PAST = 12
 """Past means that are kept; when there are more, every second one goes."""
@@ -24,6 +24,8 @@ DIGITS = 10
 """Decimals of the numbers kept."""
 NOISE_FLOOR = 1e-4
 """Least variance of a group's share."""
+WIDEST = 4.0
+"""No belief grows wider than this many times its start, however long nothing was seen of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ class Ability:
 
     def moved(self, observed: Observed, version: int, drift: Drift) -> Ability:
         """The belief after the groups of one version."""
-        mean_HD, variance_HD = self.mean_HD, self.variance_HD + drift.step
+        mean_HD = self.mean_HD
+        variance_HD: Floats = np.minimum(self.variance_HD + drift.step, WIDEST * drift.start)
         for j in range(len(observed.inputs_JD)):
             mean_HD, variance_HD = _update(mean_HD, variance_HD, observed, j)
         mean_HD, variance_HD = np.round(mean_HD, DIGITS), np.round(variance_HD, DIGITS)
@@ -142,7 +145,11 @@ class Ability:
 def _update(
     mean_HD: Floats, variance_HD: Floats, observed: Observed, j: int
 ) -> tuple[Floats, Floats]:
-    """Group j folded into the belief: a Kalman step on the share, its slope taken at the mean."""
+    """Group j folded into the belief: a Kalman step on the share, its slope taken at the mean.
+
+    No group moves its own log odds by more than the difficulty's longest step: far from the truth
+    the slope is that of a flat stretch, and would overshoot.
+    """
     x_D, trials_H = observed.inputs_JD[j], observed.trials_JH[j]
     doubt_H = observed.variance_JH[j]
     logit_H = _across(mean_HD * x_D) + observed.ease_JH[j]
@@ -156,6 +163,8 @@ def _update(
     gain_HD = swing_HD / total_H[:, None]
     told_H = trials_H > 0.0
     surprise_H = np.where(told_H, observed.share_JH[j] - chance_H, 0.0)
+    leap_H = np.abs(_across(gain_HD * x_D) * surprise_H)
+    surprise_H = surprise_H * (LONGEST_STEP / np.maximum(leap_H, LONGEST_STEP))
     shrunk_HD = variance_HD * (1.0 - gain_HD * (slope_H[:, None] * x_D))
     return (
         mean_HD + gain_HD * surprise_H[:, None],

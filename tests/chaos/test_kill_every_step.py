@@ -1,4 +1,4 @@
-"""`kill -9` of a replica before each step of a report: every retry gets the same receipt.
+"""`kill -9` of a replica before each step of a report, or of a pooled draw: retries end well.
 
 Byte for byte, from any replica, tokens included, whatever was done when the replica died.
 """
@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from etude_proto.cargo import SAFETENSORS_MEDIA_TYPE
-from etude_proto.v1 import Receipt
+from etude_proto.v1 import PromptBatch, Receipt
 from etude_sampler.embedded import RunningServer
 from support.sampler_app import Api, parse, query, sampler_app
 from support.sampler_app_proxy import digest, postgres_proxy, redis_proxy
@@ -95,3 +95,31 @@ async def test_a_retry_gets_the_same_receipt_whenever_the_replica_died(
                     folder=short_folder / step,
                 )
             )
+
+
+async def test_a_pooled_batch_is_chosen_though_the_replica_died(
+    database_url: str, valkey: RunningServer, short_folder: Path
+) -> None:
+    """Killed between draw and choice: the retry chooses, and gets a whole batch."""
+    async with (
+        sampler_app(database_url, valkey.url) as survivor,
+        redis_proxy(valkey, short_folder) as (hot, hot_url),
+        httpx.AsyncClient(timeout=60.0) as http,
+        replica(database_url, hot_url, log=short_folder / "log") as victim,
+    ):
+        run = await survivor.create_run(mode="curriculum_only", curriculum={"preset": "mopps"})
+        path, body = f"/v1/runs/{run.id}/prompt-batches", {"num_tasks": 3, "worker": "worker"}
+        hot.hold(digest("choose"))
+        call = Api(http).post(victim.url + path, body, key="once")
+        waiting = asyncio.create_task(call)
+        await asyncio.wait_for(hot.struck.wait(), 20.0)
+        victim.kill()
+        (failed,) = await asyncio.gather(waiting, return_exceptions=True)
+        assert isinstance(failed, httpx.TransportError)
+        check_laws(valkey.url, run.id, num_tasks=12)
+        answers = [await survivor.post(path, body, key="once") for _ in range(2)]
+        assert answers[0].content == answers[1].content
+        batch = parse(answers[0], PromptBatch)
+        assert len(batch.items) == 3
+        assert check_laws(valkey.url, run.id, num_tasks=12).count("n_leased") == 3
+        await survivor.reported(batch)

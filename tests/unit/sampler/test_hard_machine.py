@@ -194,6 +194,18 @@ def test_a_parked_task_whose_lease_outlived_the_round() -> None:
     assert parked().guided(5, 10, 2).k == 1
 
 
+def test_rounds_that_begin_anew() -> None:
+    """A fork with other constants has round 0 again: nobody waits for the old one to come."""
+    rows = np.array([FRESH] * 2)
+    rows[:, [LIVE, 2]] = [1, 9]
+    rows[0, [K, 8]], rows[1, K] = [PARKED, 8], 2
+    one = replace(CONSTANTS, k_max=1)
+    now = resolved(rows, round_now=0, freed=FREED_NONE, constants=one)
+    assert now[:, K].tolist() == [PARKED, 1]
+    later = resolved(now, round_now=3, freed=FREED_NONE, constants=one)
+    assert later[:, K].tolist() == [1, 1]
+
+
 def test_groups_of_other_scaffolds_change_nothing() -> None:
     task = hard(2)
     before = task.x.copy()

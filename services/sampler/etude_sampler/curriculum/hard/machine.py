@@ -80,7 +80,8 @@ def resolved(
     """The states of N tasks in the round of today.
 
     Args:
-        x_NW: [N, 11] states as stored, none newer than `round_now`.
+        x_NW: [N, 11] states as stored. Those of a later round come from a run that this one was
+            forked from with other constants: rounds begin anew, states are kept.
         round_now: the run's round, counted from 0.
         freed: every task parked at or before this (round, ordinal) has been let back in.
         constants: of the run.
@@ -89,6 +90,8 @@ def resolved(
         New states. Going there in several steps gives the same, if `freed` only ever rises.
     """
     x = x_NW.copy()
+    x[:, [ROUND, SINCE]] = np.minimum(x[:, [ROUND, SINCE]], round_now)
+    x[:, K] = np.minimum(x[:, K], constants.k_max)
     live_N = x[:, LIVE] > 0
     gap_N = round_now - x[:, ROUND]
     ended_N = live_N & (gap_N > 0)

@@ -223,11 +223,14 @@ async def test_tasks_without_aids_are_counted_when_a_run_is_created(api: Api) ->
 async def test_aids_stay_out_of_bodies_and_go_along_in_archives(
     valkey_api: Api,
     database_url: str,
-    valkey: RunningServer,
+    redis: RunningServer,
     servers: Servers,
     tmp_path: Path,
 ) -> None:
-    """A prompt batch never carries aids; an imported run goes on where its climbs stood."""
+    """A prompt batch never carries aids; an imported run goes on where its climbs stood.
+
+    The copy lives on a server of its own: the first replica goes on serving the run on Valkey.
+    """
     api = valkey_api
     run = await climbing(api)
     batch = await api.lease(run.id, 8)
@@ -238,8 +241,8 @@ async def test_aids_stay_out_of_bodies_and_go_along_in_archives(
     assert all(isinstance(aids, bytes) and b"k1" in aids for _, aids in rows)
     await written(database_url, run.id, tmp_path / "run")
     with servers.database() as other_url:
-        copied = await read(other_url, valkey, tmp_path / "run", name="copy")
-        async with sampler_app(other_url, valkey.url) as other:
+        copied = await read(other_url, redis, tmp_path / "run", name="copy")
+        async with sampler_app(other_url, redis.url) as other:
             await other.loaded(copied.run_id)
             items = await served(other, run.model_copy(update={"id": copied.run_id}), 8)
     assert {rungs(item)[0] for item in items.values()} == {4}

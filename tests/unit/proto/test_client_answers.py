@@ -41,6 +41,19 @@ def frame(bodies: list[bytes]) -> bytes:
     return pack_frame(json.dumps(manifest).encode(), bodies)
 
 
+async def test_fields_of_a_later_release_are_passed_over(
+    server: ScriptedServer, client: AsyncEtudeClient
+) -> None:
+    """Also below, in what is a request elsewhere: a run shows its config and its limits."""
+    run = json.loads(example("Run"))
+    run["curriculum"]["later"] = {"name": "part"}
+    run["limits"]["later"] = 3
+    server.script(RUN, Reply(200, json.dumps(run).encode()))
+    found = await client.get_run("run_1")
+    assert found.curriculum.preset == run["curriculum"]["preset"]
+    assert not hasattr(found.limits, "later")
+
+
 async def test_a_training_batch_is_split(server: ScriptedServer, client: AsyncEtudeClient) -> None:
     server.script(BATCHES, Reply(200, frame(BODIES), content_type=FRAME_MEDIA_TYPE))
     batch = await client.lease_training_batch("run_1", TrainingBatchRequest(trainer="t"))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from etude_proto.v1 import Run, TaskCreate
+from etude_proto.v1 import Run, TaskCreate, TaskPage
 from etude_sampler.embedded import RunningServer
 from support.archives import digest, read, written
 from support.replaying import change, play, replayed
-from support.sampler_app import Api, problem, query, sampler_app
+from support.sampler_app import Api, parse, problem, query, sampler_app
 from support.sampler_app_redis import read_hot
 from support.servers import Servers
 from support.time_travel import Traveller, state_of
@@ -99,7 +99,13 @@ async def test_two_replicas_weigh_by_the_same_pace(
 ) -> None:
     """A replica that has not heard of a version yet reads it before it weighs."""
     run = await _run(pair[0], "greso")
-    await play(pair, run, seed=2, num_steps=60)
+    here, there = await pair[0].lease(run.id, 4), await pair[1].lease(run.id, 4)
+    await pair[0].reported(here, report_of(here, skill=1.0))
+    await pair[0].announced(run.id, 1)  # all right: the base of such tasks falls from .5 to .49
+    await pair[1].reported(there, report_of(there, skill=1.0, version=0))
+    late = await pair[1].task(run.id, there.items[0].task.id)
+    assert {term.weight for term in late.weights} == {1.0, 0.49}
+    await play(pair, run, seed=2, num_steps=40, version=1)
     await _settled(redis_server.url, run.id)
     report = await replayed(database_url, run.id, redis_url=redis_server.url)
     assert (report.verdict, report.differences, report.gaps) == ("same", [], [])
@@ -168,7 +174,7 @@ async def test_features_are_given_computed_and_read(
 ) -> None:
     """A user's features are read if all tasks have them; those of old imports are computed."""
     api = valkey_api
-    whole = await api.create_dataset("given", tasks=_tasks(24, given=[0.5]))
+    whole = await api.create_dataset("given", tasks=_tasks(60, given=[0.5]))
     run = await _run(api, "etude", dataset_id=whole)
     assert run.resolved.features[-3:] == ["source", "given_0", "given_1"]
     assert run.resolved.sources == list(SOURCES)
@@ -177,10 +183,27 @@ async def test_features_are_given_computed_and_read(
     old = await _run(api, "etude", dataset_id=some)
     assert old.resolved.features[-1] == "source"
     for one in (run, old):
-        await play([api], one, seed=4, num_steps=16)
+        for version in (1, 2):
+            batch = await api.lease(one.id, 8)
+            await api.reported(batch, report_of(batch))
+            await api.announced(one.id, version)
+        await play([api], one, seed=4, num_steps=8, version=2)
         await _settled(valkey.url, one.id)
         report = await replayed(database_url, one.id, redis_url=valkey.url)
         assert (report.verdict, report.differences, report.gaps) == ("same", [], [])
+    assert (await api.post(f"/v1/runs/{run.id}/rebuild")).status_code == 200
+    assert len(await _unseen_weights(api, run.id)) > 1, "tasks that differ by features alone"
+
+
+async def _unseen_weights(api: Api, run_id: str) -> set[float]:
+    """Weights in lane `format` of tasks never seen that exercise nothing else."""
+    page = parse(await api.get(f"/v1/runs/{run_id}/tasks?order=unseen&limit=100"), TaskPage)
+    weights = set()
+    for item in page.items:
+        if item.statistics is None and item.subtasks == ["format"]:
+            terms = (await api.task(run_id, item.id)).weights
+            weights |= {term.weight for term in terms if term.lane == "format"}
+    return weights
 
 
 async def test_what_the_tasks_do_not_have_is_refused_when_the_run_is_created(

@@ -22,6 +22,7 @@ METRICS = (
     "final_greedy",
     "informative_share",
     "trained_share",
+    "num_updates",
     "never_served",
 )
 Values = Mapping[str, float | None]
@@ -69,6 +70,7 @@ def measure(cell: Cell, *, target: float) -> Values:
         "final_greedy": cell.curve[-1].greedy,
         "informative_share": cell.num_informative / cell.num_groups,
         "trained_share": cell.num_trained / cell.num_groups,
+        "num_updates": float(cell.num_versions),
         "never_served": cell.never_served,
     }
 
@@ -129,15 +131,16 @@ def table(summaries: Sequence[Summary]) -> str:
         for one in summaries
     ]
     more = (
-        "| strategy | informative share | - uniform | trained share | never served "
-        "| known | mixed | hard |\n|---|---|---|---|---|---|---|---|"
+        "| strategy | informative share | - uniform | trained share | updates | never served "
+        "| known | mixed | hard |\n|---|---|---|---|---|---|---|---|---|"
     )
     lines = [
-        "| `{}` | {} | {} | {} | {} | {} |".format(
+        "| `{}` | {} | {} | {} | {} | {} | {} |".format(
             one.strategy,
             _plain(one.metrics["informative_share"]),
             _signed(one, "informative_share"),
             _plain(one.metrics["trained_share"]),
+            f"{one.metrics['num_updates'].mean:.1f}",
             _plain(one.metrics["never_served"]),
             " | ".join(f"{one.by_grade[name]:.3f}" for name in ("known", "mixed", "hard")),
         )

@@ -6,7 +6,7 @@ Pure functions of statistics; `resolve` and `build` turn a run's config into its
 from __future__ import annotations
 
 from .asking import lanes_by, reads_features
-from .binding import Dated, Paced, Seeing
+from .binding import Dated, Paced, Seeing, dated
 from .faults import ConfigFault, KnobFault
 from .fitting import check_fit, takes_bare
 from .mastery import importance
@@ -54,6 +54,7 @@ __all__ = [
     "at_pace",
     "build",
     "check_fit",
+    "dated",
     "describe",
     "fold_state",
     "importance",

@@ -6,13 +6,16 @@ Neighbours: `parts` has the kinds of parts, `pace` moves and binds the pace.
 
 from __future__ import annotations
 
-from typing import Protocol, Self, runtime_checkable
+import functools
+from typing import Protocol, Self, TypeGuard, TypeVar, runtime_checkable
 
 from pydantic import JsonValue
 
 from etude_sampler.statistics import Floats
 
 from .state import FoldInput
+
+PartT = TypeVar("PartT")
 
 
 @runtime_checkable
@@ -50,3 +53,22 @@ class Seeing(Protocol):
 
         Its `weights` is asked for these N tasks in this order, its `explain` for the only one.
         """
+
+
+@functools.cache
+def _offers(part: type, protocol: type) -> bool:
+    """Looked up once a class: the question is asked with every report."""
+    return issubclass(part, protocol)
+
+
+def is_paced_part(part: object) -> TypeGuard[Paced]:
+    """Whether a part has a pace."""
+    return _offers(type(part), Paced)
+
+
+def dated(part: PartT, version: int) -> PartT:
+    """The part at a policy version; the same one if it depends on none."""
+    if not _offers(type(part), Dated):
+        return part
+    assert isinstance(part, Dated)
+    return part.at_version(version)

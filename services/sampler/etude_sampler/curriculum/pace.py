@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from etude_proto.v1.curriculum import ResolvedCurriculum, ResolvedPart
 
-from .binding import Paced
+from .binding import Paced, is_paced_part
 from .state import AllocatorState, FoldInput
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ ALLOCATOR = "allocator"
 def paced_parts(curriculum: Curriculum) -> Mapping[str, Paced]:
     """The parts with a pace, by kind."""
     parts = {field.name: getattr(curriculum, field.name) for field in fields(curriculum)}
-    return {kind: part for kind, part in parts.items() if isinstance(part, Paced)}
+    return {kind: part for kind, part in parts.items() if is_paced_part(part)}
 
 
 def is_paced(curriculum: Curriculum) -> bool:
     """Whether weights depend on the pace: the weigher's, or that of hard sampling."""
-    return isinstance(curriculum.weigher, Paced) or curriculum.hard is not None
+    return is_paced_part(curriculum.weigher) or curriculum.hard is not None
 
 
 def start_state(curriculum: Curriculum) -> AllocatorState:

@@ -6,14 +6,16 @@ when they are asked for. Their names and order: `curriculum.features`. Pure.
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 
-from etude_proto.v1 import Task, TaskCreate
+from etude_proto.v1 import Reference, Task, TaskCreate, ToolRLReference
 from etude_sampler.curriculum.features import FEATURES, MAX_GIVEN
 
-from .rows import RowRefused
 from .subtasks import gold_counts
+
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
 
 def task_features(task: TaskCreate | Task) -> list[float]:
@@ -21,10 +23,7 @@ def task_features(task: TaskCreate | Task) -> list[float]:
 
     Gold that cannot be read counts as no call.
     """
-    try:
-        num_calls, num_parameters = gold_counts(task.reference)
-    except RowRefused:
-        num_calls = num_parameters = 0
+    num_calls, num_parameters = _gold_counts(task.reference)
     counts = {
         "num_tools": len(task.tools),
         "num_calls": num_calls,
@@ -34,6 +33,18 @@ def task_features(task: TaskCreate | Task) -> list[float]:
         "num_subtasks": len(task.subtasks),
     }
     return [*(math.log1p(counts[name]) for name in FEATURES), *_given(task.metadata)]
+
+
+def _gold_counts(reference: Reference | None) -> tuple[int, int]:
+    """Gold calls and parameters; ToolRL's text is only skimmed, for imports are long."""
+    if not isinstance(reference, ToolRLReference):
+        return gold_counts(reference)
+    body = reference.text.rpartition("</think>")[2].partition(_OPEN)[2].partition(_CLOSE)[0]
+    try:
+        calls = [json.loads(line) for line in body.splitlines() if line.strip()]
+        return len(calls), sum(len(call["parameters"]) for call in calls)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0, 0
 
 
 def _given(metadata: object) -> list[float]:

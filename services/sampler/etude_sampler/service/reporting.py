@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 
 from etude_proto.v1 import Attempt, GateVerdict, Verdict
-from etude_sampler.curriculum import Dated
+from etude_sampler.curriculum import dated
 from etude_sampler.curriculum.hard import Visit
 from etude_sampler.statistics import (
     GroupSummary,
@@ -57,9 +57,7 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
             keys, select_summary(summary, members), view.policy_version
         )
     _visit(context, folder, told, view, summary=summary, verdicts=verdicts)
-    gate_now = context.curriculum.gate
-    if isinstance(gate_now, Dated):
-        gate_now = gate_now.at_version(view.policy_version)
+    gate_now = dated(context.curriculum.gate, view.policy_version)
     admitted = gate_now.admit(summary).tolist()
     last = {g: i for i, (g, _) in enumerate(flat)}
     fates = []

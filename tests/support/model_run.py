@@ -162,7 +162,7 @@ class RunModel:
         if verdict != "applied":
             return
         item = next(item for item in held.batch.items if item.task.ordinal == ordinal)
-        (text,) = Columns.of([attempt]).compact()
+        (text,) = Columns.of([attempt], version=0).compact()
         outcomes: Outcomes = orjson.loads(text)
         lanes = ["uniform", *held_lanes(held), "pool"]
         self.groups.append(

@@ -43,9 +43,10 @@ class Outcome(Request):
     num_turns: Count = 1
     num_tokens: Count = 0
     """Completion tokens."""
-    min_policy_version: Version = 0
-    max_policy_version: Version = 0
-    """Oldest and newest policy version that produced a token."""
+    min_policy_version: Version | None = None
+    """Oldest policy version that produced a token; default: the one that came with the lease."""
+    max_policy_version: Version | None = None
+    """Newest policy version that produced a token; default: the oldest, or the lease's."""
     role: Literal["planner", "reflector"] | None = None
     """Rollouts of one role are compared with each other only when advantages are computed."""
     completion: str | None = Field(

@@ -16,7 +16,7 @@ from etude_sampler.statistics import Floats, OutcomeArrays
 
 _VALID = frozenset(reason for reason in FinishReason if reason.is_valid)
 _PLAIN = ("reward", "shaping", "success")
-_COUNTED = ("num_turns", "num_tokens", "min_policy_version", "max_policy_version")
+_COUNTED = ("num_turns", "num_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,27 @@ class Columns:
     valid: list[bool]
 
     @classmethod
-    def of(cls, attempts: Sequence[Attempt]) -> Columns:
-        """Read every outcome once."""
+    def of(cls, attempts: Sequence[Attempt], *, version: int) -> Columns:
+        """Read every outcome once; what does not name its versions is of the lease's `version`."""
         flat = [outcome for attempt in attempts for outcome in attempt.outcomes]
         reasons = [o.finish_reason for o in flat]
         told = [o.components for o in flat]
         names = sorted(set().union(*told))
+        told_oldest = [o.min_policy_version for o in flat]
+        oldest = [version if low is None else low for low in told_oldest]
+        newest = [
+            max(version, low) if o.max_policy_version is None else o.max_policy_version
+            for o, low in zip(flat, oldest, strict=True)
+        ]
         return cls(
             sizes=tuple(len(attempt.outcomes) for attempt in attempts),
             components={name: [row.get(name) for row in told] for name in names},
             plain={name: [getattr(o, name) for o in flat] for name in _PLAIN},
-            counted={name: [getattr(o, name) for o in flat] for name in _COUNTED},
+            counted={
+                **{name: [getattr(o, name) for o in flat] for name in _COUNTED},
+                "min_policy_version": oldest,
+                "max_policy_version": newest,
+            },
             finish_reason=reasons,
             valid=[reason in _VALID for reason in reasons],
         )
@@ -118,10 +128,9 @@ def success_scores(
 
 
 def oldest_version(outcomes: Sequence[Outcome], *, otherwise: int) -> int:
-    """Oldest policy version among valid outcomes."""
-    return min(
-        (o.min_policy_version for o in outcomes if o.finish_reason in _VALID), default=otherwise
-    )
+    """Oldest policy version among valid outcomes; `otherwise` is the lease's."""
+    told = (o.min_policy_version for o in outcomes if o.finish_reason in _VALID)
+    return min((otherwise if version is None else version for version in told), default=otherwise)
 
 
 def pack_rows(values: Floats) -> list[bytes]:

@@ -54,7 +54,7 @@ class Fate:
 def late_rows(reported: Reported, subtasks: Sequence[str]) -> list[LedgerRow]:
     """Rows of a report whose lease has ended."""
     flat = [(g, a) for g, group in enumerate(reported.report.groups) for a in group.attempts]
-    columns = Columns.of([a for _, a in flat])
+    columns = Columns.of([a for _, a in flat], version=reported.lease_version)
     members = None if reported.members is None else [reported.members[g] for g, _ in flat]
     summary = summarise(columns.arrays(subtasks, members))
     blank = np.full((len(flat), len(subtasks)), np.nan)

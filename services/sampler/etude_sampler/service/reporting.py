@@ -15,7 +15,7 @@ from etude_sampler.statistics import (
     summarise,
 )
 
-from ..errors import LeaseSuperseded
+from ..errors import LeaseSuperseded, PayloadInvalid
 from ..ports.fence import epoch_of
 from ..ports.ledger import (
     CommitPlan,
@@ -30,6 +30,7 @@ from .hard_states import gate_of_lane, hard_for_report
 from .outcomes import Columns
 from .reported import Emas, Fate, Reported, Told, ledger_rows
 
+_VERSIONS = "/groups/*/attempts/*/outcomes/*/max_policy_version"
 _GATED = (Verdict.APPLIED, Verdict.MERGED)
 """What may be trained on; a merged group is counted where it was made."""
 
@@ -43,7 +44,9 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
     if epoch_of(reported.report.fence) != view.epoch:
         raise LeaseSuperseded("Redis was rebuilt since the lease was given out")
     flat = [(g, a) for g, group in enumerate(reported.report.groups) for a in group.attempts]
-    told = Told(reported, flat, Columns.of([a for _, a in flat]))
+    columns = Columns.of([a for _, a in flat], version=reported.lease_version)
+    told = Told(reported, flat, columns)
+    _check(context, told, view)
     summary = summarise(told.arrays(context.curriculum.subtasks))
     oldest = told.oldest()
     valid = summary.num_valid_N.tolist()
@@ -113,6 +116,24 @@ def _visit(
         if verdicts[i] is Verdict.APPLIED
     ]
     folder.visit(visits, hard)
+
+
+def _check(context: RunContext, told: Told, view: CommitView) -> None:
+    """Refuse what a client cannot have meant; whatever it is, nothing of it is stored.
+
+    Raises:
+        PayloadInvalid: versions that were never announced, or components that the run has not.
+    """
+    oldest, newest = (told.columns.counted[f"{which}_policy_version"] for which in ("min", "max"))
+    if any(low > high for low, high in zip(oldest, newest, strict=True)):
+        raise PayloadInvalid.at(_VERSIONS, "the oldest version is newer than the newest")
+    if max(newest) > view.policy_version:
+        detail = f"version {max(newest)}, but the newest announced one is {view.policy_version}"
+        raise PayloadInvalid.at(_VERSIONS, detail)
+    lanes, named = context.curriculum.subtasks, told.columns.components
+    if named and lanes and told.reported.members is None and not named.keys() & set(lanes):
+        detail = f"{', '.join(named)}: none is a component of this run ({', '.join(lanes)})"
+        raise PayloadInvalid.at("/groups/*/attempts/*/outcomes/*/components", detail)
 
 
 def _verdicts(

@@ -56,19 +56,24 @@ class Seeing(Protocol):
 
 
 @functools.cache
-def _offers(part: type, protocol: type) -> bool:
-    """Looked up once a class: the question is asked with every report."""
-    return issubclass(part, protocol)
+def _looked_up(kind: type, protocol: type) -> bool:
+    return issubclass(kind, protocol)
+
+
+def _offers(part: object, protocol: type) -> bool:
+    """Whether a part has a protocol's methods; its class is looked at once."""
+    kind: type = type(part)
+    return _looked_up(kind, protocol)
 
 
 def is_paced_part(part: object) -> TypeGuard[Paced]:
     """Whether a part has a pace."""
-    return _offers(type(part), Paced)
+    return _offers(part, Paced)
 
 
 def dated(part: PartT, version: int) -> PartT:
     """The part at a policy version; the same one if it depends on none."""
-    if not _offers(type(part), Dated):
+    if not _offers(part, Dated):
         return part
     assert isinstance(part, Dated)
     return part.at_version(version)

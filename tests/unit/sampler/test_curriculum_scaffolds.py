@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etude_proto.v1 import Aids, CurriculumConfig, Hints, Merge, Message, Part, Rung
-from etude_sampler.curriculum import ConfigFault, resolve, takes_bare
+from etude_proto.v1 import Aids, CurriculumConfig, Hints, Merge, Message, Part, Rung, RunLimits
+from etude_sampler.curriculum import ConfigFault, check_fit, resolve, takes_bare
 from etude_sampler.curriculum.scaffolding import Served
 from etude_sampler.curriculum.scaffolds.cutting import cut_of_text, cut_of_turns, turns_shown
 from etude_sampler.curriculum.scaffolds.hints import first_level, hint_levels
@@ -214,3 +214,39 @@ def test_an_unknown_scaffold_is_refused_by_name() -> None:
     with pytest.raises(ConfigFault, match="unknown scaffold 'hint'; known: hints") as refused:
         scaffold("hint")
     assert refused.value.pointer == "/curriculum/scaffold/name"
+
+
+@pytest.mark.parametrize("name", ["hints", "prefix", "noise_docs", "self_example"])
+def test_a_group_that_is_trained_on_is_as_large_as_any(name: str) -> None:
+    assert scaffold(name).largest(8) == 8
+
+
+@pytest.mark.parametrize(
+    ("attempts", "group_size", "limits", "pointer"),
+    [
+        (2, 512, {"max_group_bytes": 8 << 20}, None),
+        (2, 513, {"max_group_bytes": 8 << 20}, "/group_size"),
+        (8, 16, {"max_group_bytes": 1 << 19}, None),
+        (8, 17, {"max_group_bytes": 1 << 19}, "/limits/max_group_bytes"),
+    ],
+)
+def test_planners_and_reflectors_must_fit_one_report(
+    attempts: int, group_size: int, limits: dict[str, int], pointer: str | None
+) -> None:
+    """A reflect group of G is trained on with up to G rollouts for every attempt."""
+    part = Part.model_validate({"name": "reflect", "knobs": {"attempts": attempts}})
+    config = CurriculumConfig(preset="uniform", scaffold=part)
+    resolved = resolve(config, dataset_subtasks=["format"])
+    given = RunLimits.model_validate(limits)
+
+    def check(*, keeps_tokens: bool = True) -> None:
+        check_fit(resolved, group_size=group_size, limits=given, keeps_tokens=keeps_tokens)
+
+    if pointer is None:
+        check()
+        return
+    with pytest.raises(ConfigFault) as refused:
+        check()
+    assert refused.value.pointer == pointer
+    if pointer == "/limits/max_group_bytes":
+        check(keeps_tokens=False)

@@ -16,6 +16,8 @@ from .table import part_table
 
 ROLLOUT_BYTES = 4096
 """Fewest bytes of trajectories per rollout, about 300 tokens: less room is a mistake (ours)."""
+MAX_ROLLOUTS = 1024
+"""Most outcomes of an attempt, hence most rollouts of a group that is trained on."""
 
 
 def check_fit(
@@ -33,19 +35,29 @@ def check_fit(
         ConfigFault: naming the field.
     """
     check_group_size(resolved, group_size)
-    budget = build(resolved).budget
-    if budget is None:
-        return
-    largest = budget.largest(group_size)
-    if largest > limits.max_group_rollouts:
-        raise ConfigFault(
-            "/limits/max_group_rollouts", f"the budget may allot {largest} rollouts to a task"
-        )
+    curriculum = build(resolved)
+    largest = group_size
+    if curriculum.budget is not None:
+        largest = curriculum.budget.largest(group_size)
+        if largest > limits.max_group_rollouts:
+            raise ConfigFault(
+                "/limits/max_group_rollouts", f"the budget may allot {largest} rollouts to a task"
+            )
+    if curriculum.scaffold is not None:
+        largest = curriculum.scaffold.largest(largest)
+        if largest > MAX_ROLLOUTS:
+            raise ConfigFault(
+                "/group_size",
+                f"{largest} rollouts may have to be trained on together, "
+                f"at most {MAX_ROLLOUTS} can be reported",
+            )
     needed = largest * ROLLOUT_BYTES
-    if keeps_tokens and limits.max_group_bytes < needed:
+    is_plain = curriculum.budget is None and largest == group_size
+    if keeps_tokens and not is_plain and limits.max_group_bytes < needed:
         raise ConfigFault(
             "/limits/max_group_bytes",
-            f"a group of {largest} rollouts, which the budget may allot, needs {needed} or more",
+            f"a group of {largest} rollouts, which the curriculum may ask for, "
+            f"needs {needed} or more",
         )
 
 

@@ -68,5 +68,8 @@ class Scaffolding(Protocol):
     def num_numbers(self, aids: Aids) -> int:
         """Uniform numbers that are wanted."""
 
+    def largest(self, group_size: int) -> int:
+        """Most rollouts of a group that is trained on."""
+
     def serve(self, task: Situation) -> Served:
         """The help; none where the task lacks the aid, or before its time."""

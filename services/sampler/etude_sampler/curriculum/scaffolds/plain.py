@@ -23,3 +23,7 @@ class PlainScaffolding:
     def num_numbers(self, aids: Aids) -> int:
         """None."""
         return 0
+
+    def largest(self, group_size: int) -> int:
+        """The group."""
+        return group_size

@@ -31,6 +31,11 @@ class ReflectScaffolding(PlainScaffolding):
 
     ladder: Ladder | None = None
 
+    def largest(self, group_size: int) -> int:
+        """A planner and a reflection an attempt more, for every rollout."""
+        assert self.ladder is not None
+        return group_size * (1 + len(self.ladder.rungs))
+
     def serve(self, task: Situation) -> Served:
         """The ladder of reflections."""
         return Served(ladder=self.ladder)

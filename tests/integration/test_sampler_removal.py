@@ -11,7 +11,9 @@ from redis import Redis
 from etude_sampler.embedded import RunningServer
 from etude_sampler.ports.retention import Dropped
 from support.sampler_app import Api, problem, query
+from support.sampler_app_redis import read_hot
 from support.sweeping import act, operated
+from support.waiting import wait_until
 
 
 def rows_of(database_url: str, run_id: str) -> dict[str, object]:
@@ -38,6 +40,11 @@ async def test_a_deleted_run_is_gone_at_once_and_its_rows_soon(
     await act(api, run, "report", 0)
     await act(api, other, "report", 0)
     await api.announced(run.id, 1)
+
+    async def drained() -> bool:
+        return not read_hot(valkey.url, other.id).logged
+
+    await wait_until(drained, what="the other run's decisions are drained")
     stays = rows_of(database_url, other.id)
     path = f"/v1/runs/{run.id}"
     problem(await api.post(path, method="DELETE"), 409, "illegal_transition")

@@ -106,7 +106,9 @@ class _Watched(Practice):
         self.forecasts: list[Forecasts] = []
         self._won, self._told = 0.0, 0.0
 
-    def _report(self, drawn: Drawn, outcomes: OutcomeArrays) -> tuple[Bools, Bools]:
+    def _report(
+        self, drawn: Drawn, outcomes: OutcomeArrays, trained: OutcomeArrays
+    ) -> tuple[Bools, Bools]:
         tasks_B = drawn.tasks_B
         stats = self._stats.select(tasks_B)
         won_B = outcomes.success_NG.mean(axis=1)
@@ -131,7 +133,7 @@ class _Watched(Practice):
         self.forecasts.append(forecast)
         self._won += float(won_B.sum())
         self._told += len(won_B)
-        return super()._report(drawn, outcomes)
+        return super()._report(drawn, outcomes, trained)
 
     def _model(self) -> EtudeWeigher:
         """The weigher at its pace."""

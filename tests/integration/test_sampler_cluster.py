@@ -27,8 +27,9 @@ from support.sampler_app import Api, parse, sampler_app
 from support.sampler_app_replica import free_port
 from support.waiting import wait_for, wait_until
 
-ELSEWHERE = {"throttle", "rebase", "reweigh"}
-"""Of no run, or for clocks and ages that a short flow does not reach; their keys are below."""
+ELSEWHERE = {"throttle", "rebase", "reweigh", "move"}
+"""Of no run, or for clocks, ages and rounds that a short flow does not reach; their keys are
+below."""
 
 
 @contextmanager
@@ -88,6 +89,9 @@ async def every_step(api: Api) -> None:
 
     await wait_until(expired, what="the unattended lease has run out")
     assert len((await api.lease(run.id, 16)).items) == 16
+    for preset in ("plr", "knapsack"):  # a pool chooses, a budget allots
+        other = await api.create_run(num_tasks=8, curriculum={"preset": preset})
+        assert len((await api.lease(other.id, 2)).items) == 2
 
 
 @pytest.mark.parametrize("flavour", ["valkey", "redis"])

@@ -224,6 +224,9 @@ async def test_revisions_guard_changes(valkey_api: Api, place: Place) -> None:
     for tag in ('"0"', '"2"', '"x"', "*", '"99999999999999999999"', '""'):
         answer = await valkey_api.post(path, body, method="PATCH", headers={"If-Match": tag})
         problem(answer, 412, "revision_mismatch")
+    plain = {"Idempotency-Key": "odd", "Content-Type": "application/json"}
+    odd = [*((n.encode(), v.encode()) for n, v in plain.items()), (b"If-Match", b'"\xb2"')]
+    problem(await valkey_api.http.patch(path, json=body, headers=odd), 412, "revision_mismatch")
     good = await valkey_api.post(path, body, method="PATCH", headers={"If-Match": '"1"'})
     assert (good.status_code, good.json()["name"], good.json()["revision"]) == (200, "renamed", 2)
     run = await valkey_api.get(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -18,6 +18,7 @@ from . import __version__
 from .api import control, data, health, keys, looking, problems, removal, schema, travel
 from .api.access import authorize
 from .api.deps import check_url
+from .api.heads import STOPPING
 from .dashboard.page import router as dashboard
 from .observability.logs import configure
 from .observability.metrics import make_metrics
@@ -126,7 +127,7 @@ async def connected(settings: Settings) -> AsyncIterator[Sampler]:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]]:
     settings: Settings = app.state.settings
     async with connected(settings) as sampler:
         if not settings.is_loopback and not await sampler.callers.any():
@@ -134,7 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.sampler = sampler
         jobs = asyncio.create_task(sampler.background.run())
         try:
-            yield
+            yield {STOPPING: sampler.ground.bells.close}
         finally:
             jobs.cancel()
             await asyncio.gather(jobs, return_exceptions=True)
@@ -159,7 +160,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(dashboard)
     problems.install(app)
     schema.install(app, [*_REQUESTS, *_ANSWERS])
-    app.add_middleware(Observe, metrics=metrics)
+    app.add_middleware(Observe, metrics=metrics, on_crash=problems.on_crash)
 
     @app.get(
         "/metrics",

@@ -22,7 +22,7 @@ from etude_proto.v1 import (
 
 from ..errors import BadRequest, IdempotencyInProgress, RevisionMismatch, UnsupportedMediaType
 from ..service.sampler import Sampler
-from .access import caller_of
+from .access import caller_of, may_name
 from .bodies import Call, HashedLines, hash_body, idempotency_key, json_call, lines
 from .deps import sampler_of
 from .replies import decode_cursor, encode_cursor, once, reply, scope_of
@@ -176,8 +176,9 @@ async def update_run(
     """Change a run's name or limits, if it is still at the revision of `If-Match`."""
     if if_match is None:
         raise BadRequest("send If-Match with the run's ETag")
+    may_name(request, call.body.name)
     revision = if_match.strip().removeprefix("W/").strip('"')
-    if not revision.isdigit() or len(revision) > 9:
+    if not (revision.isascii() and revision.isdigit()) or len(revision) > 9:
         raise RevisionMismatch("If-Match is not a revision of a run")
 
     async def work() -> tuple[int, bytes]:

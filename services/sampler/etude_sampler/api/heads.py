@@ -1,7 +1,8 @@
-"""HTTP/1.1 with bounded heads: uvicorn's own protocol takes a head of any size, before any key.
+"""HTTP/1.1 with bounded heads, and with polls that end when the server stops.
 
-`etude serve` hands this class to uvicorn. What is refused here never becomes a request, so it is
-answered without an id, but as a problem document all the same.
+`etude serve` hands this class to uvicorn, whose own protocol takes a head of any size, before any
+key, and lets long polls wait until they are cancelled. What is refused here never becomes a
+request, so it is answered without an id, but as a problem document all the same.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from .problems import MEDIA_TYPE
 
 MAX_HEAD_BYTES = 64 << 10
 """Request line and headers together (our choice: keys, traces and cookies are far below)."""
+STOPPING = "stopping"
+"""Name in the lifespan's state of what is called, without arguments, when the server stops."""
 
 
 class BoundedHeads(HttpToolsProtocol):
@@ -45,6 +48,13 @@ class BoundedHeads(HttpToolsProtocol):
         if size > MAX_HEAD_BYTES:
             raise ValueError("the head of the request is too large")
         super().on_headers_complete()
+
+    def shutdown(self) -> None:
+        """The server stops and waits for its requests: those that only wait answer now."""
+        stopping = self.app_state.get(STOPPING)
+        if stopping is not None:
+            stopping()
+        super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no request, and close."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable
 
 from fastapi import FastAPI, Request, Response
@@ -10,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from etude_proto.v1 import Problem, ProblemItem
 from etude_sampler.curriculum.faults import pointer
@@ -17,6 +19,7 @@ from etude_sampler.curriculum.faults import pointer
 from ..errors import (
     BadRequest,
     BodyTooLarge,
+    DependencyUnavailable,
     Forbidden,
     MethodNotAllowed,
     NotFound,
@@ -89,8 +92,16 @@ def _on_http(request: Request, error: Exception) -> Response:
     return response
 
 
-def _on_bug(request: Request, error: Exception) -> Response:
-    _LOG.exception("request.crashed", exc_info=error, extra={"path": request.url.path})
+def on_crash(scope: Scope, error: BaseException) -> Response:
+    """What a caller is told when its request ends in an error that nobody foresaw.
+
+    The outermost layer answers with it: an exception handler's answer would pass it by, and have
+    neither an id nor the headers of every answer.
+    """
+    request = Request(scope)
+    if isinstance(error, CancelledError):
+        return problem_response(request, DependencyUnavailable("the service is stopping"))
+    _LOG.error("request.crashed", exc_info=error, extra={"path": request.url.path})
     return problem_response(request, SamplerError("an internal error; the log names it"))
 
 
@@ -106,7 +117,6 @@ def install(app: FastAPI) -> None:
         RequestValidationError: _on_validation,
         HTTPException: _on_http,
         ClientDisconnect: _on_gone,
-        Exception: _on_bug,
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)

@@ -35,7 +35,8 @@ def encode_cursor(kind: str, value: JsonValue) -> str | None:
 def _fits_sql(value: object) -> bool:
     if isinstance(value, int):
         return abs(value) < 2**31
-    return "\x00" not in str(value)
+    text = str(value)
+    return "\x00" not in text and not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def decode_cursor(kind: str, cursor: str | None, want: type[T]) -> T | None:

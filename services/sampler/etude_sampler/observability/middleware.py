@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .metrics import Metrics
@@ -28,9 +31,16 @@ _GONE = 499
 class Observe:
     """ASGI middleware; costs no task and no extra await per message."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        on_crash: Callable[[Scope, BaseException], Response],
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._on_crash = on_crash
+        """The answer to a request that ended in an error, which it logs."""
 
     @staticmethod
     def _headers(scope: Scope, message: Message, request_id: bytes) -> list[tuple[bytes, bytes]]:
@@ -50,17 +60,23 @@ class Observe:
         request_id = given if _ID.match(given) else secrets.token_hex(8).encode()
         scope["request_id"] = request_id.decode()
         started = time.perf_counter()
-        status = 500
+        status, is_answered = 500, False
 
         async def observed(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, is_answered = message["status"], True
                 message["headers"] = self._headers(scope, message, request_id)
             await send(message)
 
         try:
             await self._app(scope, receive, observed)
+        except (Exception, asyncio.CancelledError) as error:
+            if is_answered:
+                raise
+            await self._on_crash(scope, error)(scope, receive, observed)
+            if isinstance(error, asyncio.CancelledError):
+                raise
         finally:
             took = time.perf_counter() - started
             operation = getattr(scope.get("route"), "operation_id", None) or "other"

@@ -11,6 +11,8 @@ class Bells:
 
     def __init__(self) -> None:
         self._events: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.closed = False
+        """Whether this replica is stopping: nobody may wait any longer."""
 
     def ticket(self, run_id: str) -> asyncio.Event:
         """Take this before looking; a change after it wakes the wait."""
@@ -23,6 +25,11 @@ class Bells:
             event = self._events.pop(name, None)
             if event is not None:
                 event.set()
+
+    def close(self) -> None:
+        """Wake everybody for good; a second call does nothing."""
+        self.closed = True
+        self.ring("*")
 
     async def wait(self, ticket: asyncio.Event, timeout_s: float) -> None:
         """Sleep until the ticket's run changes, at most `timeout_s`."""

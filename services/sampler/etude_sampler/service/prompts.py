@@ -103,7 +103,7 @@ class PromptBatches:
             if isinstance(found, PromptLease):
                 return await self._encode(await ground.contexts.get(run_id), found, body)
             left = give_up - loop.time()
-            if left <= 0:
+            if left <= 0 or ground.bells.closed:
                 return self._empty(context, found)
             await ground.bells.wait(ticket, min(left, 5.0))
 

@@ -70,7 +70,7 @@ class TrainingBatches:
             if isinstance(found, bytes):
                 return found
             left = give_up - loop.time()
-            if found.reason == "exhausted" or left <= 0:
+            if found.reason == "exhausted" or left <= 0 or ground.bells.closed:
                 return _empty_frame(found)
             await ground.bells.wait(ticket, min(left, 5.0))
 

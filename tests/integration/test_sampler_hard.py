@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from etude_proto.v1 import Aids, GateVerdict, PromptBatch, PromptItem
 from etude_sampler.embedded import RunningServer
+from support.archives import read, written
 from support.hard_player import ANSWER, PRESET, Player, started, states
 from support.replaying import replayed
-from support.sampler_app import Api, query
+from support.sampler_app import Api, query, sampler_app
+from support.servers import Servers
 from support.time_travel import Traveller
 from support.workload import cargo, task
 
@@ -233,3 +237,35 @@ async def test_a_report_on_a_replica_that_has_not_heard_of_the_version(
     report = await replayed(database_url, player.run.id, redis_url=redis_server.url)
     assert (report.differences, report.gaps, report.ledger.first_fault) == ([], [], None)
     assert report.verdict == "same"
+
+
+async def test_an_archive_holds_states_and_demonstrations(
+    valkey_api: Api,
+    database_url: str,
+    valkey: RunningServer,
+    servers: Servers,
+    tmp_path: Path,
+) -> None:
+    player = await started(valkey_api, bare={5: 0.0, 7: 0.0}, guided=0.0)
+    for _ in range(2):
+        await player.round(24)
+    found = await states(valkey_api, player.run)
+    kept = "SELECT apply_seq, ordinal, policy_version, answer FROM demonstrations ORDER BY 1"
+    shown = query(database_url, kept)
+    assert found["hard"] == 2
+    assert len(shown) > 20
+    await written(database_url, player.run.id, tmp_path / "run.tar")
+    with servers.database() as other:
+        again = await read(other, valkey, tmp_path / "run.tar", name="copy")
+        assert query(other, kept) == shown
+        async with sampler_app(other, valkey.url) as api:
+            await api.loaded(again.run_id)
+            run = player.run.model_copy(update={"id": again.run_id})
+            assert await states(api, run) == found
+            there = Player(api, run, bare=player.bare, guided=1.0)
+            there.version = player.version
+            for _ in range(2):
+                await there.round(24)
+            guided = [item for item in there.served if item.lane == "hard"]
+            assert guided
+            assert all(item.demonstrations for item in guided)

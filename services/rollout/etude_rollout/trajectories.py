@@ -24,7 +24,8 @@ class Rollout:
 
     prompt_ids: Sequence[int]
     completion: Completion | None
-    """None where infrastructure failed: a trajectory of its prompt alone, nothing of it trained."""
+    """Where infrastructure failed, by itself or in the end, or this is None: the trajectory is its
+    prompt alone, and nothing of it is trained."""
 
 
 def pack(prompt_ids: Sequence[int], completions: Sequence[Completion | None]) -> GroupTrajectories:
@@ -45,7 +46,7 @@ def pack_rollouts(rollouts: Sequence[Rollout]) -> GroupTrajectories:
         mask += [0] * num_prompt
         logprobs += [0.0] * num_prompt
         versions += [PROMPT_VERSION] * num_prompt
-        if completion is not None:
+        if completion is not None and completion.finish_reason.is_valid:
             tokens += completion.token_ids
             mask += [1] * len(completion.token_ids)
             logprobs += completion.logprobs

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 from pydantic import JsonValue
 
@@ -94,3 +98,12 @@ def test_other_faults_have_their_pointer() -> None:
 def test_a_trace_has_turns_of_text(turns: list[Message]) -> None:
     with pytest.raises(ValueError, match="no NUL"):
         Aids(solution=turns)
+
+
+def test_the_example_of_the_guide_is_a_task() -> None:
+    guide = (Path(__file__).parents[3] / "docs/how-to/scaffolds.md").read_text("utf-8")
+    (block,) = re.findall(r"```json\n(.*?)```", guide, re.DOTALL)
+    aids = jsonl_task(json.loads(block)).aids
+    assert aids is not None
+    assert None not in (aids.hints, aids.solution, aids.demonstration)
+    assert aids.documents

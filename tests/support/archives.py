@@ -8,8 +8,11 @@ from etude_proto.v1 import Run
 from etude_sampler.archives.manifest import Manifest
 from etude_sampler.archives.transfer import Imported, export_run, import_run
 from etude_sampler.embedded import RunningServer
+from etude_sampler.ports.races import RunKey
+from etude_sampler.service.draining import drain_all
 from etude_sampler.store.postgres.archive import plain_engine, statistics_digest
 from etude_sampler.store.postgres.engine import raw
+from etude_sampler.store.postgres.ledger import PostgresLedger
 from etude_sampler.store.redis.connection import connect
 from etude_sampler.store.redis.views import RedisRaces
 
@@ -23,11 +26,21 @@ def silent(what: str, done: int, total: int) -> None:
     assert total >= 0, what
 
 
-async def written(database_url: str, run: str, target: Path) -> Manifest:
-    """Export a run."""
+async def written(database_url: str, run: str, target: Path, *, redis_url: str = "") -> Manifest:
+    """Export a run; with `redis_url` after its log is drained, else with what there is."""
     engine = plain_engine(database_url, timeout_s=10.0)
+
+    async def drain(run_id: str) -> None:
+        if redis_url:
+            client = connect(redis_url, pool_size=1, timeout_s=2.0)
+            try:
+                run = RunKey(run_id, 0, 0)
+                await drain_all(PostgresLedger(engine), RedisRaces(client), run)
+            finally:
+                await client.aclose()
+
     try:
-        return await export_run(engine, run, target, tell=silent)
+        return await export_run(engine, run, target, tell=silent, drain=drain)
     finally:
         await engine.dispose()
 

@@ -19,8 +19,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import SamplerError
 from ..operating import DataDir, complain, operated
+from ..ports.races import RunKey
+from ..service.draining import drain_all
 from ..settings import Settings
 from ..store.postgres.archive import plain_engine
+from ..store.postgres.ledger import PostgresLedger
 from ..store.redis.connection import connect
 from ..store.redis.views import RedisRaces
 from .manifest import ArchiveFault, Manifest
@@ -78,14 +81,27 @@ def export(
     with operated(data_dir) as settings, _failures(), _progress() as tell:
         manifest = asyncio.run(_export(settings, run, target, tell))
     _show_export(manifest, target, as_json)
+    if not manifest.log_is_complete:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            "etude: Redis does not answer: decisions that were not drained, about the last second, "
+            "are not in the archive, and a replay of it will name a gap"
+        )
 
 
 async def _export(settings: Settings, run: str, target: Path, tell: Tell) -> Manifest:
     assert settings.database_url is not None
-    engine = plain_engine(settings.database_url, timeout_s=settings.dependency_timeout_s)
+    assert settings.redis_url is not None
+    timeout_s = settings.dependency_timeout_s
+    engine = plain_engine(settings.database_url, timeout_s=timeout_s)
+    redis = connect(settings.redis_url, pool_size=1, timeout_s=timeout_s)
+
+    async def drain(run_id: str) -> None:
+        await drain_all(PostgresLedger(engine), RedisRaces(redis), RunKey(run_id, 0, 0))
+
     try:
-        return await export_run(engine, run, target, tell=tell)
+        return await export_run(engine, run, target, tell=tell, drain=drain)
     finally:
+        await redis.aclose()
         await engine.dispose()
 
 
@@ -99,6 +115,7 @@ def _show_export(manifest: Manifest, target: Path, as_json: bool) -> None:
                     "target": str(target),
                     "seal": manifest.seal(),
                     "statistics_digest": manifest.statistics_digest,
+                    "log_is_complete": manifest.log_is_complete,
                     "rows": parts,
                     "num_bytes": sum(part.num_bytes for part in manifest.parts),
                 }

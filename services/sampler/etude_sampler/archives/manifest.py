@@ -66,14 +66,21 @@ class Manifest(_Part):
     statistics_digest: str
     """SHA-256 of every bit of the run's statistics."""
     parts: list[PartEntry]
+    log_is_complete: bool = True
+    """False: Redis did not answer, so decisions that were not drained are not in it. Written only
+    then: an archive with all its decisions says nothing of them, as the first ones did."""
+
+    def _content(self) -> dict[str, object]:
+        left_out = {"log_is_complete"} if self.log_is_complete else set()
+        return self.model_dump(mode="json", exclude=left_out)
 
     def seal(self) -> str:
         """SHA-256 of all of it; names the archive."""
-        return hashlib.sha256(_canonical(self.model_dump(mode="json"))).hexdigest()
+        return hashlib.sha256(_canonical(self._content())).hexdigest()
 
     def to_bytes(self) -> bytes:
         """The file's content."""
-        content = {**self.model_dump(mode="json"), "seal": self.seal()}
+        content = {**self._content(), "seal": self.seal()}
         return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
     @classmethod

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from .. import __version__
+from ..errors import DependencyUnavailable
 from ..service.identifiers import run_id_of
 from ..store.postgres.archive import RunReader, RunTable, reading
 from ..store.postgres.archive_loading import Incoming, Part, load
@@ -34,14 +35,23 @@ class Imported:
     manifest: Manifest
 
 
-async def export_run(engine: AsyncEngine, run: str, target: Path, *, tell: Tell) -> Manifest:
+async def export_run(
+    engine: AsyncEngine,
+    run: str,
+    target: Path,
+    *,
+    tell: Tell,
+    drain: Callable[[str], Awaitable[None]],
+) -> Manifest:
     """Write a run, as it is at this moment, to a new folder or tar; the run goes on meanwhile.
 
     Args:
         engine: of `store.postgres.archive.plain_engine`.
-        run: id, or name (the newest of that name).
+        run: id, or name (if only one run has it).
         target: ends in `.tar` for one file, else becomes a folder.
         tell: called as rows are written.
+        drain: moves a run's decision log from Redis to the database; where Redis does not answer,
+            the archive says that the newest decisions are not in it.
 
     Raises:
         RunNotFound: no such run.
@@ -49,7 +59,16 @@ async def export_run(engine: AsyncEngine, run: str, target: Path, *, tell: Tell)
         DependencyUnavailable: PostgreSQL does not answer.
     """
     with writing(target) as archive:
-        async with reading(engine, run) as source:
+        log_is_complete = True
+
+        async def moved(run_id: str) -> None:
+            nonlocal log_is_complete
+            try:
+                await drain(run_id)
+            except DependencyUnavailable:
+                log_is_complete = False
+
+        async with reading(engine, run, drain=moved) as source:
             parts = [await _write(source, archive, table, tell) for table in await source.tables()]
             head = source.head
             manifest = Manifest(
@@ -66,6 +85,7 @@ async def export_run(engine: AsyncEngine, run: str, target: Path, *, tell: Tell)
                 dataset_digest=await source.dataset_digest(),
                 statistics_digest=await source.digest(),
                 parts=parts,
+                log_is_complete=log_is_complete,
             )
         archive.finish(manifest)
     return manifest

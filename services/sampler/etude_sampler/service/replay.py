@@ -172,7 +172,10 @@ class Replay:
         """Leases of an epoch that is over, which were reported, but not logged any more."""
         lost = len(walk.newest_fences.get(log.epoch, ()))
         if lost:
-            why = f"{lost} leases that were reported later; Redis was lost before they were drained"
+            why = (
+                f"{lost} leases that were reported later; they were never drained: Redis was lost, "
+                "or away when the run was archived"
+            )
             self._report.lacks(Gap(log.epoch, log.last + 1, None, why))
 
     async def _epoch(self, walk: LedgerWalk, log: EpochLog) -> None:

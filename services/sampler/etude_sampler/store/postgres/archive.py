@@ -9,7 +9,7 @@ table that a later revision adds is neither forgotten here nor by `removal`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from ...errors import RunNotFound
 from .engine import raw
+from .ledger_sql import FOLD_LOCK
 
 NOT_ARCHIVED = ("imported_archives",)
 """Tables with a `run_id` that say something of this database, not of the run."""
@@ -49,7 +50,8 @@ GROUP BY c.oid ORDER BY c.relname
 _RUN_HEAD = """
 SELECT r.id, r.name, r.dataset_id, d.name AS dataset_name, d.created_at AS dataset_created_at,
        r.policy_version, (SELECT count(*) FROM tasks WHERE dataset_id = r.dataset_id) AS num_tasks,
-       (SELECT version_num FROM alembic_version) AS revision
+       (SELECT version_num FROM alembic_version) AS revision,
+       (SELECT array_agg(id ORDER BY created_at) FROM runs WHERE name = $1) AS namesakes
 FROM runs r JOIN datasets d ON d.id = r.dataset_id
 WHERE r.id = $1 OR r.name = $1 ORDER BY r.id = $1 DESC, r.created_at DESC LIMIT 1
 """
@@ -175,21 +177,49 @@ class RunReader:
 
 
 @asynccontextmanager
-async def reading(engine: AsyncEngine, run: str) -> AsyncIterator[RunReader]:
-    """A run, by id or the newest of that name, as it is at this moment, while it goes on.
+async def reading(
+    engine: AsyncEngine, run: str, *, drain: Callable[[str], Awaitable[None]]
+) -> AsyncIterator[RunReader]:
+    """A run, by id or the only one of that name, as it is at this moment, while it goes on.
+
+    Args:
+        engine: of `plain_engine`.
+        run: id or name.
+        drain: brings what the run has logged until now into the database. Reports wait for it,
+            so that the snapshot has the draw of every group in its ledger.
 
     Raises:
-        RunNotFound: there is none.
+        RunNotFound: there is none, or several have the name.
         DependencyUnavailable: PostgreSQL does not answer.
     """
-    async with (
-        raw(engine) as connection,
-        connection.transaction(isolation="repeatable_read", readonly=True),
-    ):
-        found = await connection.fetchrow(_RUN_HEAD, run)
-        if found is None:
-            raise RunNotFound(f"no run {run!r}")
-        yield RunReader(connection, RunHead(**dict(found)))
+    async with raw(engine) as connection:
+        run_id = (await _head(connection, run)).id
+        snapshot = connection.transaction(isolation="repeatable_read", readonly=True)
+        async with raw(engine) as other, other.transaction():
+            await other.execute(FOLD_LOCK, run_id)
+            await drain(run_id)
+            await snapshot.start()
+            try:
+                head = await _head(connection, run_id)
+            except BaseException:
+                await snapshot.rollback()
+                raise
+        try:
+            yield RunReader(connection, head)
+        finally:
+            await snapshot.rollback()
+
+
+async def _head(connection: asyncpg.Connection, run: str) -> RunHead:
+    found = await connection.fetchrow(_RUN_HEAD, run)
+    if found is None:
+        raise RunNotFound(f"no run {run!r}")
+    head = dict(found)
+    namesakes = head.pop("namesakes") or []
+    if head["id"] != run and len(namesakes) > 1:
+        ids = ", ".join(namesakes)
+        raise RunNotFound(f"{len(namesakes)} runs are called {run!r}: {ids}; give an id")
+    return RunHead(**head)
 
 
 async def _digest(connection: asyncpg.Connection, query: str, *arguments: object) -> str:

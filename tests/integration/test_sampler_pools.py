@@ -103,7 +103,7 @@ async def test_every_pool_is_replayed(
     await _same(database_url, run, redis_url=valkey.url, num_choices=4)
     seen = await valkey_api.task(run.id, batches[-1].items[0].task.id)
     assert seen.pool is not None
-    assert seen.pool.startswith({"plr": "signal", "pcl": "V 0.5", "adarft": "difficulty"}[pool])
+    assert seen.pool.startswith({"plr": "signal", "pcl": "V 0.3", "adarft": "difficulty"}[pool])
 
 
 async def test_pcl_keeps_what_is_predicted_at_one_half(valkey_api: Api) -> None:

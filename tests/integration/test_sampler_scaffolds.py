@@ -88,9 +88,10 @@ def _last(database_url: str, run: Run) -> int:
 
 
 async def test_bare_statistics_are_those_of_the_bare_groups_alone(
-    api: Api, database_url: str
+    valkey_api: Api, database_url: str
 ) -> None:
     """The same failures with and without climbs: the same bits at level 0."""
+    api = valkey_api
     columns = "ordinal, s, f, ema, z_easy, z_hard, abs_a, m, v, reward_mean, full_visits, n"
     where = "run_id = %s AND kind = 'none' ORDER BY ordinal"
     sql = f"SELECT {columns} FROM task_statistics WHERE {where}"
@@ -104,8 +105,11 @@ async def test_bare_statistics_are_those_of_the_bare_groups_alone(
     assert found[0] == found[1]
 
 
-async def test_the_ladder_goes_back_and_along_with_its_run(api: Api, database_url: str) -> None:
+async def test_the_ladder_goes_back_and_along_with_its_run(
+    valkey_api: Api, database_url: str
+) -> None:
     """Restore and fork know where the climb stood at the checkpoint."""
+    api = valkey_api
     run = await climbing(api)
     one = Traveller(api, run, database_url)
     batch = await api.lease(run.id, 8)
@@ -164,13 +168,15 @@ async def test_noise_is_the_same_for_whoever_asks(pair: tuple[Api, Api]) -> None
     assert all(item.scaffold.messages is None for item in items if item.scaffold.level == 0)
 
 
-async def test_another_entry_has_another_noise(api: Api) -> None:
+async def test_another_entry_has_another_noise(valkey_api: Api) -> None:
+    api = valkey_api
     run = await create(api, documented(3), "noise_docs", rho=1.0)
     seen = [(await served(api, run, 3))[0].scaffold.messages for _ in range(6)]
     assert len({str(messages) for messages in seen}) > 1
 
 
-async def test_prefixes_grow_with_the_level(api: Api) -> None:
+async def test_prefixes_grow_with_the_level(valkey_api: Api) -> None:
+    api = valkey_api
     turns = [Message(role="assistant", content=str(n)) for n in range(5)]
     tasks = [aided(0, Aids(solution="x" * 101)), aided(1, Aids(solution=turns))]
     run = await create(api, tasks, "prefix", start_version=0)
@@ -184,14 +190,16 @@ async def test_prefixes_grow_with_the_level(api: Api) -> None:
     assert [len(rung.turns) for rung in ladder.rungs] == [2, 3, 4]
 
 
-async def test_help_waits_for_its_version(api: Api) -> None:
+async def test_help_waits_for_its_version(valkey_api: Api) -> None:
+    api = valkey_api
     run = await create(api, hinted(4), "hints", start_version=1)
     assert all(item.ladder is None for item in (await served(api, run, 4)).values())
     await api.announced(run.id, 1)
     assert all(item.ladder is not None for item in (await served(api, run, 4)).values())
 
 
-async def test_tasks_without_aids_are_counted_when_a_run_is_created(api: Api) -> None:
+async def test_tasks_without_aids_are_counted_when_a_run_is_created(valkey_api: Api) -> None:
+    api = valkey_api
     tasks = [*hinted(3), *(task(number) for number in range(10, 15))]
     dataset = await api.create_dataset("half", tasks=tasks)
     bare = await api.create_dataset("bare", tasks=[task(0), task(1)])

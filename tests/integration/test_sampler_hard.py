@@ -164,8 +164,10 @@ async def train_round(player: Player, num_tasks: int) -> list[tuple[PromptItem, 
     return found
 
 
-async def test_a_repeated_call_shows_the_same_demonstrations(valkey_api: Api) -> None:
-    """Whatever was reported, or folded, meanwhile."""
+async def test_a_repeated_call_shows_the_same_demonstrations(
+    valkey_api: Api, database_url: str, valkey: RunningServer
+) -> None:
+    """Whatever was reported, or folded, meanwhile; on a replica that never saw the first call."""
     player = await started(valkey_api, bare={5: 0.0}, guided=0.0)
     await player.round(24)
     await player.round(24)
@@ -178,7 +180,8 @@ async def test_a_repeated_call_shows_the_same_demonstrations(valkey_api: Api) ->
         await valkey_api.reported(batch, player.report(batch))
     assert any(item.demonstrations for item in batch.items)
     await player.round(16)
-    repeated = await valkey_api.try_lease(player.run.id, 8, key=key)
+    async with sampler_app(database_url, valkey.url) as other:
+        repeated = await other.try_lease(player.run.id, 8, key=key)
     again = PromptBatch.model_validate_json(repeated.content)
 
     def shown(found: PromptBatch) -> dict[str, PromptItem]:
@@ -220,21 +223,22 @@ async def test_without_demonstrations_a_hard_task_is_served_bare(valkey_api: Api
 
 
 async def test_a_report_on_a_replica_that_has_not_heard_of_the_version(
-    pair: tuple[Api, Api], database_url: str, redis_server: RunningServer
+    valkey_api: Api, database_url: str, valkey: RunningServer
 ) -> None:
     """The pace is that of the version which the report's transaction sees, whoever takes it."""
-    first, second = pair
+    first = valkey_api
     player = await started(first, bare={5: 0.0, 7: 0.0}, guided=0.0)
-    there = Player(second, player.run, bare=player.bare, guided=0.0)
-    for _ in range(4):
-        batch = await second.lease(player.run.id, 6, worker="there")
-        for _ in range(3):
-            await player.step(6)
-        await second.view(player.run.id)
-        player.version += 1
-        await first.announced(player.run.id, player.version)
-        await second.reported(batch, there.report(batch))
-    report = await replayed(database_url, player.run.id, redis_url=redis_server.url)
+    async with sampler_app(database_url, valkey.url) as second:
+        there = Player(second, player.run, bare=player.bare, guided=0.0)
+        for _ in range(4):
+            batch = await second.lease(player.run.id, 6, worker="there")
+            for _ in range(3):
+                await player.step(6)
+            await second.view(player.run.id)
+            player.version += 1
+            await first.announced(player.run.id, player.version)
+            await second.reported(batch, there.report(batch))
+    report = await replayed(database_url, player.run.id, redis_url=valkey.url)
     assert (report.differences, report.gaps, report.ledger.first_fault) == ([], [], None)
     assert report.verdict == "same"
 

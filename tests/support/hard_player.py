@@ -13,12 +13,16 @@ PRESET = {"preset": "toolexpander", "control_share": 0.2}
 ANSWER = "<think> It is {}. </think>\n<response> yes </response>"
 
 
-def rollouts(item: PromptItem, won: int) -> list[Outcome]:
-    """So many right ones among the rollouts asked for, the first of them with its text."""
+def rollouts(item: PromptItem, won: int, *, version: int) -> list[Outcome]:
+    """So many right ones among the rollouts asked for, the first of them with its text.
+
+    The thought gets shorter from version to version: new texts are preferred to old ones.
+    """
     names = item.task.subtasks or ["format"]
     made = [outcome({name: float(i < won) for name in names}) for i in range(item.num_rollouts)]
     if won:
-        made[0] = made[0].model_copy(update={"completion": ANSWER.format(item.task.ordinal)})
+        thought = f"{'so ' * (20 - version)}{item.task.ordinal}"
+        made[0] = made[0].model_copy(update={"completion": ANSWER.format(thought)})
     return made
 
 
@@ -40,7 +44,8 @@ class Player:
             kind, level = item.scaffold.kind, item.scaffold.level
             if level:
                 share = self.guided
-            made = rollouts(item, round(share * item.num_rollouts))
+            won = round(share * item.num_rollouts)
+            made = rollouts(item, won, version=batch.policy_version)
             groups.append(group(item.task.id, made, scaffold_kind=kind, scaffold_level=level))
         return Report(fence=batch.lease.fence, groups=groups)
 

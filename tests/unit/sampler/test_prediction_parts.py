@@ -71,7 +71,7 @@ def test_join_undoes_split(chance: list[float], chained: bool) -> None:
     heads = make_heads(COMPONENTS, CHAIN if chained else {})
     chance_NH = np.array([chance])
     joint = heads.join(chance_NH)
-    held_NK = (joint.share_NH * chance_NH)[:, :4]
+    held_NK = joint.held_NH[:, :4]
     share_NH, held_NH = heads.split(held_NK, joint.success_N)
     assert np.allclose(share_NH, joint.share_NH)
     assert np.allclose(held_NH / share_NH, chance_NH)
@@ -83,9 +83,10 @@ def test_rise_is_the_derivative_of_log_success(chance: list[float], chained: boo
     logit = np.log(np.array([chance]) / (1.0 - np.array([chance])))
     joint = heads.join(np.array([chance]))
     step = 1e-6
-    risen = heads.join(sigmoid(logit + step)).success_N
-    assert (np.log(risen) - np.log(joint.success_N)) / step == pytest.approx(joint.rise_N, abs=1e-4)
-    assert joint.rise_N <= -np.log(joint.success_N) + 1e-12
+    risen_NH = heads.join(sigmoid(logit + step)).held_NH
+    slope_NH = (np.log(risen_NH) - np.log(joint.held_NH)) / step
+    assert slope_NH == pytest.approx(joint.rise_NH, abs=1e-4)
+    assert (joint.rise_NH <= -np.log(joint.held_NH) + 1e-12).all()
 
 
 def _visited(groups: list[tuple[int, int]]) -> TaskStatistics:

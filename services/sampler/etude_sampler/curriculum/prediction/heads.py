@@ -69,7 +69,7 @@ class Heads:
                 rise_N = 1.0 - chance_NH[:, head] + rise_NH[:, other]
                 rise_NH[:, head] = np.where(binds_N, rise_N, rise_NH[:, head])
             held_NH[:, head] = share_NH[:, head] * chance_NH[:, head]
-        return Joint(share_NH, held_NH[:, -1], rise_NH[:, -1])
+        return Joint(share_NH, held_NH, rise_NH)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,14 +78,19 @@ class Joint:
 
     share_NH: Floats
     """Chance that the prerequisites of a head hold: the smallest of theirs."""
-    success_N: Floats
-    """Chance of success."""
-    rise_N: Floats
+    held_NH: Floats
+    """Chance that the head holds too; where inactive that of its prerequisites."""
+    rise_NH: Floats
     """Derivative of its logarithm if the log odds of all heads rise together.
 
-    The sum of `1 - p` over success, the component that binds it, and that one's prerequisites;
-    at most `-ln success`.
+    The sum of `1 - p` over the head, the prerequisite that binds it, and that one's; at most
+    `-ln held`.
     """
+
+    @property
+    def success_N(self) -> Floats:
+        """Chance of success."""
+        return self.held_NH[:, -1]
 
 
 def make_heads(subtasks: Sequence[str], prerequisites: Mapping[str, Sequence[str]]) -> Heads:

@@ -50,8 +50,10 @@ class EtudeConfig(WeigherConfig):
 
     group_size: int = Field(default=8, ge=2, le=4096)
     """G of the signal: give the run's group size."""
-    sharpness: int = Field(default=6, ge=0, le=16)
+    sharpness: int = Field(default=4, ge=0, le=16)
     """Power of the value; 0: all tasks alike."""
+    partial: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of the gain that is progress of components rather than of success."""
     unit: float = Field(default=0.1, gt=0.0, le=1.0)
     """Value of a task of weight 1; no value is above 0.3679."""
     floor: float = Field(default=1e-4, ge=1e-6, le=1.0)
@@ -135,7 +137,7 @@ class EtudeWeigher:
 
     def weights(self, stats: TaskStatistics, active_NK: Bools, *, version: int) -> Floats:
         """Weights [N, K]: the task's where active, else 0."""
-        value = self._value(self.predict(stats, active_NK))
+        value = self._value(self.predict(stats, active_NK), active_NK)
         return np.where(active_NK, self._weight(value)[:, None], 0.0)
 
     def explain(self, stats_row: TaskStatistics, k: int, version: int) -> str:
@@ -145,7 +147,7 @@ class EtudeWeigher:
         seen = int(stats_row.n_N[0])
         active_NK = ~np.isnan(stats_row.m_NK) if seen else np.ones_like(stats_row.m_NK, np.bool_)
         prediction = self.predict(stats_row, active_NK)
-        value = self._value(prediction)
+        value = self._value(prediction, active_NK)
         chances = ", ".join(
             f"{name} {chance:.2f}"
             for name, chance, has in zip(
@@ -161,8 +163,11 @@ class EtudeWeigher:
             f"= {self._weight(value)[0]:.4f}"
         )
 
-    def _value(self, prediction: Prediction) -> GroupValue:
-        return group_value(prediction, group_size=self.knobs.group_size)
+    def _value(self, prediction: Prediction, active_NK: Bools) -> GroupValue:
+        knobs = self.knobs
+        return group_value(
+            prediction, active_NK, group_size=knobs.group_size, partial=knobs.partial
+        )
 
     def _weight(self, value: GroupValue) -> Floats:
         """`(value / unit)^sharpness` between floor and the heaviest, by repeated products."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etude_sampler.curriculum.prediction import Prediction
-from etude_sampler.statistics import Floats
+from etude_sampler.curriculum.prediction import Joint, Prediction
+from etude_sampler.statistics import Bools, Floats
 
 HIGHEST = float(np.exp(-1.0))
 """No value is larger: `-s ln s` has its top at 1/e."""
@@ -27,7 +27,7 @@ class GroupValue:
     """`sqrt(1 - prod_h same_h)`, `same_h = min(1, p^x + (1 - p)^x)`, x = G times the share of
     rollouts that get as far as head h: the size of the advantages of a group that may be mixed."""
     gain_N: Floats
-    """`s sum_h (1 - p_h)`: the derivative of success s in the log odds of all heads."""
+    """Derivative, in the log odds of all heads, of success and of the components' mean chance."""
 
     @property
     def value_N(self) -> Floats:
@@ -36,8 +36,17 @@ class GroupValue:
         return value_N
 
 
-def group_value(prediction: Prediction, *, group_size: int) -> GroupValue:
-    """The terms of each task's value for a group of `group_size` rollouts."""
+def group_value(
+    prediction: Prediction, active_NK: Bools, *, group_size: int, partial: float
+) -> GroupValue:
+    """The terms of each task's value.
+
+    Args:
+        prediction: of N tasks.
+        active_NK: their components.
+        group_size: G.
+        partial: share of the gain that is the components'; the rest is success's.
+    """
     chance_NH, joint = prediction.chance_NH, prediction.joint
     same_N = np.ones(len(chance_NH))
     for head in range(chance_NH.shape[1]):
@@ -46,5 +55,15 @@ def group_value(prediction: Prediction, *, group_size: int) -> GroupValue:
         same_N = same_N * np.minimum(1.0, right_N**tries_N + wrong_N**tries_N)
     return GroupValue(
         signal_N=np.sqrt(np.clip(1.0 - same_N, 0.0, 1.0)),
-        gain_N=joint.success_N * joint.rise_N,
+        gain_N=_gain(joint, active_NK, partial=partial),
     )
+
+
+def _gain(joint: Joint, active_NK: Bools, *, partial: float) -> Floats:
+    """`(1 - partial) s' + partial mean_k q_k'` over the task's components, summed in order."""
+    slope_NH = joint.held_NH * joint.rise_NH
+    total_N, num_N = np.zeros(len(slope_NH)), np.zeros(len(slope_NH))
+    for k in range(active_NK.shape[1]):
+        total_N = total_N + np.where(active_NK[:, k], slope_NH[:, k], 0.0)
+        num_N = num_N + active_NK[:, k]
+    return (1.0 - partial) * slope_NH[:, -1] + partial * total_N / np.maximum(num_N, 1.0)

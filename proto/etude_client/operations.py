@@ -69,13 +69,15 @@ def _post(
     key: str | None,
     wait_s: float = 0.0,
     is_heartbeat: bool = False,
+    partial: bool = False,
 ) -> Call[ModelT]:
+    """A call with a body; a `partial` one says only what was given, the rest is to stay."""
     return Call(
         "POST",
         path,
         json_decoder(answer),
         headers=_headers(None if request is None else "application/json", key),
-        body=None if request is None else request.model_dump_json().encode(),
+        body=None if request is None else request.model_dump_json(exclude_unset=partial).encode(),
         wait_s=wait_s,
         is_heartbeat=is_heartbeat,
     )
@@ -140,7 +142,7 @@ def update_run(run_id: str, request: RunUpdate, *, revision: int, key: str | Non
         _run(run_id),
         json_decoder(Run),
         headers={**_headers("application/json", key), "if-match": f'"{revision}"'},
-        body=request.model_dump_json(exclude_none=True).encode(),
+        body=request.model_dump_json(exclude_unset=True).encode(),
     )
 
 

@@ -22,6 +22,9 @@ _HEARTBEAT_POOL = httpx.Limits(max_connections=4, keepalive_expiry=4.0)
 
 
 def _base_headers(api_key: str | None) -> dict[str, str]:
+    """Headers of every call; a key that no header can carry is a ValueError without it."""
+    if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+        raise ValueError("the API key has characters that no key has")
     headers = {"accept": "application/json", "user-agent": f"etude-client/{CONTRACT_VERSION}"}
     return headers if api_key is None else {**headers, "authorization": f"Bearer {api_key}"}
 
@@ -62,7 +65,10 @@ def check_url(url: str) -> str:
     Raises:
         ValueError: not an http or https URL with a host.
     """
-    parsed = httpx.URL(url)
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"not an http(s) URL: {url!r}") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError(f"not an http(s) URL: {url!r}")
     return url.rstrip("/")

@@ -60,7 +60,7 @@ def list_restores(run_id: str, *, limit: int | None, cursor: str | None) -> Call
 
 
 def fork_run(run_id: str, request: ForkRequest, *, key: str | None) -> Call[Run]:
-    return _post(_run(run_id, "/fork"), request, Run, key=key)
+    return _post(_run(run_id, "/fork"), request, Run, key=key, partial=True)
 
 
 def list_draws(run_id: str, *, limit: int | None, cursor: str | None) -> Call[DrawPage]:

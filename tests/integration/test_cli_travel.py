@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from etude_client import EtudeClient
 from etude_proto.v1 import (
     DatasetCreate,
+    ForkRequest,
     PolicyVersionRequest,
     PromptBatch,
     PromptBatchRequest,
@@ -143,3 +144,13 @@ def test_what_was_set_otherwise_is_named(scene: Scene) -> None:
     assert "name" not in found["config"]
     (line,) = scene.lines("diff", "base", "nobody", code=2)
     assert "no run is called 'nobody'" in line
+
+
+def test_a_name_that_two_runs_have_is_no_name(scene: Scene) -> None:
+    """Not even for reading: the next command may be a deletion."""
+    other = scene.client.fork_run(scene.base.id, ForkRequest(name="base"))
+    for words in (("show", "base"), ("delete", "base"), ("diff", "base", "x")):
+        (line,) = scene.lines(*words, code=2)
+        assert scene.base.id in line, line
+        assert other.id in line
+    assert scene.lines("show", other.id)

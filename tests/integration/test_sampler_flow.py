@@ -26,13 +26,32 @@ async def refused(api: Api, run_id: str, num_tasks: int = 1) -> DegradedReason |
     return batch.degraded_reason
 
 
-async def patch_limits(api: Api, run: Run, **limits: int) -> Run:
-    """Change a run's limits at its revision."""
-    body = {"limits": {**run.limits.model_dump(), **limits}}
+async def patch_limits(api: Api, run: Run, **limits: object) -> Run:
+    """Change some of a run's limits at its revision."""
+    body = {"limits": limits}
     answer = await api.post(
         f"/v1/runs/{run.id}", body, method="PATCH", headers={"If-Match": f'"{run.revision}"'}
     )
     return parse(answer, Run)
+
+
+async def test_limits_that_are_not_given_stay(valkey_api: Api) -> None:
+    """Also those of retention, and in a fork; what contradicts what stays is refused."""
+    api = valkey_api
+    limits = {"max_batch_tasks": 3, "retention": {"receipts_s": None, "late_s": 7200}}
+    run = await api.create_run(limits=limits)
+    now = await patch_limits(api, run, retention={"late_s": 3600}, cap_groups=40)
+    want = run.limits.model_dump() | {"cap_groups": 40}
+    want["retention"] |= {"late_s": 3600}
+    assert now.limits.model_dump() == want
+    assert now.limits.retention.receipts_s is None
+    tag = {"If-Match": f'"{now.revision}"'}
+    path, body = f"/v1/runs/{run.id}", {"limits": {"cap_groups": 7}}
+    found = problem(await api.post(path, body, method="PATCH", headers=tag), 422, "payload_invalid")
+    assert "two training batches" in found.detail
+    fork = {"name": "fork", "limits": {"max_staleness": 9}}
+    made = parse(await api.post(f"{path}/fork", fork), Run, 201)
+    assert made.limits.model_dump() == want | {"max_staleness": 9}
 
 
 async def test_leased_tasks_and_ready_groups_fill_the_cap(

@@ -12,7 +12,7 @@ from support.sampler_app import Api, parse, problem, query
 from support.sampler_app_redis import check_laws
 from support.time_travel import Traveller, last_seq, state_of
 from support.waiting import wait_until
-from support.workload import report_of
+from support.workload import lines, report_of, task
 
 _WITHOUT_RUN = "ordinal, kind, level, fence, s, f, ema, z_easy, z_hard, abs_a, reward_mean, "
 _WITHOUT_RUN += "reward_var, full_visits, n, last_version, m, v"
@@ -58,6 +58,8 @@ async def test_forks_of_a_checkpoint_are_equal_until_they_are_treated_differentl
     first = await one.fork("first", checkpoint_id=taken.id)
     before = statistics(database_url, one.run.id)
     await one.report(6)
+    more = lines([task(number) for number in range(100, 103)])
+    await api.upload(one.run.dataset_id, more)  # no run of before has these
     await one.announce()
     second = await one.fork("second", checkpoint_id=taken.id)
     other = await one.fork("other", checkpoint_id=taken.id, seed=99)

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from etude_proto.keys import new_key
-from etude_proto.v1 import Key, KeyCreate, KeyPage, RunPage, Scope
+from etude_proto.v1 import Key, KeyCreate, KeyPage, Run, RunPage, Scope
 from etude_sampler.app import create_app
 from etude_sampler.embedded import RunningServer
 from etude_sampler.errors import RateLimited
@@ -224,3 +224,22 @@ async def test_odd_keys_are_unknown_keys(
     async with sampler_app(database_url, valkey.url, api_keys=BOOT) as api:
         headers = [(b"authorization", b"Bearer " + text.encode())]
         problem(await api.http.get("/v1/runs", headers=headers), 401, "unauthorized")
+
+
+async def test_a_key_for_certain_runs_takes_no_other_run_s_name(
+    database_url: str, valkey: RunningServer
+) -> None:
+    """Keys cover runs by name: who could name a run could put it under another's keys."""
+    async with sampler_app(database_url, valkey.url, api_keys=BOOT) as api:
+        api.http.headers.update(bearer(BOOT))
+        run = await api.create_run(name="mine")
+        key, _ = await make(api, BOOT, Scope.ADMIN, runs=["mine"])
+        own = bearer(key)
+        tag = own | {"If-Match": f'"{run.revision}"'}
+        path = f"/v1/runs/{run.id}"
+        problem(
+            await api.post(path, {"name": "yours"}, method="PATCH", headers=tag), 403, "forbidden"
+        )
+        problem(await api.post(f"{path}/fork", {"name": "yours"}, headers=own), 403, "forbidden")
+        parse(await api.post(f"{path}/fork", {"name": "mine"}, headers=own), Run, 201)
+        parse(await api.post(path, {"name": "mine"}, method="PATCH", headers=tag), Run)

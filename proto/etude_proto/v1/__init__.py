@@ -71,6 +71,8 @@ from .reports import (
 )
 from .retention import Deleted, Retention
 from .runs import (
+    LimitsUpdate,
+    RetentionUpdate,
     RewardSpec,
     Run,
     RunCreate,
@@ -183,6 +185,7 @@ __all__ = [
     "LaneView",
     "Lease",
     "LedgerEntry",
+    "LimitsUpdate",
     "LoadProgress",
     "Merge",
     "Message",
@@ -214,6 +217,7 @@ __all__ = [
     "RestorePage",
     "RestoreRequest",
     "Retention",
+    "RetentionUpdate",
     "RewardSpec",
     "RowError",
     "Run",

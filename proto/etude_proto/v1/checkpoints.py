@@ -9,7 +9,7 @@ from pydantic import Field
 from .base import Id, Name, Request, Response, Version
 from .curriculum import CurriculumConfig
 from .marks import CheckpointMark
-from .runs import RunLimits
+from .runs import LimitsUpdate
 
 
 class CheckpointCreate(CheckpointMark):
@@ -92,7 +92,7 @@ class ForkRequest(Request):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     curriculum: CurriculumConfig | None = None
     """Other parts over the same sub-tasks."""
-    limits: RunLimits | None = None
+    limits: LimitsUpdate | None = None
 
 
 class DrawnTask(Response):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from .base import Id, Name, Request, Response, Text, Version
 from .credit import CreditSpec
@@ -142,11 +142,50 @@ class RunCreate(Request):
     """Model weights of policy version 0, if workers should load them."""
 
 
+def _without_defaults(schema: dict[str, JsonValue]) -> None:
+    """Defaults are those of new runs; in a change, what is not given stays as it is."""
+    properties = schema["properties"]
+    assert isinstance(properties, dict)
+    for field in properties.values():
+        assert isinstance(field, dict)
+        field.pop("default", None)
+
+
+class RetentionUpdate(Retention):
+    """Retention to change; what is not given stays as it is, null means never."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+
+class LimitsUpdate(RunLimits):
+    """Limits to change; what is not given stays as it is. Checked together with what stays."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    retention: RetentionUpdate = RetentionUpdate()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        return self
+
+    def applied_to(self, limits: RunLimits) -> RunLimits:
+        """A run's limits with the change.
+
+        Raises:
+            ValueError: they contradict each other.
+        """
+        old, change = (one.model_dump(exclude_unset=True) for one in (limits, self))
+        merged = old | change
+        if "retention" in change:
+            merged["retention"] = old.get("retention", {}) | change["retention"]
+        return RunLimits.model_validate(merged)
+
+
 class RunUpdate(Request):
     """Fields of a run that may change while it is active (`PATCH`, with `If-Match`)."""
 
     name: Name | None = None
-    limits: RunLimits | None = None
+    limits: LimitsUpdate | None = None
 
 
 class Run(Response):

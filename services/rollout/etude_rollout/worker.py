@@ -44,21 +44,22 @@ class WorkerFailed(Exception):
 
 
 async def find_run(client: AsyncEtudeClient, name_or_id: str) -> Run | None:
-    """The run of this id, or else the newest of this name; null when there is none.
+    """The run of this id, or else the only one of this name; null when there is none.
 
     Raises:
         EtudeError: the sampler does not answer, or refuses.
+        WorkerFailed: several runs have this name.
     """
     if name_or_id.startswith("run_"):
         try:
             return await client.get_run(name_or_id)
         except RunNotFound:
             return None
-    found: Run | None = None
-    async for run in client.iter_runs():
-        if run.name == name_or_id and (found is None or run.created_at >= found.created_at):
-            found = run
-    return found
+    found = [run async for run in client.iter_runs() if run.name == name_or_id]
+    if len(found) > 1:
+        ids = ", ".join(run.id for run in found)
+        raise WorkerFailed(f"{len(found)} runs are called {name_or_id!r}: {ids}; give an id")
+    return found[0] if found else None
 
 
 async def wait_for_run(client: AsyncEtudeClient, name_or_id: str, status: WorkerStatus) -> Run:

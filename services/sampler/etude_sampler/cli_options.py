@@ -49,18 +49,27 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 def client_at(url: str, key: str | None) -> Iterator[EtudeClient]:
     """A client; what goes wrong ends the command with one line and exit code 2."""
     try:
-        with EtudeClient(url, api_key=key, max_attempts=3) as client:
+        made = EtudeClient(url, api_key=key, max_attempts=3)
+    except ValueError as error:
+        raise fail(str(error)) from error
+    try:
+        with made as client:
             yield client
     except EtudeError as error:
-        Console(stderr=True, soft_wrap=True).print(f"etude: {error}", markup=False)
-        raise typer.Exit(2) from error
+        raise fail(str(error)) from error
+
+
+def fail(reason: str) -> typer.Exit:
+    """One line to standard error, exit code 2."""
+    Console(stderr=True, soft_wrap=True).print(f"etude: {reason}", markup=False)
+    return typer.Exit(2)
 
 
 def find_run(client: EtudeClient, name_or_id: str) -> Run:
-    """A run by id, or the newest of that name.
+    """A run by id, or the only one of that name.
 
     Raises:
-        typer.Exit: there is none (exit code 2).
+        typer.Exit: there is none, or there are several (exit code 2).
     """
     if name_or_id.startswith("run_"):
         return client.get_run(name_or_id)
@@ -72,6 +81,8 @@ def find_run(client: EtudeClient, name_or_id: str) -> Run:
         if cursor is None:
             break
     if not found:
-        typer.echo(f"etude: no run is called {name_or_id!r}", err=True)
-        raise typer.Exit(2)
-    return max(found, key=lambda run: run.created_at)
+        raise fail(f"no run is called {name_or_id!r}")
+    if len(found) > 1:
+        ids = ", ".join(run.id for run in found)
+        raise fail(f"{len(found)} runs are called {name_or_id!r}: {ids}; give an id")
+    return found[0]

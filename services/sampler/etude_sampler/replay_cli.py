@@ -99,7 +99,7 @@ async def _replay(
 
 
 async def _find(catalog: Catalog, name_or_id: str) -> RunRow:
-    """A run by id, or the newest of that name. Raises `RunNotFound`, `typer.Exit`."""
+    """A run by id, or the only one of that name. Raises `RunNotFound`, `typer.Exit`."""
     if name_or_id.startswith("run_"):
         return await catalog.get_run(name_or_id)
     found: list[RunRow] = []
@@ -109,7 +109,10 @@ async def _find(catalog: Catalog, name_or_id: str) -> RunRow:
         after = page[-1].id
     if not found:
         raise complain(f"no run is called {name_or_id!r}")
-    return max(found, key=lambda row: row.created_at)
+    if len(found) > 1:
+        ids = ", ".join(row.id for row in found)
+        raise complain(f"{len(found)} runs are called {name_or_id!r}: {ids}; give an id")
+    return found[0]
 
 
 def _where(gap: Gap) -> str:

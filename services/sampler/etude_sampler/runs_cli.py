@@ -21,7 +21,7 @@ from etude_proto.v1 import (
 )
 
 from .arms_cli import arm_lines
-from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
+from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, fail, find_run
 from .curriculum import PRESETS, describe, part_table
 
 runs_app = typer.Typer(help="Create, list, show, pause and resume runs.", no_args_is_help=True)
@@ -59,27 +59,32 @@ def create(  # noqa: PLR0913, PLR0917 - options of a command, by name
     """Create a run over a dataset."""
     try:
         text = config.read_text("utf-8") if config else json.dumps({"preset": preset})
-        curriculum = CurriculumConfig.model_validate_json(text)
-        limits = RunLimits(training_batch_groups=batch_groups)
-    except (OSError, ValidationError) as error:
-        typer.echo(f"etude: {str(error).splitlines()[0]}", err=True)
-        raise typer.Exit(2) from error
-    with client_at(url, key) as client:
-        datasets = client.list_datasets(limit=1000).items
-        matching = [one.id for one in datasets if dataset in (one.id, one.name)]
-        if not matching:
-            typer.echo(f"etude: no dataset is called {dataset!r}; see `etude import`", err=True)
-            raise typer.Exit(2)
         spec = RunCreate(
             name=name,
-            dataset_id=matching[0],
-            curriculum=curriculum,
+            dataset_id="ds_0",  # until it is looked up
+            curriculum=CurriculumConfig.model_validate_json(text),
             mode=RunMode.CURRICULUM_ONLY if curriculum_only else RunMode.TRAINING,
             group_size=group_size,
             seed=seed,
-            limits=limits,
+            limits=RunLimits(training_batch_groups=batch_groups),
         )
-        show_run(client.create_run(spec), as_json)
+    except (OSError, ValidationError) as error:
+        raise fail(_told(error)) from error
+    with client_at(url, key) as client:
+        matching = [one.id for one in client.iter_datasets() if dataset in (one.id, one.name)]
+        if not matching:
+            raise fail(f"no dataset is called {dataset!r}; see `etude import`")
+        run = client.create_run(spec.model_copy(update={"dataset_id": matching[0]}))
+        show_run(run, as_json)
+
+
+def _told(error: OSError | ValidationError) -> str:
+    """The first fault, with its field."""
+    if isinstance(error, OSError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    return f"{field}: {first['msg']}" if field else first["msg"]
 
 
 @runs_app.command("list")

@@ -37,6 +37,12 @@ class CannotResume(TrainerError, LookupError):
     """The run is ahead of this trainer and cannot be taken back; the message says what to do."""
 
 
+class AmbiguousRun(TrainerError, LookupError):
+    """Several runs have the name that was given."""
+
+    exit_code = 2
+
+
 class StateInUse(TrainerError, RuntimeError):
     """Another trainer works in the same state directory."""
 

@@ -11,7 +11,7 @@ from etude_client.errors import RunNotFound
 from etude_proto.v1 import Run
 
 from .config import AdvantageConfig
-from .errors import ConfigError, Stopped
+from .errors import AmbiguousRun, ConfigError, Stopped
 from .stages.fetch import insist
 from .status import StatusBoard
 from .stop import StopSignal
@@ -23,14 +23,21 @@ _ID = re.compile(r"run_[A-Za-z0-9_]+")
 
 
 def find_run(client: EtudeClient, name: str) -> Run | None:
-    """The run of that id, else the newest of that name, else null."""
+    """The run of that id, else the only one of that name, else null.
+
+    Raises:
+        AmbiguousRun: several runs have this name.
+    """
     if _ID.fullmatch(name):
         try:
             return client.get_run(name)
         except RunNotFound:
             pass
     named = [run for run in client.iter_runs() if run.name == name]
-    return max(named, key=lambda run: run.created_at, default=None)
+    if len(named) > 1:
+        ids = ", ".join(run.id for run in named)
+        raise AmbiguousRun(f"{len(named)} runs are called {name!r}: {ids}; give an id")
+    return named[0] if named else None
 
 
 def await_run(client: EtudeClient, name: str, *, board: StatusBoard, stop: StopSignal) -> Run:

@@ -90,6 +90,17 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
+def may_name(request: Request, name: str | None) -> None:
+    """A key for certain runs gives no run a name that is not among them: it may be another's.
+
+    Raises:
+        Forbidden: the name is not the key's to give.
+    """
+    caller = caller_of(request)
+    if name is not None and caller.runs is not None and name not in caller.run_names:
+        raise Forbidden(f"this key is for certain runs, and {name!r} is not one of their names")
+
+
 async def authorize(request: Request) -> None:
     """Check key, scope, run and rate, before anything else is read.
 

@@ -23,6 +23,7 @@ from etude_proto.v1 import (
 
 from ..errors import CursorExpired
 from ..service.sampler import Sampler
+from .access import may_name
 from .bodies import Call, ModelT, hash_body, idempotency_key, json_call
 from .deps import sampler_of
 from .replies import decode_cursor, encode_cursor, once, reply, scope_of
@@ -169,6 +170,7 @@ async def list_restores(
 )
 async def fork_run(request: Request, run_id: str, call: _Fork, sampler: S) -> Response:
     """Begin another run from a checkpoint of this one."""
+    may_name(request, call.body.name)
 
     async def work(name: str) -> BaseModel:
         return await sampler.travel.fork(run_id, call.body, call=name)

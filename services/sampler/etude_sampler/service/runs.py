@@ -16,10 +16,12 @@ from etude_proto.v1 import (
     DatasetPage,
     ForkedFrom,
     ImportReceipt,
+    LimitsUpdate,
     Rebuild,
     RowError,
     Run,
     RunCreate,
+    RunLimits,
     RunPage,
     RunStatus,
     RunUpdate,
@@ -28,7 +30,7 @@ from etude_proto.v1 import (
 from etude_sampler.curriculum import build, start_state
 from etude_sampler.curriculum.faults import pointer
 
-from ..errors import Rebuilding, RevisionMismatch
+from ..errors import PayloadInvalid, Rebuilding, RevisionMismatch
 from ..ports.catalog import DatasetRow, OnlyRuns, RunRow
 from .identifiers import new_dataset_id, run_id_of
 from .loading_views import last_rebuild, progress
@@ -39,6 +41,14 @@ from .steps import Ground
 _IMPORT_TASKS, _IMPORT_BYTES = 2000, 8 << 20
 """Most tasks, and about the most bytes, of one transaction of an import (our choice)."""
 _MAX_ERRORS = 1000
+
+
+def changed(limits: RunLimits, change: LimitsUpdate | None) -> RunLimits:
+    """A run's limits with what a caller gives; the rest stays. Raises `PayloadInvalid`."""
+    try:
+        return limits if change is None else change.applied_to(limits)
+    except ValidationError as error:
+        raise PayloadInvalid.at("/limits", error.errors()[0]["msg"]) from error
 
 
 def iso(moment: datetime) -> str:
@@ -220,7 +230,7 @@ class Runs:
             PayloadInvalid: the limits leave no room for the run's curriculum.
         """
         row = await self._ground.catalog.get_run(run_id)
-        limits, name = body.limits or row.spec.limits, body.name or row.name
+        limits, name = changed(row.spec.limits, body.limits), body.name or row.name
         if row.revision != revision + 1 or (limits, name) != (row.spec.limits, row.name):
             spec = row.spec.model_copy(update={"limits": limits})
             fit(row.resolved, spec)

@@ -28,7 +28,6 @@ from etude_proto.v1 import (
 from etude_sampler.curriculum import build
 
 from ..errors import PayloadInvalid, RunNotFound
-from ..ports.catalog import RunRow
 from ..ports.checkpoints import CheckpointRow, Checkpoints, DrawRow, RestoreRow
 from .checkpointing import checkpoint_plan
 from .context import RunContext
@@ -36,7 +35,7 @@ from .forking import carried_notes, carried_state
 from .identifiers import restore_id_of, run_id_of
 from .rebuild import Rebuilder
 from .resolving import resolve_curriculum
-from .runs import iso, run_view
+from .runs import changed, iso, run_view
 from .steps import Ground
 
 
@@ -138,7 +137,7 @@ class TimeTravel:
             "name": body.name,
             "seed": body.seed,
             "curriculum": body.curriculum,
-            "limits": body.limits,
+            "limits": changed(source.spec.limits, body.limits),
         }
         spec = source.spec.model_copy(
             update={name: value for name, value in given.items() if value is not None}
@@ -152,7 +151,6 @@ class TimeTravel:
             spec=spec,
             resolved=resolved,
             secret=secrets.token_bytes(32),
-            num_tasks=await self._num_tasks(source),
             policy_version=found.policy_version,
             weights_uri=found.weights_uri,
             folded_seq=found.folded_seq,
@@ -173,11 +171,6 @@ class TimeTravel:
         """The run, once its lanes are there."""
         await self._rebuilder.ensure(run_id, wait=True)
         return run_view(await self._ground.catalog.get_run(run_id))
-
-    async def _num_tasks(self, source: RunRow) -> int:
-        spec = source.spec
-        counts = await self._ground.catalog.dataset_subtasks(spec.dataset_id, spec.sources)
-        return counts[""]
 
     async def draws(
         self, run_id: str, *, after: tuple[int, int], limit: int

@@ -31,6 +31,15 @@ def test_one_success_in_four() -> None:
     assert population(1, 0, 0, 0) == pytest.approx(want, abs=1e-4)  # 4e-6 below, by the 1e-6
 
 
+def test_one_replaced_success_in_eight() -> None:
+    """Section 6: hints, G = 8."""
+    rewards = [1.0] + [0.0] * 7
+    want = [2.4749] + [-0.3536] * 7
+    assert advantages(*rewards) == pytest.approx(want, abs=TOLERANCE)
+    want = [2.6458] + [-0.3780] * 7
+    assert population(*rewards) == pytest.approx(want, abs=TOLERANCE)
+
+
 @pytest.mark.parametrize(("p", "want"), [(0.1, 0.4190), (0.25, 0.7598), (0.5, 0.9278)])
 def test_expected_size_of_the_advantage(p: float, want: float) -> None:
     total = 0.0

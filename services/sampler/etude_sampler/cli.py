@@ -18,7 +18,7 @@ from rich.console import Console
 from .api.heads import BoundedHeads
 from .archives.cli import register as register_archives
 from .datasets.cli import import_app
-from .embedded import Embedded, EmbeddedServerError, start_embedded
+from .embedded import EmbeddedServerError, Keeper, keep, start_embedded
 from .keys_cli import keys_app, num_live_keys
 from .rebuild_cli import rebuild
 from .replay_cli import replay
@@ -85,7 +85,7 @@ def _port_is_taken(settings: Settings) -> bool:
     return False
 
 
-def _embedded(settings: Settings) -> tuple[Settings, Embedded | None]:
+def _embedded(settings: Settings) -> tuple[Settings, Keeper | None]:
     """Start embedded servers for the URLs that are not configured; migrate what is ours."""
     if settings.database_url is not None and settings.redis_url is not None:
         try:
@@ -107,7 +107,7 @@ def _embedded(settings: Settings) -> tuple[Settings, Embedded | None]:
         servers.stop()
         raise fail(str(error)) from error
     urls = {"database_url": servers.database_url, "redis_url": servers.redis_url}
-    return settings.model_copy(update=urls), servers
+    return settings.model_copy(update=urls), keep(servers, say=say)
 
 
 @app.command()
@@ -132,13 +132,13 @@ def serve(
         raise fail(_NO_KEYS.format(host=settings.host))
     if _port_is_taken(settings):
         raise fail(f"port {settings.port} of {settings.host} is taken (ETUDE_PORT)")
-    settings, servers = _embedded(settings)
+    settings, keeper = _embedded(settings)
     try:
         if needs_key and not num_live_keys(settings):
             raise fail(_NO_KEYS.format(host=settings.host))
         _export(settings)
         where = f"http://{settings.host}:{settings.port}"
-        kind = "embedded PostgreSQL and Valkey" if servers else "configured servers"
+        kind = "embedded PostgreSQL and Valkey" if keeper else "configured servers"
         say(f"etude sampler on {where} ({kind}); Ctrl-C stops it")
         uvicorn.run(
             "etude_sampler.app:create_app_from_env",
@@ -152,8 +152,11 @@ def serve(
             timeout_graceful_shutdown=5,
         )
     finally:
-        if servers is not None:
-            servers.stop()
+        if keeper is not None:
+            keeper.close()
+    if keeper is not None and keeper.failure is not None:
+        say(f"etude: {keeper.failure}")
+        raise typer.Exit(1)
 
 
 def _export(settings: Settings) -> None:

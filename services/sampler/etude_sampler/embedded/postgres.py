@@ -124,6 +124,7 @@ def _start_locked(data_dir: Path, *, durable: bool, lock: FileLock) -> PostgresS
         uid=runs_as.uid,
     )
     return PostgresServer(
+        name=launch.name,
         url=_url("postgresql+asyncpg", sockets, "postgres"),
         data_dir=data_dir,
         log=process.log_path(data_dir),

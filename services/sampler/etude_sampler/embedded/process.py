@@ -45,6 +45,8 @@ class Launch:
 class RunningServer:
     """A running server that belongs to this process."""
 
+    name: str
+    """Of the program, for people."""
     url: str
     """Address for the drivers: `postgresql+asyncpg://...` or `unix://...`."""
     data_dir: Path
@@ -96,13 +98,18 @@ def log_path(data_dir: Path) -> Path:
     return data_dir.with_name(data_dir.name + ".log")
 
 
+class LastingThread(threading.Thread):
+    """A thread that stops what it started before it ends: it may start servers, too."""
+
+
 def require_main_thread() -> None:
     """Refuse to start a server that would silently die with a worker thread.
 
     Raises:
-        EmbeddedServerError: the caller is not the main thread.
+        EmbeddedServerError: the caller is neither the main thread nor a lasting one.
     """
-    if threading.current_thread() is not threading.main_thread():
+    current = threading.current_thread()
+    if current is not threading.main_thread() and not isinstance(current, LastingThread):
         raise EmbeddedServerError("start embedded servers from the main thread: they end with it")
 
 

@@ -19,6 +19,7 @@ from .sockets import socket_folder
 
 SOCKET_NAME = "redis.sock"
 Appendfsync = Literal["always", "everysec"]
+NAMES: dict[Flavour, str] = {"valkey": "Valkey", "redis": "Redis"}
 
 
 def start_redis(
@@ -72,6 +73,7 @@ def start_redis(
     )
     try:
         return RunningServer(
+            name=NAMES[flavour],
             url=f"unix://{quote(str(socket))}",
             data_dir=data_dir,
             log=log,

@@ -21,10 +21,11 @@ from .redis import start_redis
 DATABASE = "etude"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Embedded:
     """The running pair; a context manager that stops it."""
 
+    root: Path
     postgres: PostgresServer
     redis: RunningServer
     lock: FileLock = field(repr=False)
@@ -38,6 +39,16 @@ class Embedded:
     def redis_url(self) -> str:
         """What `ETUDE_REDIS_URL` would hold."""
         return self.redis.url
+
+    def start_postgres(self) -> PostgresServer:
+        """Start PostgreSQL again, at the same address. Raises as `start_embedded`."""
+        self.postgres = _postgres(self.root)
+        return self.postgres
+
+    def start_redis(self) -> RunningServer:
+        """Start Valkey again, at the same address. Raises as `start_embedded`."""
+        self.redis = _redis(self.root)
+        return self.redis
 
     def stop(self) -> None:
         """Stop both servers in order and give the folder free; a second call does nothing."""
@@ -73,13 +84,21 @@ def start_embedded(root: Path) -> Embedded:
     lock = locking.acquire(root / "serve.lock", wait_s=0.0, what=f"folder {root.resolve()}")
     started: list[RunningServer] = []
     try:
-        postgres = start_postgres(root / "postgres", durable=True)
+        postgres = _postgres(root)
         started.append(postgres)
         postgres.create_database(DATABASE)
-        redis = start_redis(root / "redis", durable=True, appendfsync="everysec")
+        redis = _redis(root)
     except BaseException:
         for server in started:
             server.stop()
         lock.release()
         raise
-    return Embedded(postgres=postgres, redis=redis, lock=lock)
+    return Embedded(root=root, postgres=postgres, redis=redis, lock=lock)
+
+
+def _postgres(root: Path) -> PostgresServer:
+    return start_postgres(root / "postgres", durable=True)
+
+
+def _redis(root: Path) -> RunningServer:
+    return start_redis(root / "redis", durable=True, appendfsync="everysec")

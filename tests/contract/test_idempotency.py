@@ -18,6 +18,10 @@ OPERATIONS = {
     name: place for name, place in operations(openapi("sampler")).items() if place[0] != "GET"
 }
 
+REPLAYED = "idempotent-replayed"
+LEASING = {"lease_prompt_batch", "lease_training_batch", "extend_lease", "extend_training_batch"}
+"""Their answer is made anew, from the lease that the key names."""
+
 
 def test_every_mutating_call_is_tried() -> None:
     assert set(TRIES) == set(OPERATIONS)
@@ -61,6 +65,9 @@ async def _faults(http: httpx.AsyncClient, operation: str, world: World) -> list
     for again in (await call(one.body), await call(one.body)):
         if (again.status_code, again.content) != (first.status_code, first.content):
             faults.append(f"first {first.text[:300]}, then {again.status_code} {again.text[:300]}")
+        marks = (first.headers.get(REPLAYED), again.headers.get(REPLAYED))
+        if marks != (None, None if operation in LEASING else "true"):
+            faults.append(f"{REPLAYED}: {marks}")
     if one.other is not None:
         changed = await call(one.other)
         if changed.is_success:

@@ -41,7 +41,7 @@ class PromptMachine(LeaseMachine):
 
     def _send(self, sent: Sent, at: int, *, other: bool = False) -> bytes:
         incoming = Incoming(sent.held.id, sent.report, key_of(sent, other=other), sent.cargo)
-        return self._do(self._on(at).reports.report(incoming))
+        return self._do(self._on(at).reports.report(incoming)).receipt
 
     def _make(self, held: Held, ordinals: list[int], shape: str, *, cargo: bool = False) -> Sent:
         items = {item.task.ordinal: item.task for item in held.batch.items}

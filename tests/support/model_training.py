@@ -115,7 +115,7 @@ class TrainingMachine(PromptMachine):
             fence=taken.fence, policy_version=version, weights_uri=f"file:///w/{version}"
         )
         report_key = ReportKey(key, f"{taken.lease_id} {version}")
-        return self._do(self._on(at).training.ack(taken.lease_id, body, report_key))
+        return self._do(self._on(at).training.ack(taken.lease_id, body, report_key)).receipt
 
     def ack(self, at: int, pick: int, crash: int) -> None:
         """Settle a training batch; the first time, again, or too late; it may die anywhere."""
@@ -202,7 +202,7 @@ class TrainingMachine(PromptMachine):
         def call() -> None:
             body = PolicyVersionRequest(policy_version=one.version)
             key = ReportKey(one.key, str(one.version))
-            told = self._do(self._on(at).training.announce(self.run.id, body, key))
+            told = self._do(self._on(at).training.announce(self.run.id, body, key)).receipt
             self._fold(one)
             assert one.receipt in (None, told), "not the receipt of before"
             one.receipt = told

@@ -33,12 +33,12 @@ from etude_proto.v1 import (
 )
 
 from ..errors import TrajectoryMismatch, UnsupportedMediaType
-from ..ports.ledger import ReportKey
+from ..ports.ledger import Receipted, ReportKey
 from ..service.reports import Incoming
 from ..service.sampler import Sampler
 from .bodies import Call, ModelT, hash_body, idempotency_key, json_call, read, validate
 from .deps import sampler_of
-from .replies import once, reply, scope_of
+from .replies import REPLAYED, once, reply, scope_of
 from .schema import answer, frame_answer, json_body, report_body
 
 router = APIRouter(prefix="/v1", tags=["data"])
@@ -70,6 +70,11 @@ async def _once(
         body_hash=call.body_hash,
         work=encoded,
     )
+
+
+def _receipt(found: Receipted) -> Response:
+    headers = REPLAYED if found.replayed else None
+    return Response(found.receipt, headers=headers, media_type="application/json")
 
 
 @router.post(
@@ -147,7 +152,7 @@ async def report_groups(request: Request, lease_id: str, sampler: S) -> Response
             f"{media_type!r}; reports are application/json or {SAFETENSORS_MEDIA_TYPE}"
         )
     incoming = Incoming(lease_id, report, ReportKey(key, hash_body(request, data)), cargo)
-    return reply(await sampler.reports.report(incoming))
+    return _receipt(await sampler.reports.report(incoming))
 
 
 @router.post(
@@ -188,7 +193,7 @@ async def extend_training_batch(lease_id: str, call: _ExtendCall, sampler: S) ->
 async def ack_training_batch(lease_id: str, call: _AckCall, sampler: S) -> Response:
     """The step is done and saved: settle the batch and announce the next policy version."""
     key = ReportKey(call.key, call.body_hash)
-    return reply(await sampler.training.ack(lease_id, call.body, key))
+    return _receipt(await sampler.training.ack(lease_id, call.body, key))
 
 
 @router.post(
@@ -219,7 +224,7 @@ async def release_training_batch(
 async def announce_policy_version(run_id: str, call: _VersionCall, sampler: S) -> Response:
     """Announce the next version of a curriculum-only run."""
     key = ReportKey(call.key, call.body_hash)
-    return reply(await sampler.training.announce(run_id, call.body, key))
+    return _receipt(await sampler.training.announce(run_id, call.body, key))
 
 
 @router.post(

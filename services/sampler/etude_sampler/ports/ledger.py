@@ -109,6 +109,14 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipted:
+    """An encoded receipt, and whether it was stored by an earlier call."""
+
+    receipt: bytes
+    replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ReportKey:
     """What makes a report the same report."""
 
@@ -206,7 +214,7 @@ class Ledger(Demonstrations, Protocol):
         with_notes: bool = False,
         with_features: bool = False,
         live_column: int | None = None,
-    ) -> bytes:
+    ) -> Receipted:
         """One transaction under the run's row lock: replay, or fold and announce.
 
         `live_column` asks for the notes of all tasks in which it, a count, is not 0.

@@ -22,7 +22,7 @@ from etude_sampler.statistics import empty
 
 from ..errors import DependencyUnavailable, LeaseSuperseded, PayloadInvalid, TaskNotLeased
 from ..ports.catalog import TaskRow
-from ..ports.ledger import BARE, Committed, ReportKey, StatisticsKey
+from ..ports.ledger import BARE, Committed, Receipted, ReportKey, StatisticsKey
 from ..ports.races import READY_SCALE, Drawn, Entering, Pinned
 from .context import RunContext
 from .entering import enter, lane_weights
@@ -57,7 +57,7 @@ class Reports:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
 
-    async def report(self, incoming: Incoming) -> bytes:
+    async def report(self, incoming: Incoming) -> Receipted:
         """Apply a report exactly once; the encoded `Receipt`.
 
         Raises:
@@ -96,7 +96,7 @@ class Reports:
         except TaskNotLeased as error:
             raise await self._outside(context, incoming, ordinals) from error
         await self._settle(context, incoming, tasks, reported=reported, committed=committed)
-        return committed.receipt
+        return Receipted(committed.receipt, committed.replayed)
 
     async def _commit(
         self,
@@ -200,11 +200,11 @@ class Reports:
 
     async def _late(
         self, context: RunContext, incoming: Incoming, tasks: list[TaskRow], *, why: str
-    ) -> bytes:
+    ) -> Receipted:
         """The lease ended: a retry gets its receipt; anything else is kept as late and refused."""
         stored = await self._ground.ledger.receipt(context.row.id, incoming.key)
         if stored is not None:
-            return stored
+            return Receipted(stored, replayed=True)
         reported = Reported(
             report=incoming.report,
             receipt_id="",
@@ -223,7 +223,7 @@ class Reports:
         # The first try may have been committing all the while; what it wrote is not late.
         stored = await self._ground.ledger.receipt(context.row.id, incoming.key)
         if stored is not None:
-            return stored
+            return Receipted(stored, replayed=True)
         raise LeaseSuperseded(f"lease {incoming.lease_id} is {why}; the outcomes are kept as late")
 
     async def _settle(

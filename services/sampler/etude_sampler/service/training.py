@@ -19,7 +19,7 @@ from etude_proto.v1 import (
 )
 
 from ..errors import IllegalTransition, LeaseSuperseded, PayloadInvalid
-from ..ports.ledger import ReportKey
+from ..ports.ledger import Receipted, ReportKey
 from ..ports.races import NoGroups, TakeRequest, TrainingLease
 from .context import RunContext
 from .heartbeats import beat
@@ -87,7 +87,7 @@ class TrainingBatches:
         """Heartbeat. Raises as `heartbeats.beat`."""
         return await beat(self._ground, "tb", lease_id, body, call=call)
 
-    async def ack(self, lease_id: str, body: AckRequest, key: ReportKey) -> bytes:
+    async def ack(self, lease_id: str, body: AckRequest, key: ReportKey) -> Receipted:
         """Settle a batch and announce its version; the encoded `AckReceipt`.
 
         PostgreSQL first: pin, fold and store the version, then settle and announce in Redis. A
@@ -108,7 +108,7 @@ class TrainingBatches:
             stored = await ground.ledger.receipt(run_id, key)
             if stored is None:
                 raise LeaseSuperseded(f"training batch {lease_id} is {pinned}")
-            receipt = stored
+            receipt = Receipted(stored, replayed=True)
         else:
             receipt = await self._versions.commit(
                 await ground.contexts.get(run_id),
@@ -143,7 +143,7 @@ class TrainingBatches:
             return 0
         raise LeaseSuperseded(f"training batch {lease_id} is {ended}")
 
-    async def announce(self, run_id: str, body: PolicyVersionRequest, key: ReportKey) -> bytes:
+    async def announce(self, run_id: str, body: PolicyVersionRequest, key: ReportKey) -> Receipted:
         """Announce a version of a curriculum-only run; the encoded `AckReceipt`."""
         context = await self._ground.contexts.get(run_id)
         if context.row.spec.mode is not RunMode.CURRICULUM_ONLY:

@@ -23,7 +23,7 @@ from etude_sampler.statistics import Floats, Ints
 
 from ..errors import LeaseSuperseded, VersionConflict
 from ..ports.fence import epoch_of
-from ..ports.ledger import BARE, FoldPlan, FoldView, LedgerRow, ReportKey
+from ..ports.ledger import BARE, FoldPlan, FoldView, LedgerRow, Receipted, ReportKey
 from .arms import KEEP_VARIANCE, arm_totals, summarised
 from .checkpointing import plan_with_version
 from .context import RunContext, announced, named_weights
@@ -143,7 +143,7 @@ class Versions:
         metrics: dict[str, float],
         fence: int | None,
         mark: CheckpointMark | None = None,
-    ) -> bytes:
+    ) -> Receipted:
         """Fold and store a version; the encoded `AckReceipt`, or the stored one.
 
         Raises:

@@ -25,6 +25,7 @@ from ...ports.ledger import (
     FoldPlan,
     FoldView,
     LedgerRow,
+    Receipted,
     ReportKey,
 )
 from . import ledger_sql as sql
@@ -184,7 +185,7 @@ class PostgresLedger(LedgerViews, DemonstrationViews):
         with_notes: bool = False,
         with_features: bool = False,
         live_column: int | None = None,
-    ) -> bytes:
+    ) -> Receipted:
         """Replay the receipt, or fold and announce, in one transaction under the run's row lock.
 
         The exclusive lock waits for reports in flight, so the fold's range of apply sequence
@@ -203,8 +204,7 @@ class PostgresLedger(LedgerViews, DemonstrationViews):
             if stored is not None:
                 if stored["body_hash"] != key.body_hash:
                     raise IdempotencyKeyReused
-                response: bytes = stored["response"]
-                return response
+                return Receipted(stored["response"], replayed=True)
             records = await fetch_pruned(
                 connection,
                 f"{sql.READ_LEDGER} AND apply_seq > $2 AND verdict = 'applied' AND {sql.LIVE} "
@@ -264,4 +264,4 @@ class PostgresLedger(LedgerViews, DemonstrationViews):
             if todo.checkpoint is not None:
                 await unhurried(connection)
                 await insert_checkpoint(connection, run_id, todo.checkpoint)
-        return todo.receipt
+        return Receipted(todo.receipt, replayed=False)

@@ -77,7 +77,7 @@ async def test_unseen_tasks_are_predicted_by_what_others_showed(
         source: {_predicted(view) for view in unseen if view.task.source == source}
         for source in ("easy", "hard")
     }
-    assert min(of["easy"]) > 0.6
+    assert min(of["easy"]) > 0.5
     assert max(of["hard"]) < 0.4
     # Ages 1 to 4 are all refreshed, unseen tasks too, so that a rebuild changes no weight.
     before = [_weight(view) for view in views]

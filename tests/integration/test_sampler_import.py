@@ -74,8 +74,10 @@ async def test_bad_lines_are_named_and_the_good_ones_stored(valkey_api: Api) -> 
         11: (good[0][:-1] + b', "extra": 1}', "/extra"),
         13: (good[0][:-1] + b', "metadata": {"a": NaN}}', "/metadata"),
         14: (good[0].replace(b'"format"', b'"No Name"'), "/subtasks/0"),
+        15: (good[0].replace(b'"format"', b'"uniform"'), "/subtasks/0"),
+        16: (good[0].replace(b'"format"', b'"hard"'), "/subtasks/0"),
     }
-    body = [bad[n][0] if n in bad else b"" for n in range(1, 15)]
+    body = [bad[n][0] if n in bad else b"" for n in range(1, 17)]
     body[0], body[1], body[6], body[11] = good
     dataset_id = await valkey_api.create_dataset("mixed")
     receipt = parse(await valkey_api.upload(dataset_id, b"\n".join(body)), ImportReceipt)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .aids import Aids
 from .base import Id, Json, Name, Request, Response, SubtaskName
@@ -66,6 +66,24 @@ Reference = Annotated[
 ]
 
 
+RESERVED_LANES = frozenset({"uniform", "hard", "probe", "pool"})
+"""Names of lanes that runs add beside those of the sub-tasks."""
+
+
+def _is_free(name: str) -> str:
+    if name in RESERVED_LANES:
+        raise ValueError(f"{name!r} is reserved: runs have a lane of that name")
+    return name
+
+
+NewSubtask = Annotated[
+    SubtaskName,
+    AfterValidator(_is_free),
+    Field(json_schema_extra={"not": {"enum": sorted(RESERVED_LANES)}}),
+]
+"""A sub-task that a task may name."""
+
+
 class TaskCreate(Request):
     """One task as imported: one NDJSON line of `POST /v1/datasets/{id}/tasks`."""
 
@@ -75,7 +93,7 @@ class TaskCreate(Request):
     """Tools on offer, in the order they are shown."""
     reference: Reference | None = None
     """The gold; null when the trainer's framework scores by itself (curriculum-only mode)."""
-    subtasks: list[SubtaskName] = Field(default_factory=list, max_length=32)
+    subtasks: list[NewSubtask] = Field(default_factory=list, max_length=32)
     """Skills this task exercises; each is a lane and a reward component."""
     source: Name = "default"
     """Where the task came from; quotas and alarms are per source."""

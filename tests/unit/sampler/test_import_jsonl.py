@@ -74,6 +74,8 @@ REFUSED: list[tuple[JsonObject, str, str]] = [
         "/messages/0/x~1y",
         "unknown",
     ),
+    ({**CONTRACT, "subtasks": ["format", "uniform"]}, "/subtasks/1", "'uniform' is reserved"),
+    ({**OPENAI, "subtasks": ["probe"]}, "/subtasks/0", "'probe' is reserved"),
     ({**CONTRACT, "tools": [{"name": ""}]}, "/tools/0/name", "at least 1"),
     ({**CONTRACT, "reference": {"kind": "calls", "calls": []}}, "/reference/calls", "at least 1"),
     ({**CONTRACT, "reference": {"kind": "guess"}}, "/reference", "kind"),

@@ -29,7 +29,8 @@ from etude_proto.v1 import (
     Split,
     Tool,
 )
-from etude_proto.v1.base import Name, SubtaskName
+from etude_proto.v1.base import Name
+from etude_proto.v1.tasks import NewSubtask
 
 from .rows import RowRefused
 from .strict_json import kind_of, parse_json
@@ -133,7 +134,7 @@ class OpenAILine(Line):
     """Gold calls. Absent together with `response`: the task has no gold."""
     response: bool | None = None
     """Whether an answer in words is expected: after the calls, or instead of any."""
-    subtasks: list[SubtaskName] = Field(default_factory=list, max_length=32)
+    subtasks: list[NewSubtask] = Field(default_factory=list, max_length=32)
     """Skills exercised; derived from the gold when empty."""
     source: Name = "default"
     """Where the task came from."""

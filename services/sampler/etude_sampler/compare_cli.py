@@ -18,6 +18,7 @@ from etude_proto.v1 import Run
 
 from .arms_cli import NAMES, SHARES, shown
 from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
+from .diff_cli import run_if_there
 from .runs_compare import MEASURES, Comparison, curve_of, pairs_of
 from .runs_diff import common_moment
 from .statistics.arms import Interval
@@ -51,7 +52,7 @@ def compare_runs(
 
 def compare(client: EtudeClient, one: Run, other: Run) -> Comparison:
     """Fetch both runs and compare them; progress goes to standard error."""
-    common = common_moment(one, other, get=client.get_run)
+    common = common_moment(one, other, get=run_if_there(client))
     after = 0 if common is None else common.policy_version
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:

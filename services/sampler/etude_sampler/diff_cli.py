@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, TypeVar
 
 import typer
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from etude_client import EtudeClient
+from etude_client import EtudeClient, RunNotFound
 from etude_client.paging import all_items
 from etude_proto.v1 import MAX_PAGE, Draw, Run
 
@@ -54,9 +54,21 @@ def diff(  # noqa: PLR0917 - options of a command, by name
     _print(found)
 
 
+def run_if_there(client: EtudeClient) -> Callable[[str], Run | None]:
+    """Reads runs by id; None for one that was deleted."""
+
+    def get(run_id: str) -> Run | None:
+        try:
+            return client.get_run(run_id)
+        except RunNotFound:
+            return None
+
+    return get
+
+
 def compare(client: EtudeClient, one: Run, other: Run, *, most: int) -> Difference:
     """Fetch both runs and compare them; progress goes to standard error."""
-    common = common_moment(one, other, get=client.get_run)
+    common = common_moment(one, other, get=run_if_there(client))
     found = Difference(
         f"{one.name} ({one.id})",
         f"{other.name} ({other.id})",

@@ -144,8 +144,11 @@ def _flat(value: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonVal
     return found
 
 
-def common_moment(first: Run, second: Run, *, get: Callable[[str], Run]) -> Common | None:
-    """The last moment that two runs share, by their ancestors; None if they share none."""
+def common_moment(first: Run, second: Run, *, get: Callable[[str], Run | None]) -> Common | None:
+    """The last moment that two runs share, by their ancestors; None if they share none.
+
+    `get` returns None for a run that was deleted.
+    """
     ours, theirs = _lineage(first, get), _lineage(second, get)
     for run_id, (left, checkpoint) in ours.items():
         if run_id not in theirs:
@@ -157,13 +160,18 @@ def common_moment(first: Run, second: Run, *, get: Callable[[str], Run]) -> Comm
     return None
 
 
-def _lineage(run: Run, get: Callable[[str], Run]) -> dict[str, tuple[int | None, str | None]]:
-    """A run and its ancestors: the version and checkpoint at which each was left."""
+def _lineage(
+    run: Run, get: Callable[[str], Run | None]
+) -> dict[str, tuple[int | None, str | None]]:
+    """A run and its ancestors, up to one that was deleted: version and checkpoint of leaving it."""
     found: dict[str, tuple[int | None, str | None]] = {run.id: (None, None)}
-    while run.forked_from is not None and run.forked_from.run_id not in found:
-        origin = run.forked_from
+    known: Run | None = run
+    while known is not None and known.forked_from is not None:
+        origin = known.forked_from
+        if origin.run_id in found:
+            break
         found[origin.run_id] = (origin.policy_version, origin.checkpoint_id)
-        run = get(origin.run_id)
+        known = get(origin.run_id)
     return found
 
 

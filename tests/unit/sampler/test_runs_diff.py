@@ -48,7 +48,14 @@ RUNS = {run.id: run for run in (BASE, LEFT, RIGHT, DEEP)}
 def test_the_common_moment_is_where_the_first_of_them_left(
     first: Run, second: Run, wanted: Common | None
 ) -> None:
-    assert common_moment(first, second, get=RUNS.__getitem__) == wanted
+    assert common_moment(first, second, get=RUNS.get) == wanted
+
+
+def test_a_deleted_ancestor_ends_the_lineage() -> None:
+    other = fork("other", LEFT, 6)
+    without_left = {"run_base": BASE}.get
+    assert common_moment(DEEP, other, get=without_left) == Common("run_left", 6, "ckpt_6")
+    assert common_moment(DEEP, RIGHT, get=without_left) is None, "what LEFT came from is forgotten"
 
 
 def draw(number: int, *ordinals: int, epoch: int = 1, weight: float = 1.0) -> Draw:

@@ -202,5 +202,14 @@ async def test_the_command_says_what_it_found(
     wrong = [[], ["nobody"], ["run_0123456789ab"], [run.id, "--to", "-1"]]
     for words in [*wrong, [run.id, "--from", "4", "--to", "3"], [run.id, "--epoch", "0"]]:
         assert (await command(*words))[0] == 2
+    for words, why in (
+        (["--epoch", "99"], f"run {run.id} has no epoch 99; it is at epoch 1"),
+        (["--from", "9999"], "--from 9999 is beyond the last decision, number "),
+        (["--epoch", "1", "--from", "9999"], "--from 9999 is beyond the last decision, number "),
+    ):
+        code, said, complaint = await command(run.id, *words)
+        (line,) = complaint.strip().splitlines()
+        assert (code, said) == (2, "")
+        assert line.startswith(f"etude: {why}")
     _, _, complaint = await command("run_0123456789ab")
     assert complaint.strip() == "etude: no run 'run_0123456789ab'"

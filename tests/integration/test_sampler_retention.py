@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import random
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from etude_proto.v1 import Checkpoint, Retention, Run
+from etude_sampler.cli import app
 from etude_sampler.embedded import RunningServer
 from etude_sampler.errors import IllegalTransition
 from etude_sampler.ports.retention import KINDS
@@ -213,3 +217,28 @@ async def test_policies_are_checked_against_the_leases(valkey_api: Api) -> None:
     problem(await valkey_api.post("/v1/runs", body), 422, "payload_invalid")
     body["limits"] = {"retention": {"receipts_s": 1}}
     problem(await valkey_api.post("/v1/runs", body), 422, "payload_invalid")
+
+
+async def test_the_command_takes_a_name_or_an_id(
+    valkey_api: Api, database_url: str, valkey: RunningServer
+) -> None:
+    run, other = [
+        await valkey_api.create_run(num_tasks=6, mode="curriculum_only", name=name)
+        for name in ("swept", "other")
+    ]
+    for one in (run, other):
+        await valkey_api.reported(await valkey_api.lease(one.id, 3))
+    age(database_url)
+    urls = {"ETUDE_DATABASE_URL": database_url, "ETUDE_REDIS_URL": valkey.url}
+
+    async def gc(name: str) -> Result:
+        words = ["gc", "--run", name, "--dry-run", "--json"]
+        return await asyncio.to_thread(CliRunner().invoke, app, words, env=urls)
+
+    told = [json.loads((await gc(name)).stdout)["dropped"] for name in ("swept", run.id)]
+    for dropped in told:
+        assert {one["run_id"] for one in dropped} == {run.id}
+        assert "receipts" in {one["kind"] for one in dropped}
+    nobody = await gc("nobody")
+    assert (nobody.exit_code, nobody.stdout) == (2, "")
+    assert nobody.stderr == "etude: no run is called 'nobody'\n"

@@ -1,7 +1,7 @@
 """For commands that work on the servers themselves: which ones, and how failures are said.
 
-Used by `archives.cli` and `retention_cli`. The servers are the configured ones, or the embedded
-pair: that of a running `etude serve`, else started for the command and stopped after it.
+Used by `archives.cli`, `replay_cli` and `retention_cli`. The servers are the configured ones, or
+the embedded pair: that of a running `etude serve`, else started for the command and stopped after.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rich.console import Console
 
 from .embedded import EmbeddedServerError, start_embedded
 from .embedded.joining import running_urls
+from .ports.catalog import Catalog, RunRow
 from .settings import Settings
 from .store.postgres import migrate
 
@@ -66,6 +67,7 @@ def operated(data_dir: Path | None = None) -> Iterator[Settings]:
 
 
 _URLS = ("database_url", "redis_url")
+_PAGE = 200
 
 
 def _settings(data_dir: Path | None) -> Settings:
@@ -83,3 +85,20 @@ def _check_schema(url: str) -> None:
         migrate.check(url)
     except migrate.SchemaFault as error:
         raise complain(str(error)) from error
+
+
+async def find_row(catalog: Catalog, name_or_id: str) -> RunRow:
+    """A run by id, or the only one of that name. Raises `RunNotFound`, `typer.Exit`."""
+    if name_or_id.startswith("run_"):
+        return await catalog.get_run(name_or_id)
+    found: list[RunRow] = []
+    after: str | None = None
+    while page := await catalog.list_runs(after=after, limit=_PAGE):
+        found += [row for row in page if row.name == name_or_id]
+        after = page[-1].id
+    if not found:
+        raise complain(f"no run is called {name_or_id!r}")
+    if len(found) > 1:
+        ids = ", ".join(row.id for row in found)
+        raise complain(f"{len(found)} runs are called {name_or_id!r}: {ids}; give an id")
+    return found[0]

@@ -14,22 +14,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .errors import SamplerError
-from .operating import DataDir, complain, operated
-from .ports.catalog import Catalog, RunRow
+from .operating import DataDir, complain, find_row, operated
 from .service.context import make_context
 from .service.replay import Replay, Span
 from .service.replay_report import Gap, ReplayReport
 from .settings import Settings
 from .store.postgres.catalog import PostgresCatalog
 from .store.postgres.engine import create_engine
-from .store.postgres.history import PostgresHistories
+from .store.postgres.history import PostgresHistories, PostgresHistory
 
 _SAID = {
     "same": "same: every batch is what seed, ledger and log make of it",
     "different": "DIFFERENT: see above",
     "unexplained": "UNEXPLAINED: nothing differs, but not everything could be replayed; see above",
 }
-_PAGE = 200
 
 
 @contextmanager
@@ -91,28 +89,22 @@ async def _replay(
         settings.database_url, pool_size=2, timeout_s=settings.dependency_timeout_s
     )
     try:
-        row = await _find(PostgresCatalog(engine), run)
+        row = await find_row(PostgresCatalog(engine), run)
         async with PostgresHistories(engine).history(row.id) as history:
+            await _check(history, row.id, span)
             return await Replay(history, make_context(row), span=span, progress=tell).run()
     finally:
         await engine.dispose()
 
 
-async def _find(catalog: Catalog, name_or_id: str) -> RunRow:
-    """A run by id, or the only one of that name. Raises `RunNotFound`, `typer.Exit`."""
-    if name_or_id.startswith("run_"):
-        return await catalog.get_run(name_or_id)
-    found: list[RunRow] = []
-    after: str | None = None
-    while page := await catalog.list_runs(after=after, limit=_PAGE):
-        found += [row for row in page if row.name == name_or_id]
-        after = page[-1].id
-    if not found:
-        raise complain(f"no run is called {name_or_id!r}")
-    if len(found) > 1:
-        ids = ", ".join(row.id for row in found)
-        raise complain(f"{len(found)} runs are called {name_or_id!r}: {ids}; give an id")
-    return found[0]
+async def _check(history: PostgresHistory, run_id: str, span: Span) -> None:
+    """Refuse a span that holds nothing because it never will have, or does not yet."""
+    head = await history.head()
+    if span.epoch is not None and span.epoch > head.epoch:
+        raise complain(f"run {run_id} has no epoch {span.epoch}; it is at epoch {head.epoch}")
+    kept = [one.last for one in await history.epochs() if span.epoch in (None, one.epoch)]
+    if kept and span.first > max(kept):
+        raise complain(f"--from {span.first} is beyond the last decision, number {max(kept)}")
 
 
 def _where(gap: Gap) -> str:

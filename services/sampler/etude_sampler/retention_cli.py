@@ -21,7 +21,7 @@ from etude_proto.v1 import Dataset, Deleted
 from .app import connected
 from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
 from .errors import SamplerError
-from .operating import DataDir, complain, operated
+from .operating import DataDir, complain, find_row, operated
 from .ports.retention import Dropped
 from .settings import Settings
 
@@ -42,7 +42,8 @@ _WHAT = {
 
 def gc(
     run: Annotated[
-        str | None, typer.Option(help="Only this run, by id; default: all, and what was deleted.")
+        str | None,
+        typer.Option(help="Only this run, by name or id; default: all, and what was deleted."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     data_dir: DataDir = None,
@@ -68,6 +69,8 @@ def gc(
 async def _gc(settings: Settings, run: str | None, *, dry_run: bool) -> Sequence[Dropped]:
     console = Console(stderr=True)
     async with connected(settings) as sampler:
+        if run is not None and not run.startswith("run_"):  # a deleted run has its id alone
+            run = (await find_row(sampler.ground.catalog, run)).id
         if dry_run:
             return await sampler.sweeper.due(run)
         with console.status("sweeping") as status:

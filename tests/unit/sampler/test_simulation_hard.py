@@ -43,7 +43,7 @@ def test_demonstrations_are_of_other_tasks_solved_in_an_earlier_version() -> Non
         served = guidance.serve(drawn, weights, hard, group_size=8)
         assert served.allotment.num_rollouts_B.tolist() == [8, 6, 8]
         assert served.allotment.train_B.tolist() == [True, False, True]
-        return served.level_B.tolist()
+        return [int(level) for level in served.level_B]
 
     assert levels() == [0, 0, 0]
     served = guidance.serve(drawn, weights, hard, group_size=8)

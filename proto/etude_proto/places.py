@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _ODD = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
@@ -41,7 +42,8 @@ def place_of(uri: str) -> Place:
 
     Raises:
         ValueError: it climbs (`..`), holds control characters or backslashes, a query, a fragment
-            or a password, or is a `file:` URI of another host.
+            or a password, is a `file:` URI of another host, or a path with `%` escapes, which some
+            readers would take for what they stand for.
     """
     if _ODD.search(uri) or _ODD.search(unquote(uri)):
         raise ValueError("control characters and backslashes are no part of a place")
@@ -55,7 +57,11 @@ def place_of(uri: str) -> Place:
             if host not in ("", "localhost") or not path.startswith("/"):
                 raise ValueError("a file URI is file:///absolute/path")
             host = ""
+    elif "?" in uri or "#" in uri:
+        raise ValueError("a place has no query and no fragment")
+    elif _ESCAPE.search(uri):
+        raise ValueError("a place that is a path has no % escapes; write a file:// URI")
     parts = tuple(part for part in path.split("/") if part not in ("", "."))
-    if ".." in parts:
+    if ".." in (*parts, *unquote("/".join(parts)).split("/")):
         raise ValueError("a place does not climb (..)")
     return Place(scheme, host, scheme != "file" or path.startswith("/"), parts)

@@ -119,6 +119,7 @@ def test_a_stored_key_is_a_key(short_folder: Path, urls: dict[str, str]) -> None
         assert len(listed.splitlines()) == 2
         assert stored["key"] not in listed
         assert "loop" in _etude("list", url=url, key=key).stdout
+        assert stored["id"] in _etude("list", url=url, key=key, columns="80").stdout
         assert "ended" in _etude("revoke", stored["id"], url=url, key=key).stdout
         for words in (
             ["create", "--label", "x", "--scope", "all"],
@@ -132,9 +133,11 @@ def test_a_stored_key_is_a_key(short_folder: Path, urls: dict[str, str]) -> None
             assert "Traceback" not in bad.stderr
 
 
-def _etude(*words: str, url: str, key: str | None = None, good: bool = True) -> Result:
+def _etude(
+    *words: str, url: str, key: str | None = None, good: bool = True, columns: str = "200"
+) -> Result:
     """`etude keys ...` in this process."""
-    more = {"ETUDE_SAMPLER_URL": url, "ETUDE_API_KEY": key, "COLUMNS": "200"}
+    more = {"ETUDE_SAMPLER_URL": url, "ETUDE_API_KEY": key, "COLUMNS": columns}
     done = CliRunner().invoke(app, ["keys", *words], env=more)
     assert not good or done.exit_code == 0, done.output
     return done

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from etude_proto.keys import new_key
 from etude_proto.v1 import Key as ApiKey
@@ -118,7 +118,8 @@ def list_(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> N
         for one in found:
             typer.echo(one.model_dump_json())
         return
-    table = Table("id", "begins", "label", "scopes", "runs", "ends", "last used")
+    ids = Column("id", no_wrap=True, min_width=max((len(one.id) for one in found), default=2))
+    table = Table(ids, "begins", "label", "scopes", "runs", "ends", "last used")
     for one in found:
         ends = f"revoked {one.revoked_at}" if one.revoked_at else one.expires_at or "never"
         runs = "all" if one.runs is None else ", ".join(one.runs)

@@ -148,6 +148,11 @@ def idempotency_key(request: Request) -> str:
     return key
 
 
+def media_type_of(request: Request) -> str:
+    """The body's type without parameters, in lower case; empty if the request does not say."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
 def hash_body(request: Request, data: bytes) -> str:
     """What a repeated key must agree on: method, path and body."""
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode())
@@ -170,7 +175,7 @@ def json_call(model: type[ModelT]) -> Callable[[Request], Awaitable[Call[ModelT]
 
     async def dependency(request: Request) -> Call[ModelT]:
         key = idempotency_key(request)
-        media_type = request.headers.get("content-type", "application/json").split(";")[0].strip()
+        media_type = media_type_of(request)
         if media_type not in ("application/json", ""):
             raise UnsupportedMediaType(f"{media_type!r}; this call takes application/json")
         data = await read(request, max_bytes=request.app.state.settings.max_body_bytes)

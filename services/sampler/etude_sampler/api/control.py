@@ -23,7 +23,15 @@ from etude_proto.v1 import (
 from ..errors import BadRequest, IdempotencyInProgress, RevisionMismatch, UnsupportedMediaType
 from ..service.sampler import Sampler
 from .access import caller_of, may_name
-from .bodies import Call, HashedLines, hash_body, idempotency_key, json_call, lines
+from .bodies import (
+    Call,
+    HashedLines,
+    hash_body,
+    idempotency_key,
+    json_call,
+    lines,
+    media_type_of,
+)
 from .deps import sampler_of
 from .replies import decode_cursor, encode_cursor, once, reply, scope_of
 from .schema import answer, json_body, lines_body, no_body
@@ -95,7 +103,7 @@ async def get_dataset(dataset_id: str, sampler: S) -> Response:
 async def import_tasks(request: Request, dataset_id: str, sampler: S) -> Response:
     """Import tasks, one JSON object a line. Idempotent by content; bad lines are reported."""
     key, scope = idempotency_key(request), scope_of(request)
-    media_type = request.headers.get("content-type", "").split(";")[0].strip()
+    media_type = media_type_of(request)
     if media_type not in ("application/x-ndjson", "application/jsonl"):
         raise UnsupportedMediaType(f"{media_type!r}; imports are application/x-ndjson")
     hashed = HashedLines(request, lines(request, max_line_bytes=_MAX_LINE))

@@ -36,7 +36,16 @@ from ..errors import TrajectoryMismatch, UnsupportedMediaType
 from ..ports.ledger import Receipted, ReportKey
 from ..service.reports import Incoming
 from ..service.sampler import Sampler
-from .bodies import Call, ModelT, hash_body, idempotency_key, json_call, read, validate
+from .bodies import (
+    Call,
+    ModelT,
+    hash_body,
+    idempotency_key,
+    json_call,
+    media_type_of,
+    read,
+    validate,
+)
 from .deps import sampler_of
 from .replies import REPLAYED, once, reply, scope_of
 from .schema import answer, frame_answer, json_body, report_body
@@ -134,7 +143,7 @@ async def release_lease(
 async def report_groups(request: Request, lease_id: str, sampler: S) -> Response:
     """Report groups: outcomes as JSON, or one group's outcomes and trajectories as safetensors."""
     key = idempotency_key(request)
-    media_type = request.headers.get("content-type", "").split(";")[0].strip()
+    media_type = media_type_of(request)
     data = await read(request, max_bytes=request.app.state.settings.max_body_bytes)
     cargo: bytes | None = None
     if media_type == "application/json":

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import Scope
 
 from etude_proto.v1 import Problem, ProblemItem
@@ -38,6 +39,8 @@ _BY_STATUS: dict[int, type[SamplerError]] = {
     413: BodyTooLarge,
     415: UnsupportedMediaType,
 }
+
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 def problem_response(request: Request, error: SamplerError) -> Response:
@@ -89,7 +92,21 @@ def _on_http(request: Request, error: Exception) -> Response:
     response = problem_response(request, kind(str(error.detail)))
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
+    if error.status_code == 405:  # the route that refused knows its own method only
+        response.headers["Allow"] = ", ".join(_allowed(request))
     return response
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that some route has for this path."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
 
 
 def on_crash(scope: Scope, error: BaseException) -> Response:

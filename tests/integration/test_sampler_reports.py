@@ -178,6 +178,22 @@ async def test_reports_after_the_lease_are_kept_as_late(
     check_laws(redis_server.url, run.id, num_tasks=4)
 
 
+async def test_late_reports_of_a_lease_are_bounded(valkey_api: Api, database_url: str) -> None:
+    """Whoever makes up fences gets the same refusal, and no room on the disk."""
+    api = valkey_api
+    run = await api.create_run(num_tasks=4, limits={"max_batch_tasks": 4})
+    batch = await api.lease(run.id, 4)
+    assert batch.lease is not None
+    await api.post(f"/v1/leases/{batch.lease.id}/release", {"fence": batch.lease.fence})
+    told = []
+    for number in range(6):
+        report = report_of(batch).model_copy(update={"fence": batch.lease.fence + number})
+        told.append(problem(await api.report(batch, report), 409, "lease_superseded").detail)
+    assert ["kept as late" in detail for detail in told] == [True] * 4 + [False] * 2
+    assert "not kept: there are too many of this lease" in told[-1]
+    assert verdicts(database_url) == {"late": 16}
+
+
 FAILURES = [FinishReason.ERROR, FinishReason.TIMEOUT, FinishReason.ABORTED]
 
 

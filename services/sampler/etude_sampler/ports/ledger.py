@@ -199,8 +199,11 @@ class Ledger(Demonstrations, Protocol):
         pinned; reports that were committing have committed.
         """
 
-    async def commit_late(self, run_id: str, rows: Sequence[LedgerRow]) -> None:
-        """Keep outcomes of a superseded lease, out of the statistics; repeatable."""
+    async def commit_late(self, run_id: str, rows: Sequence[LedgerRow], *, most: int) -> bool:
+        """Keep outcomes of a superseded lease, out of the statistics; repeatable.
+
+        Keeps nothing, and returns False, where the lease would have more than `most` such rows.
+        """
 
     async def reported(self, run_id: str, lease_id: str) -> set[int]:
         """Ordinals already reported under a lease."""

@@ -16,7 +16,11 @@ from etude_sampler.statistics import Floats, GroupSummary, OutcomeArrays, summar
 from ..ports.allotments import Allotments
 from ..ports.ledger import LedgerRow
 from ..ports.races import Drawn
+from .context import RunContext
 from .outcomes import Columns, pack_rows
+
+_LATE_PER_TASK = 4
+"""Late rows that a lease may have, for each task of the largest one (our choice)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,11 @@ class Fate:
     verdict: Verdict
     gate: GateVerdict = GateVerdict.NOT_APPLIED
     apply_seq: int = 0
+
+
+def most_late(context: RunContext) -> int:
+    """Rows kept of a lease that ended: whoever makes up fences and attempts fills no disk."""
+    return _LATE_PER_TASK * context.row.spec.limits.max_batch_tasks
 
 
 def late_rows(reported: Reported, subtasks: Sequence[str]) -> list[LedgerRow]:

@@ -30,7 +30,7 @@ from .folding import join
 from .hard_states import PaceMoved
 from .identifiers import new_receipt_id
 from .outcomes import oldest_version
-from .reported import Reported, late_rows
+from .reported import Reported, late_rows, most_late
 from .reporting import plan_report
 from .steps import Ground
 from .traits import features_of, members, scored_lanes
@@ -219,12 +219,13 @@ class Reports:
             members=scored_lanes(context.curriculum, tasks),
         )
         rows = late_rows(reported, context.curriculum.subtasks)
-        await self._ground.ledger.commit_late(context.row.id, rows)
+        kept = await self._ground.ledger.commit_late(context.row.id, rows, most=most_late(context))
         # The first try may have been committing all the while; what it wrote is not late.
         stored = await self._ground.ledger.receipt(context.row.id, incoming.key)
         if stored is not None:
             return Receipted(stored, replayed=True)
-        raise LeaseSuperseded(f"lease {incoming.lease_id} is {why}; the outcomes are kept as late")
+        fate = "kept as late" if kept else "not kept: there are too many of this lease"
+        raise LeaseSuperseded(f"lease {incoming.lease_id} is {why}; the outcomes are {fate}")
 
     async def _settle(
         self,

@@ -154,15 +154,20 @@ class PostgresLedger(LedgerViews, DemonstrationViews):
                 raise LeaseSuperseded("a later lease has reported one of the tasks")
         return Committed(todo.receipt, todo.after, replayed=False)
 
-    async def commit_late(self, run_id: str, rows: Sequence[LedgerRow]) -> None:
-        """Keep outcomes of a superseded lease, out of the statistics; repeatable."""
-        async with raw(self._engine) as connection:
+    async def commit_late(self, run_id: str, rows: Sequence[LedgerRow], *, most: int) -> bool:
+        """Keep outcomes of a superseded lease, out of the statistics; False: it has too many."""
+        async with raw(self._engine) as connection, connection.transaction():
+            await connection.execute(sql.LATE_LOCK, rows[0].lease_id)
+            num_kept = await connection.fetchval(sql.NUM_LATE, run_id, rows[0].lease_id)
+            if num_kept + len(rows) > most:
+                return False
             seqs = await connection.fetchval(
                 "SELECT ARRAY(SELECT nextval('apply_seq') FROM generate_series(1, $1))", len(rows)
             )
             columns = sql.ledger_arguments(rows)
             columns[0] = list(seqs)
             await connection.execute(sql.INSERT_LEDGER, run_id, *columns)
+        return True
 
     async def end_lease(self, run_id: str, lease_id: str) -> bool:
         """Fence off a lease's reports for good; False while other work holds the run's lock."""

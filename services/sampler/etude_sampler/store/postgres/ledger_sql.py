@@ -160,6 +160,13 @@ HAS_LATE = """
 SELECT EXISTS (SELECT FROM ledger WHERE run_id = $1 AND lease_id = $2 AND verdict = 'late')
 """
 
+LATE_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))"
+"""Late reports of a lease come one after the other, so that their bound holds."""
+
+NUM_LATE = """
+SELECT count(*) FROM ledger WHERE run_id = $1 AND lease_id = $2 AND verdict = 'late'
+"""
+
 LOCK_PATIENCE = "SET LOCAL lock_timeout = '500ms'"
 """For who can come again: whoever waits for the exclusive lock keeps every report waiting."""
 

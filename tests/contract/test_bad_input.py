@@ -232,35 +232,6 @@ def unmoved(view: CurriculumView) -> dict[str, object]:
     }
 
 
-async def test_the_refusal_of_a_method_names_the_others(sampler: FastAPI) -> None:
-    transport = httpx.ASGITransport(sampler, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://sampler") as http:
-        for path, allowed in (
-            ("/v1/runs/run_1", "DELETE, GET, PATCH"),
-            ("/v1/runs", "GET, POST"),
-            ("/v1/runs/run_1/pause", "POST"),
-            ("/livez", "GET"),
-        ):
-            answer = await http.put(path)
-            assert (answer.status_code, answer.headers.get_list("allow")) == (405, [allowed])
-
-
-async def test_media_types_are_compared_without_case(sampler: FastAPI) -> None:
-    transport = httpx.ASGITransport(sampler, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://sampler") as http:
-
-        async def post(path: str, kind: str, body: bytes) -> httpx.Response:
-            headers = {"idempotency-key": path, "content-type": kind}
-            return await http.post(path, content=body, headers=headers)
-
-        made = await post("/v1/datasets", "Application/JSON; charset=utf-8", b'{"name": "x"}')
-        assert made.status_code == 201, made.text
-        place = f"/v1/datasets/{made.json()['id']}/tasks"
-        assert (await post(place, "Application/X-NDJSON", b"")).status_code == 200
-        report = await post("/v1/leases/lease_x/groups", "APPLICATION/json", b"{}")
-        assert report.status_code == 422, "read as JSON, and refused as a report"
-
-
 async def refusals(app: FastAPI, world: World) -> list[str]:
     """Everything that is wrong with the answers to `CASES`."""
     wrong = []

@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 # Processes of the test run; each has its own PostgreSQL, Valkey and Redis.
-JOBS ?= 2
+JOBS ?= 3
 # More arguments for pytest, as in: make test ARGS="-k lease -x"
 ARGS ?=
 # The demo: POLICY (small or tiny), ENGINE (transformers or vllm), MINUTES at most.
@@ -19,7 +19,7 @@ FAULTS ?= 1000
 SECONDS ?= 600
 SEED ?= 1
 
-# One thread a test process: two processes already fill two cores.
+# One thread a test process: the processes together already fill two cores.
 test test-vllm chaos chaos-long: export OMP_NUM_THREADS = 1
 demo: export POLICY := $(POLICY)
 demo: export ENGINE := $(ENGINE)

@@ -72,7 +72,9 @@ def test_the_readme_s_batch_over_rest(sampler_url: str, tmp_path: Path) -> None:
     assert task["statistics"][0]["component_means"] == {"answer": 0.5, "format": 1.0}
     assert task["state"] == "waiting"
     assert curriculum["num_groups_applied"] == 1
-    shown = run([str(TOOLS / "etude"), "runs", "show", "first"], sampler_url, tmp_path)
+    shown = run(
+        [str(TOOLS / "etude"), "runs", "show", batch["lease"]["run_id"]], sampler_url, tmp_path
+    )
     assert "uniform" in shown
 
 

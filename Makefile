@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 # Processes of the test run; each has its own PostgreSQL, Valkey and Redis.
 JOBS ?= 3
+# Those of the chaos tests, which want the processor for what they kill.
+STORMS ?= 2
 # More arguments for pytest, as in: make test ARGS="-k lease -x"
 ARGS ?=
 # The demo: POLICY (small or tiny), ENGINE (transformers or vllm), MINUTES at most.
@@ -82,7 +84,7 @@ test-vllm: setup setup-vllm  ## The end-to-end test and weight updates on real v
 	$(PY) -m pytest -m vllm --junitxml=.reports/test-vllm.xml $(ARGS)
 
 chaos: setup  ## Kill, stop, cut, fill and rewind everything at random, in short; then audit
-	$(PY) -m pytest -m chaos -n $(JOBS) --junitxml=.reports/chaos.xml tests/chaos $(ARGS)
+	$(PY) -m pytest -m chaos -n $(STORMS) --junitxml=.reports/chaos.xml tests/chaos $(ARGS)
 
 chaos-long: setup  ## The same for long: FAULTS=1000 SECONDS=600 SEED=1
 	PYTHONPATH=tests $(PY) tests/chaos/long_storm.py --faults $(FAULTS) --seconds $(SECONDS) \

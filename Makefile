@@ -78,7 +78,7 @@ contract-check: contract  ## The same, and fail if that changed a file
 	  fi
 
 test: setup  ## Unit, integration, contract, architecture, end to end; real servers
-	$(PY) -m pytest -m "not vllm and not bench and not chaos" -n $(JOBS) --junitxml=.reports/test.xml $(ARGS)
+	$(PY) -m pytest -m "not vllm and not bench and not chaos" -n $(JOBS) --dist worksteal --junitxml=.reports/test.xml $(ARGS)
 
 test-vllm: setup setup-vllm  ## The end-to-end test and weight updates on real vLLM
 	$(PY) -m pytest -m vllm --junitxml=.reports/test-vllm.xml $(ARGS)

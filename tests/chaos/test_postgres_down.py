@@ -74,7 +74,8 @@ async def refused_in_time(url: str, run_id: str) -> None:
     assert answer.status_code == 503
     assert float(answer.headers["retry-after"]) > 0
     assert Problem.model_validate_json(answer.content).code.value == "dependency_unavailable"
-    assert took_s < TIMEOUT_S + SLACK_S
+    # A call may wait for PostgreSQL twice: to read, then to give back what it had drawn.
+    assert took_s < 2 * TIMEOUT_S + SLACK_S
 
 
 async def holds_results(service: RolloutService) -> None:

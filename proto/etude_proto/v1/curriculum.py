@@ -31,7 +31,7 @@ class CurriculumConfig(Request):
     """Which curriculum a run follows. Parts given here replace the preset's."""
 
     preset: Name = "dscl"
-    """`uniform` or `dscl`; more with later releases."""
+    """A preset by name; `etude strategies` lists them."""
     weigher: Part | None = None
     """Statistics -> weight of a task in a lane."""
     allocator: Part | None = None

@@ -26,14 +26,13 @@ from .access import caller_of, may_name
 from .bodies import (
     Call,
     HashedLines,
-    hash_body,
     idempotency_key,
     json_call,
     lines,
     media_type_of,
 )
 from .deps import sampler_of
-from .replies import decode_cursor, encode_cursor, once, reply, scope_of
+from .replies import decode_cursor, encode_cursor, once, once_bare, reply, scope_of
 from .schema import answer, json_body, lines_body, no_body
 
 router = APIRouter(prefix="/v1", tags=["control"])
@@ -202,22 +201,6 @@ async def update_run(
     )
 
 
-async def _set_status(
-    request: Request, run_id: str, sampler: Sampler, status: RunStatus
-) -> Response:
-    async def work() -> tuple[int, bytes]:
-        run = await sampler.runs.set_status(run_id, status)
-        return 200, run.model_dump_json().encode()
-
-    return await once(
-        sampler.ground.catalog,
-        scope=scope_of(request),
-        key=idempotency_key(request),
-        body_hash=hash_body(request, b""),
-        work=work,
-    )
-
-
 @router.post(
     "/runs/{run_id}/pause",
     operation_id="pause_run",
@@ -227,7 +210,10 @@ async def _set_status(
 )
 async def pause_run(request: Request, run_id: str, sampler: S) -> Response:
     """Stop drawing; live leases go on."""
-    return await _set_status(request, run_id, sampler, RunStatus.PAUSED)
+    status = RunStatus.PAUSED
+    return await once_bare(
+        request, sampler.ground.catalog, lambda: sampler.runs.set_status(run_id, status)
+    )
 
 
 @router.post(
@@ -239,7 +225,10 @@ async def pause_run(request: Request, run_id: str, sampler: S) -> Response:
 )
 async def resume_run(request: Request, run_id: str, sampler: S) -> Response:
     """Draw again."""
-    return await _set_status(request, run_id, sampler, RunStatus.ACTIVE)
+    status = RunStatus.ACTIVE
+    return await once_bare(
+        request, sampler.ground.catalog, lambda: sampler.runs.set_status(run_id, status)
+    )
 
 
 @router.post(
@@ -251,14 +240,4 @@ async def resume_run(request: Request, run_id: str, sampler: S) -> Response:
 )
 async def rebuild_run(request: Request, run_id: str, sampler: S) -> Response:
     """Load a run's hot state anew from PostgreSQL; its leases and ready groups end."""
-
-    async def work() -> tuple[int, bytes]:
-        return 200, (await sampler.runs.rebuild(run_id)).model_dump_json().encode()
-
-    return await once(
-        sampler.ground.catalog,
-        scope=scope_of(request),
-        key=idempotency_key(request),
-        body_hash=hash_body(request, b""),
-        work=work,
-    )
+    return await once_bare(request, sampler.ground.catalog, lambda: sampler.runs.rebuild(run_id))

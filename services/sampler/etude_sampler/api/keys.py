@@ -10,9 +10,9 @@ from etude_proto.v1 import MAX_PAGE, Key, KeyCreate, KeyPage
 
 from ..service.sampler import Sampler
 from .access import caller_of
-from .bodies import Call, hash_body, idempotency_key, json_call
+from .bodies import Call, json_call
 from .deps import sampler_of
-from .replies import decode_cursor, encode_cursor, once, reply, scope_of
+from .replies import decode_cursor, encode_cursor, once, once_bare, reply, scope_of
 from .schema import answer, json_body, no_body
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
@@ -70,14 +70,4 @@ async def get_key(key_id: str, sampler: S) -> Response:
 )
 async def revoke_key(request: Request, key_id: str, sampler: S) -> Response:
     """End a key now; every replica refuses it within three seconds."""
-
-    async def work() -> tuple[int, bytes]:
-        return 200, (await sampler.keys.revoke(key_id)).model_dump_json().encode()
-
-    return await once(
-        sampler.ground.catalog,
-        scope=scope_of(request),
-        key=idempotency_key(request),
-        body_hash=hash_body(request, b""),
-        work=work,
-    )
+    return await once_bare(request, sampler.ground.catalog, lambda: sampler.keys.revoke(key_id))

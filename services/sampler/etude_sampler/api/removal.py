@@ -11,9 +11,8 @@ from etude_proto.v1 import Deleted
 
 from ..ports.retention import Removed
 from ..service.sampler import Sampler
-from .bodies import hash_body, idempotency_key
 from .deps import sampler_of
-from .replies import once, scope_of
+from .replies import once_bare
 from .schema import answer, no_body
 
 router = APIRouter(prefix="/v1", tags=["control"])
@@ -24,17 +23,11 @@ Force = Annotated[bool, Query(description="Although leases are live; they are ov
 async def _removed(
     request: Request, sampler: Sampler, remove: Callable[[], Awaitable[Removed]]
 ) -> Response:
-    async def work() -> tuple[int, bytes]:
+    async def work() -> Deleted:
         done = await remove()
-        return 200, Deleted(id=done.id, name=done.name).model_dump_json().encode()
+        return Deleted(id=done.id, name=done.name)
 
-    return await once(
-        sampler.ground.catalog,
-        scope=scope_of(request),
-        key=idempotency_key(request),
-        body_hash=hash_body(request, b""),
-        work=work,
-    )
+    return await once_bare(request, sampler.ground.catalog, work)
 
 
 @router.delete(

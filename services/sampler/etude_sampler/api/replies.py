@@ -13,6 +13,7 @@ from pydantic import BaseModel, JsonValue
 
 from ..errors import CursorExpired
 from ..ports.catalog import Catalog, StoredAnswer
+from .bodies import hash_body, idempotency_key
 
 T = TypeVar("T")
 REPLAYED = {"Idempotent-Replayed": "true"}
@@ -88,6 +89,23 @@ async def once(
     finally:
         await catalog.finish_call(scope, key, answer)
     return Response(content, status, media_type="application/json")
+
+
+async def once_bare(
+    request: Request, catalog: Catalog, work: Callable[[], Awaitable[BaseModel]]
+) -> Response:
+    """`once` for a call without a body, answered 200 with a model."""
+
+    async def answered() -> tuple[int, bytes]:
+        return 200, (await work()).model_dump_json().encode()
+
+    return await once(
+        catalog,
+        scope=scope_of(request),
+        key=idempotency_key(request),
+        body_hash=hash_body(request, b""),
+        work=answered,
+    )
 
 
 def scope_of(request: Request) -> str:

@@ -24,9 +24,9 @@ from etude_proto.v1 import (
 from ..errors import CursorExpired
 from ..service.sampler import Sampler
 from .access import may_name
-from .bodies import Call, ModelT, hash_body, idempotency_key, json_call
+from .bodies import Call, ModelT, json_call
 from .deps import sampler_of
-from .replies import decode_cursor, encode_cursor, once, reply, scope_of
+from .replies import decode_cursor, encode_cursor, once, once_bare, reply, scope_of
 from .schema import answer, json_body, no_body
 
 router = APIRouter(prefix="/v1/runs/{run_id}", tags=["time travel"])
@@ -115,17 +115,8 @@ async def delete_checkpoint(
     request: Request, run_id: str, checkpoint_id: str, sampler: S
 ) -> Response:
     """Forget a curriculum checkpoint, pinned or not."""
-
-    async def work() -> tuple[int, bytes]:
-        done = await sampler.travel.delete(run_id, checkpoint_id)
-        return 200, done.model_dump_json().encode()
-
-    return await once(
-        sampler.ground.catalog,
-        scope=scope_of(request),
-        key=idempotency_key(request),
-        body_hash=hash_body(request, b""),
-        work=work,
+    return await once_bare(
+        request, sampler.ground.catalog, lambda: sampler.travel.delete(run_id, checkpoint_id)
     )
 
 

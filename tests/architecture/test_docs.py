@@ -122,7 +122,8 @@ def test_a_record_has_every_part(path: Path) -> None:
     places = [text.find(f"\n**{part}.**") for part in PARTS]
     assert -1 not in places
     assert places == sorted(places)
-    assert len(text.splitlines()) <= MAX_RECORD_LINES
+    prose = [line for line in text.splitlines() if not line.startswith("| ")]
+    assert len(prose) <= MAX_RECORD_LINES
 
 
 def test_every_library_has_its_reason() -> None:

@@ -51,6 +51,29 @@ def key_in(file: Path) -> str:
     return lines[0]
 
 
+def checked(file: Path) -> Path:
+    """The file itself, if it holds one key: a validator for settings.
+
+    Raises:
+        ValueError: see `key_in`.
+    """
+    key_in(file)
+    return file
+
+
+def key_given(given: object, file: Path | None) -> object:
+    """The key of two settings of which at most one is given: itself, or in a file.
+
+    Raises:
+        ValueError: both are given, or the file does not hold one key.
+    """
+    if file is None:
+        return given or None
+    if given:
+        raise ValueError("set this or ETUDE_API_KEY_FILE, not both")
+    return key_in(file)
+
+
 def digest_of(text: str) -> bytes:
     """SHA-256 of a key's text: enough for random keys, which no list of guesses holds."""
     return hashlib.sha256(text.encode()).digest()

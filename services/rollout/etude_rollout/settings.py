@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from etude_proto.keys import key_in
+from etude_proto.keys import checked, key_given
 
 from .engines.base import Sampling
 from .engines.vllm_server import VllmOptions
@@ -29,7 +29,7 @@ class RolloutSettings(BaseSettings):
 
     sampler_url: str = Field(default="http://127.0.0.1:8321", pattern=r"^https?://")
     """Base URL of the sampler (or of the load balancer before its replicas)."""
-    api_key_file: Path | None = None
+    api_key_file: Annotated[Path, AfterValidator(checked)] | None = None
     """File with that key alone, instead of `ETUDE_API_KEY`: how secrets are mounted."""
     api_key: SecretStr | None = Field(default=None, validate_default=True)
     """Key sent to the sampler as bearer token, and asked for by `POST /v1/rollouts` here."""
@@ -111,22 +111,10 @@ class RolloutSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log events that are shown."""
 
-    @field_validator("api_key_file")
-    @classmethod
-    def _holds_a_key(cls, file: Path | None) -> Path | None:
-        if file is not None:
-            key_in(file)
-        return file
-
     @field_validator("api_key", mode="before")
     @classmethod
     def _from_the_file(cls, given: object, info: ValidationInfo) -> object:
-        file = info.data.get("api_key_file")
-        if file is None:
-            return given or None
-        if given:
-            raise ValueError("set this or ETUDE_API_KEY_FILE, not both")
-        return key_in(file)
+        return key_given(given, info.data.get("api_key_file"))
 
     @field_validator("rollout_host")
     @classmethod

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from etude_proto.keys import key_in
+from etude_proto.keys import checked, key_given
 
 
 class Settings(BaseSettings):
@@ -23,7 +24,7 @@ class Settings(BaseSettings):
 
     sampler_url: str = "http://127.0.0.1:8321"
     """Base URL of a sampler, or of the address in front of several."""
-    api_key_file: Path | None = None
+    api_key_file: Annotated[Path, AfterValidator(checked)] | None = None
     """File with that key alone, instead of `ETUDE_API_KEY`: how secrets are mounted."""
     api_key: SecretStr | None = Field(default=None, validate_default=True)
     """Bearer key, where the sampler wants one."""
@@ -48,22 +49,10 @@ class Settings(BaseSettings):
     trainer_threads: int = Field(default=0, ge=0, le=4096)
     """Compute threads on a CPU; 0 leaves it to torch."""
 
-    @field_validator("api_key_file")
-    @classmethod
-    def _holds_a_key(cls, file: Path | None) -> Path | None:
-        if file is not None:
-            key_in(file)
-        return file
-
     @field_validator("api_key", mode="before")
     @classmethod
     def _from_the_file(cls, given: object, info: ValidationInfo) -> object:
-        file = info.data.get("api_key_file")
-        if file is None:
-            return given or None
-        if given:
-            raise ValueError("set this or ETUDE_API_KEY_FILE, not both")
-        return key_in(file)
+        return key_given(given, info.data.get("api_key_file"))
 
     def name(self) -> str:
         """The trainer's name on the wire."""

@@ -1,0 +1,61 @@
+"""Tables of how a step runs: sizes, precision, what is kept on disk.
+
+Part of `TrainingConfig` (`__init__.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from .learning import Positive, Table
+
+
+class BatchConfig(Table):
+    """`[batch]`: how much is leased, and how it is cut into updates and passes."""
+
+    num_groups: int = Field(default=0, ge=0, le=4096)
+    """Groups to lease for a step; 0 is the run's own number."""
+    mini_batch_groups: int = Field(default=0, ge=0)
+    """Groups of one optimizer update; 0 is the whole batch."""
+    inner_epochs: int = Field(default=1, ge=1, le=64)
+    """Passes over a batch."""
+    micro_batch_tokens: int = Field(default=2048, ge=64)
+    """Most tokens, padding included, of one forward and backward pass: memory grows with it. A
+    135M model takes about 2.3 MB of activations a token."""
+    share_prompts: bool = True
+    """Compute a prompt once for several of its rollouts, where the model allows it."""
+    lease_ttl_s: float = Field(default=60.0, ge=1.0, le=7200.0)
+    """Time to live of a batch's lease between heartbeats."""
+    wait_s: float = Field(default=5.0, ge=0.0, le=30.0)
+    """Long poll for a batch; also the longest that a stop waits for one."""
+
+
+class ModelConfig(Table):
+    """`[model]`: how the model is computed."""
+
+    autocast: Literal["none", "bfloat16"] = "none"
+    """Precision of the passes; the weights that are trained stay float32 either way."""
+    head_float32: bool = True
+    """Compute the output layer in float32 under autocast: bfloat16 logits are off by up to .1."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    logits_elements: int = Field(default=1 << 25, ge=1 << 12)
+    """Most logits (tokens x vocabulary) held at a time."""
+    temperature: Positive = 1.0
+    """Sampling temperature of the rollouts: their log-probabilities are of the tempered
+    distribution, so ours must be too."""
+
+
+class PublishConfig(Table):
+    """`[publish]`: what is kept on disk."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of published weights. bfloat16 halves them, but swallows small updates."""
+    keep_checkpoints: int = Field(default=2, ge=2, le=1000)
+    """Model checkpoints kept; the one before the last is what a lost lease goes back to."""
+    probe_sequences: int = Field(default=4, ge=1, le=64)
+    """Sequences of the parity probe, the first of different groups."""
+    probe_tokens: int = Field(default=64, ge=2, le=4096)
+    """Tokens of each probe sequence."""

@@ -35,6 +35,12 @@ class Sampling:
     """0 takes the most likely token."""
     top_p: float = 1.0
     """Mass of the smallest set of most likely tokens that is kept; 1 keeps all."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion; the one that did, and its tokens, belong to it."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Tokens that end a completion, besides the model's own; they belong to it."""
+    num_top_logprobs: int = 0
+    """How many of the most likely log-probabilities are wanted at every token (at most 20)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,9 @@ class GenerationRequest:
     """Completion j draws from stream (seed, first + j): same request, same weights, same tokens."""
     first: int = 0
     """Number of the first completion: a later request goes on where an earlier one stopped."""
+    timeout_s: float | None = None
+    """Completions that take longer are cut off and come back empty, with finish reason `timeout`;
+    those that are done by then are kept. Null waits as long as it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,13 @@ class Completion:
     text: str
     """Decoded, without special tokens."""
     finish_reason: FinishReason
+    top_logprobs: tuple[tuple[float, ...], ...] = ()
+    """Where asked for, the most likely log-probabilities at each token, the largest first."""
+
+
+def cut_off() -> Completion:
+    """What is left of a completion that took too long."""
+    return Completion((), (), (), "", FinishReason.TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +90,8 @@ class EngineInfo:
     model: str
     max_context: int
     """Most tokens of prompt and completion together."""
+    vocab_size: int = 0
+    """Tokens that the model knows, padding of its table included; 0 where that cannot be told."""
 
 
 class Engine(Protocol):
@@ -96,6 +114,9 @@ class Engine(Protocol):
 
     async def generate(self, request: GenerationRequest) -> tuple[Completion, ...]:
         """`num_completions` completions of the prompt, in the order of their streams.
+
+        The prompt is token ids and may end anywhere, also in the middle of an assistant's turn:
+        nothing is decoded and encoded again on the way.
 
         Raises:
             EngineError: nothing was generated. Cancelling the call stops the work.

@@ -17,6 +17,9 @@ from transformers import DynamicCache, PreTrainedModel
 from .base import GenerationRequest
 from .sampling import draw_tokens, sampled_distribution
 
+TextOf = Callable[[list[int]], str]
+"""Decodes tokens, without special ones."""
+
 COMPACT_BELOW = 0.75
 """Share of rows still running below which the batch is made smaller (our choice)."""
 
@@ -31,11 +34,39 @@ class Row:
     temperature: float
     top_p: float
     uniforms: np.random.Generator
+    stop: tuple[str, ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
+    num_top_logprobs: int = 0
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[tuple[float, ...]] = field(default_factory=list)
     is_done: bool = False
     has_stopped: bool = False
-    """Ended by an end-of-turn token, not by its length."""
+    """Ended by an end-of-turn token, a stop token or a stop text, not by its length."""
+    is_late: bool = False
+    """Cut off because it took too long."""
+
+    def ends_with_stop(self, text_of: TextOf) -> bool:
+        """Whether a stop text has just been completed; looked for in the last tokens only.
+
+        A character may be spread over four tokens (the bytes of its UTF-8 form).
+        """
+        if not self.stop:
+            return False
+        tail = text_of(self.token_ids[-4 * max(map(len, self.stop)) - 4 :])
+        return any(text in tail for text in self.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What ends completions, besides their length."""
+
+    eos_ids: frozenset[int]
+    text_of: TextOf
+    is_cancelled: Callable[[int], bool]
+    """Whether nobody waits for that request any more."""
+    is_late: Callable[[int], bool]
+    """Whether what that request has not got by now is to be cut off."""
 
 
 def _rows(requests: Sequence[GenerationRequest]) -> list[Row]:
@@ -48,6 +79,9 @@ def _rows(requests: Sequence[GenerationRequest]) -> list[Row]:
             top_p=request.sampling.top_p,
             # Counter-based, keyed by seed and completion: rows never share a stream.
             uniforms=np.random.Generator(np.random.Philox(key=[request.seed, request.first + j])),
+            stop=request.sampling.stop,
+            stop_token_ids=frozenset(request.sampling.stop_token_ids),
+            num_top_logprobs=request.sampling.num_top_logprobs,
         )
         for i, request in enumerate(requests)
         for j in range(request.num_completions)
@@ -109,15 +143,14 @@ def decode(
     model: PreTrainedModel,
     requests: Sequence[GenerationRequest],
     *,
-    eos_ids: frozenset[int],
+    ends: Ends,
     pad_id: int,
-    is_cancelled: Callable[[int], bool],
     on_done: Callable[[int, list[Row]], None],
 ) -> int:
     """Generate every completion of every request; returns the number of tokens sampled.
 
     `on_done(request index, rows)` is called as soon as a request's last completion has ended.
-    A request for which `is_cancelled(request index)` turns true leaves the batch silently.
+    A request that is cancelled leaves the batch silently.
     """
     rows = _rows(requests)
     rows_of = [[row for row in rows if row.request_index == i] for i in range(len(requests))]
@@ -125,8 +158,8 @@ def decode(
     running = rows
     context.select(torch.tensor([row.request_index for row in running]))
     while True:
-        tokens_R = _draw(running, context.logits_RV, eos_ids)
-        _settle(running, rows_of, is_cancelled=is_cancelled, on_done=on_done)
+        tokens_R = _draw(running, context.logits_RV, ends)
+        _settle(running, rows_of, ends=ends, on_done=on_done)
         keep = [r for r, row in enumerate(running) if not row.is_done]
         if not keep:
             return sum(len(row.token_ids) for row in rows)
@@ -138,7 +171,7 @@ def decode(
         context.step(model, tokens_R)
 
 
-def _draw(running: list[Row], logits_RV: torch.Tensor, eos_ids: frozenset[int]) -> torch.Tensor:
+def _draw(running: list[Row], logits_RV: torch.Tensor, ends: Ends) -> torch.Tensor:
     temperature_R = torch.tensor([row.temperature for row in running])
     logprobs_RV = sampled_distribution(
         logits_RV,
@@ -149,37 +182,48 @@ def _draw(running: list[Row], logits_RV: torch.Tensor, eos_ids: frozenset[int]) 
     tokens_R, chosen_R = draw_tokens(
         logprobs_RV, uniforms_B=uniforms_R, is_greedy_B=temperature_R == 0
     )
+    _note_top(running, logprobs_RV)
     for row, token, logprob in zip(running, tokens_R.tolist(), chosen_R.tolist(), strict=True):
         if row.is_done:
             continue
         row.token_ids.append(token)
         row.logprobs.append(logprob)
-        row.has_stopped = token in eos_ids
+        row.has_stopped = (
+            token in ends.eos_ids or token in row.stop_token_ids or row.ends_with_stop(ends.text_of)
+        )
     return tokens_R
+
+
+def _note_top(running: list[Row], logprobs_RV: torch.Tensor) -> None:
+    """Keep the most likely log-probabilities where they are wanted."""
+    most = max(row.num_top_logprobs for row in running)
+    if most == 0:
+        return
+    top_RK = logprobs_RV.topk(min(most, logprobs_RV.shape[1]), dim=-1).values
+    for row, values in zip(running, top_RK.tolist(), strict=True):
+        if row.num_top_logprobs and not row.is_done:
+            row.top_logprobs.append(tuple(values[: row.num_top_logprobs]))
 
 
 def _settle(
     running: list[Row],
     rows_of: list[list[Row]],
     *,
-    is_cancelled: Callable[[int], bool],
+    ends: Ends,
     on_done: Callable[[int, list[Row]], None],
 ) -> None:
     """Mark the rows that ended and hand over the requests that are complete."""
-    ended = [
-        row
-        for row in running
-        if not row.is_done
-        and (
-            row.has_stopped
-            or len(row.token_ids) >= row.max_new_tokens
-            or is_cancelled(row.request_index)
-        )
-    ]
-    for row in ended:
-        row.is_done = True
+    ended: list[Row] = []
+    for row in running:
+        if row.is_done:
+            continue
+        is_whole = row.has_stopped or len(row.token_ids) >= row.max_new_tokens
+        row.is_late = not is_whole and ends.is_late(row.request_index)
+        row.is_done = is_whole or row.is_late or ends.is_cancelled(row.request_index)
+        if row.is_done:
+            ended.append(row)
     for index in sorted({row.request_index for row in ended}):
-        if all(row.is_done for row in rows_of[index]) and not is_cancelled(index):
+        if all(row.is_done for row in rows_of[index]) and not ends.is_cancelled(index):
             on_done(index, rows_of[index])
 
 

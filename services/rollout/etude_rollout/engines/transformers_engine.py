@@ -24,6 +24,7 @@ from .base import (
     EngineInfo,
     EngineUnavailable,
     GenerationRequest,
+    cut_off,
 )
 from .local_model import LocalModel, load_model, replace_weights
 
@@ -44,6 +45,8 @@ class _Pending:
     request: GenerationRequest
     future: asyncio.Future[tuple[Completion, ...]]
     is_cancelled: bool = False
+    is_late: bool = False
+    """Its time is up; the thread reads it between tokens."""
 
 
 class TransformersEngine:
@@ -58,6 +61,7 @@ class TransformersEngine:
             name=f"transformers-{transformers.__version__}/{precision}",
             model=str(config.name_or_path),
             max_context=int(config.max_position_embeddings),
+            vocab_size=int(config.vocab_size),
         )
         self._loaded = loaded
         self._executor = executor
@@ -130,11 +134,17 @@ class TransformersEngine:
         pending = _Pending(request, self._loop.create_future())
         self._queue.append(pending)
         self._has_work.set()
+        timer = None
+        if request.timeout_s is not None:
+            timer = self._loop.call_later(request.timeout_s, self._expire, pending)
         try:
             return await pending.future
         except asyncio.CancelledError:
             pending.is_cancelled = True  # the thread reads it between tokens
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def score_logprobs(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probabilities of given tokens; see `Engine.score_logprobs`."""
@@ -172,6 +182,13 @@ class TransformersEngine:
         await asyncio.wait([self._pump])
         await asyncio.to_thread(self._executor.shutdown, wait=True, cancel_futures=True)
 
+    def _expire(self, pending: _Pending) -> None:
+        """Cut a request off: in the queue at once, in the batch after the token in work."""
+        pending.is_late = True
+        if pending in self._queue:
+            self._queue.remove(pending)
+            _resolve(pending.future, (cut_off(),) * pending.request.num_completions)
+
     async def _in_thread(self, work: Callable[[], ResultT]) -> ResultT:
         await self.check()
         return await self._loop.run_in_executor(self._executor, work)
@@ -207,7 +224,7 @@ class TransformersEngine:
         return batch
 
     async def _decode(self, batch: list[_Pending]) -> None:
-        from .decoding import decode
+        from .decoding import Ends, decode
 
         started = time.monotonic()
 
@@ -215,15 +232,17 @@ class TransformersEngine:
             completions = tuple(self._completion(row) for row in rows)
             self._loop.call_soon_threadsafe(_resolve, batch[index].future, completions)
 
+        ends = Ends(
+            self._loaded.eos_ids,
+            self._text_of,
+            is_cancelled=lambda index: batch[index].is_cancelled,
+            is_late=lambda index: batch[index].is_late,
+        )
+
         def work() -> int:
-            return decode(
-                self._loaded.model,
-                [pending.request for pending in batch],
-                eos_ids=self._loaded.eos_ids,
-                pad_id=self._loaded.pad_id,
-                is_cancelled=lambda index: batch[index].is_cancelled,
-                on_done=on_done,
-            )
+            requests = [pending.request for pending in batch]
+            pad_id = self._loaded.pad_id
+            return decode(self._loaded.model, requests, ends=ends, pad_id=pad_id, on_done=on_done)
 
         self.is_decoding = True
         try:
@@ -241,14 +260,21 @@ class TransformersEngine:
             extra={"num_requests": len(batch), "num_tokens": num_tokens, "seconds": seconds},
         )
 
+    def _text_of(self, token_ids: list[int]) -> str:
+        text = self._loaded.tokenizer.decode(token_ids, skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text
+
     def _completion(self, row: Row) -> Completion:
-        text = self._loaded.tokenizer.decode(row.token_ids, skip_special_tokens=True)
+        if row.is_late:
+            return cut_off()
         return Completion(
             token_ids=tuple(row.token_ids),
             logprobs=tuple(row.logprobs),
             versions=(self._version,) * len(row.token_ids),
-            text=text,
+            text=self._text_of(row.token_ids),
             finish_reason=FinishReason.STOP if row.has_stopped else FinishReason.LENGTH,
+            top_logprobs=tuple(row.top_logprobs),
         )
 
 

@@ -41,6 +41,9 @@ FEW_SHOT = "few_shot"
 SHOWN_KINDS = ("noise_docs", FEW_SHOT)
 """Scaffolds that are shown from the start."""
 
+LATE_S = 5.0
+"""How much longer than a group's time an engine may take to say what is late (our choice)."""
+
 
 @dataclass(frozen=True, slots=True)
 class EpisodeOptions:
@@ -200,10 +203,15 @@ class Roller:
             first=first,
             sampling=options.sampling,
             seed=self.seed(stream),
+            timeout_s=options.timeout_s,
         )
         try:
-            async with asyncio.timeout(options.timeout_s):
-                return await self._kit.engine.generate(request)
+            # The engine cuts off what is late and keeps the rest; this is for one that does not.
+            async with asyncio.timeout(options.timeout_s + LATE_S):
+                made = await self._kit.engine.generate(request)
+            if all(one.finish_reason is FinishReason.TIMEOUT for one in made):
+                raise TimeoutError
+            return made
         except TimeoutError as error:
             raise EpisodeFailed(
                 FinishReason.TIMEOUT, f"no completions within {options.timeout_s:g} s"

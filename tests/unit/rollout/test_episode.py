@@ -151,6 +151,22 @@ async def test_what_is_not_the_policys_doing_is_never_scored(
     assert len(group.outcomes) == 4
 
 
+async def test_a_group_is_reported_with_what_was_done_in_time(studio: Studio) -> None:
+    """One stream's first token ends a completion: some are done at once, some never in time."""
+    item = prompt_item(row(), num_rollouts=8)
+    whole = await studio.run(item, options=replace(OPTIONS, sampling=Sampling(max_new_tokens=1)))
+    assert whole.trajectories is not None
+    first = int(whole.trajectories.tokens_T[whole.trajectories.cu_seqlens[1] - 1])
+    endless = Sampling(max_new_tokens=800, stop_token_ids=(first,))
+    group = await studio.run(item, options=replace(OPTIONS, sampling=endless, timeout_s=0.3))
+    reasons = [outcome.finish_reason for outcome in group.outcomes]
+    assert reasons[0] is FinishReason.STOP
+    assert set(reasons) == {FinishReason.STOP, FinishReason.TIMEOUT}
+    assert group.trajectories is not None
+    trained = np.add.reduceat(group.trajectories.loss_mask_T, group.trajectories.cu_seqlens[:-1])
+    assert [n > 0 for n in trained] == [reason is FinishReason.STOP for reason in reasons]
+
+
 async def test_an_unknown_scaffold_is_not_taken_for_a_bare_prompt(studio: Studio) -> None:
     item = prompt_item(row()).model_copy(update={"scaffold": Scaffold(kind="hint", level=2)})
     group = await studio.run(item)

@@ -1,31 +1,17 @@
-"""The held-out split: a function of the dialogue alone, so that a re-import moves nothing.
+"""The side of the held-out split that a task is on; the rule is `etude_proto.split`.
 
-Every converter assigns it through `finishing`. The rule is our choice. It hashes the messages and
-not the whole task: BFCL asks some questions several times with other tools on offer, and the same
-question on both sides would make the held-out part look better than it is.
+Every converter assigns it through `finishing`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-
+from etude_proto.split import DEFAULT_HELD_OUT_SHARE, held_out_fraction
 from etude_proto.v1 import Split, TaskCreate
 
-DEFAULT_HELD_OUT_SHARE = 0.2
-"""Share of the dialogues that no run draws."""
-
-_SALT = "etude/held-out/1:"
-"""Changing it moves tasks between the parts of data sets that are already imported."""
+__all__ = ["DEFAULT_HELD_OUT_SHARE", "split_of"]
 
 
 def split_of(task: TaskCreate, held_out_share: float) -> Split:
-    """Held out iff the salted hash of the messages, as a fraction of 1, is below the share.
-
-    Raising the share only moves tasks from train to held-out, never back.
-    """
-    messages = [message.model_dump(mode="json", exclude_none=True) for message in task.messages]
-    content = json.dumps(messages, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    digest = hashlib.sha256((_SALT + content).encode()).digest()
-    fraction = int.from_bytes(digest[:8]) / 2**64
-    return Split.HELD_OUT if fraction < held_out_share else Split.TRAIN
+    """Held out iff the hash of the messages, as a fraction of 1, is below the share."""
+    is_held_out = held_out_fraction(task.messages) < held_out_share
+    return Split.HELD_OUT if is_held_out else Split.TRAIN

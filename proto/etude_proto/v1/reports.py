@@ -67,6 +67,15 @@ class Attempt(Request):
     merged: bool = False
     """Put together from rollouts of the attempts before it: the group to train on, which is gated
     but never counted, for its rollouts are counted where they were made."""
+    num_roots: int | None = Field(default=None, ge=1)
+    """Rollouts that began with the prompt; the others are branches, cloned in mid-episode, and not
+    independent: successes and failures count `num_roots / outcomes` each. Null: all are roots."""
+
+    @model_validator(mode="after")
+    def _roots_are_outcomes(self) -> Self:
+        if self.num_roots is not None and self.num_roots > len(self.outcomes):
+            raise ValueError("num_roots is more than there are outcomes")
+        return self
 
 
 class GroupReport(Request):

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from .aids import Aids
 from .base import Id, Json, Name, Request, Response, SubtaskName
 from .dialogue import Message, Tool
+from .environments import BfclEnvironment, Environment, gold_call
 
 
 class Split(StrEnum):
@@ -60,8 +61,45 @@ class ResponseReference(Request):
     kind: Literal["response"] = "response"
 
 
+class EpisodeReference(Request):
+    """Gold of an episode: what the last turn must say, calls that must be made, or both."""
+
+    kind: Literal["episode"] = "episode"
+    answers: list[Annotated[str, Field(min_length=1, max_length=65536)]] = Field(
+        default_factory=list, max_length=64
+    )
+    """Right answers; one of them must be the last turn's. Compared without case, articles,
+    punctuation and spare space, and as numbers where both are numbers."""
+    calls: list[Call] = Field(default_factory=list, max_length=256)
+    """Calls that must be among those that were made, in any order."""
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Self:
+        if not self.answers and not self.calls:
+            raise ValueError("an episode's reference needs answers or calls")
+        return self
+
+
+GoldCall = Annotated[str, AfterValidator(lambda text: (gold_call(text), text)[1])]
+"""One gold call in Python's syntax, with plain values."""
+
+
+class BfclTurnsReference(Request):
+    """Gold of BFCL's multi-turn rows: after each user turn the services must be in the state
+    that these calls lead to, and what these calls answer must have been answered."""
+
+    kind: Literal["bfcl_turns"] = "bfcl_turns"
+    turns: list[list[GoldCall]] = Field(min_length=1, max_length=65)
+    """For each user turn; empty where nothing can be done."""
+
+
 Reference = Annotated[
-    ToolRLReference | CallsReference | BFCLReference | ResponseReference,
+    ToolRLReference
+    | CallsReference
+    | BFCLReference
+    | ResponseReference
+    | EpisodeReference
+    | BfclTurnsReference,
     Field(discriminator="kind"),
 ]
 
@@ -102,6 +140,31 @@ class TaskCreate(Request):
     """Free data, returned unread (for example the id in the original data set)."""
     aids: Aids | None = None
     """What scaffolds may show to help with it; null: nothing."""
+    environment: Environment | None = None
+    """What executes the tool calls; null: the task is one turn, and calls are not executed."""
+
+    @model_validator(mode="after")
+    def _gold_fits_the_environment(self) -> Self:
+        env, gold = self.environment, self.reference
+        if env is None:
+            if isinstance(gold, EpisodeReference | BfclTurnsReference):
+                raise ValueError(f"a reference of kind {gold.kind!r} needs an environment")
+            return self
+        if gold is None:
+            return self
+        if not isinstance(gold, EpisodeReference | BfclTurnsReference):
+            raise ValueError(
+                "a task with an environment is judged by a reference of kind 'episode' or "
+                f"'bfcl_turns', not {gold.kind!r}"
+            )
+        if isinstance(gold, BfclTurnsReference):
+            if not isinstance(env, BfclEnvironment):
+                raise ValueError("a reference of kind 'bfcl_turns' needs 'bfcl_multi_turn'")
+            if len(gold.turns) != 1 + len(env.user_turns):
+                raise ValueError(
+                    f"the reference has {len(gold.turns)} turns, the user {1 + len(env.user_turns)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _documents_are_shown(self) -> Self:
@@ -125,9 +188,13 @@ class TaskCreate(Request):
 def task_id(task: TaskCreate) -> str:
     """Content hash of prompt, tools and gold: `task_` and 24 hexadecimal digits.
 
-    Source, split, sub-tasks, metadata and aids are not hashed: the same question twice is one task.
+    An environment is hashed too. Source, split, sub-tasks, metadata and aids are not: the same
+    question twice is one task.
     """
-    content = task.model_dump(mode="json", include={"messages", "tools", "reference"})
+    hashed = {"messages", "tools", "reference"}
+    if task.environment is not None:
+        hashed.add("environment")
+    content = task.model_dump(mode="json", include=hashed)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "task_" + hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -145,6 +212,8 @@ class Task(Response):
     source: str
     split: Split
     metadata: dict[str, Json]
+    environment: Environment | None = None
+    """What executes the tool calls; null: the task is one turn."""
 
 
 class DatasetCreate(Request):

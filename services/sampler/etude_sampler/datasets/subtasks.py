@@ -8,28 +8,39 @@ from __future__ import annotations
 
 from etude_proto.v1 import (
     BFCLReference,
+    BfclTurnsReference,
     CallsReference,
+    EpisodeReference,
     Reference,
     ResponseReference,
     ToolRLReference,
 )
+from etude_proto.v1.environments import gold_call
 
 from .toolrl_gold import parse_gold
 
 FORMAT, TOOL_NAME, PARAM_NAME, PARAM_VALUE = "format", "tool_name", "param_name", "param_value"
+ANSWER, CALLS, STATE, RESPONSE = "answer", "calls", "state", "response"
+"""Components of episodes: the last turn's answer, calls that must be made; of BFCL's services, the
+state and the responses after each user turn (our choice)."""
 
 
 def subtasks_of(reference: Reference | None) -> list[str]:
     """Active sub-tasks in the order of their prerequisites; none without a reference.
 
     `format` always; `tool_name` and `param_name` iff the gold has calls; `param_value` iff it
-    has a parameter that has to be given (K > 0).
+    has a parameter that has to be given (K > 0). Episodes have components of their own.
 
     Raises:
         RowRefused: ToolRL gold that cannot be parsed.
     """
     if reference is None:
         return []
+    if isinstance(reference, BfclTurnsReference):
+        return [FORMAT, STATE, RESPONSE]
+    if isinstance(reference, EpisodeReference):
+        asked = {ANSWER: reference.answers, CALLS: reference.calls}
+        return [FORMAT, *(name for name, gold in asked.items() if gold)]
     num_calls, num_parameters = gold_counts(reference)
     names = [FORMAT]
     if num_calls:
@@ -51,6 +62,11 @@ def gold_counts(reference: Reference | None) -> tuple[int, int]:
             return len(gold.calls), gold.num_parameters
         case CallsReference(calls=calls):
             return len(calls), sum(len(call.parameters) for call in calls)
+        case EpisodeReference(calls=needed):
+            return len(needed), sum(len(call.parameters) for call in needed)
+        case BfclTurnsReference(turns=turns):
+            made = [gold_call(text) for turn in turns for text in turn]
+            return len(made), sum(len(args) + len(named) for _, args, named in made)
         case BFCLReference(calls=allowed_calls):
             return len(allowed_calls), sum(
                 "" not in allowed

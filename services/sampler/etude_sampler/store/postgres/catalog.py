@@ -29,7 +29,8 @@ _READ_TASKS = (
 
 def encode_task(task: TaskCreate, *, ordinal: int, identifier: str) -> bytes:
     """The wire form of a stored task (`etude_proto.v1.Task`), sent as it is ever after."""
-    shown = task.model_dump(mode="json", exclude={"aids"})
+    unshown = {"aids"} if task.environment is not None else {"aids", "environment"}
+    shown = task.model_dump(mode="json", exclude=unshown)
     content = {"id": identifier, "ordinal": ordinal, **shown}
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .batch import TokenSequence
 from .layout import Row
+from .throughput import PassWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class MicroBatch:
     """The token's id."""
     token_n: Tensor
     """The token's number among the step's N."""
+    work: PassWork
+    """What the pass computes, for the metrics."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same on a device."""
@@ -45,6 +48,7 @@ class MicroBatch:
             source_n=self.source_n.to(device),
             target_n=self.target_n.to(device),
             token_n=self.token_n.to(device),
+            work=self.work,
         )
 
 
@@ -140,4 +144,16 @@ def build_micro_batch(
         source_n=torch.from_numpy(np.concatenate(source)),
         target_n=torch.from_numpy(np.concatenate(target)),
         token_n=torch.from_numpy(np.concatenate(token)),
+        work=_work(rows, sequences, width=width),
+    )
+
+
+def _work(rows: Sequence[Row], sequences: Sequence[TokenSequence], *, width: int) -> PassWork:
+    return PassWork(
+        num_tokens=sum(row.num_tokens for row in rows),
+        num_padded=len(rows) * width,
+        num_pairs=sum(
+            row.num_pairs([len(sequences[s].tokens_T) for s in row.sequences]) for row in rows
+        ),
+        num_trained=sum(sequences[s].num_trained for row in rows for s in row.sequences),
     )

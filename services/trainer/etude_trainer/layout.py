@@ -33,6 +33,17 @@ class Row:
     num_tokens: int
     """Length of the row: shared tokens once, then every branch."""
 
+    def num_pairs(self, lengths: Sequence[int]) -> int:
+        """Positions that look at another, themselves included.
+
+        Args:
+            lengths: tokens of each of the row's sequences, the shared ones included.
+        """
+        shared = self.num_shared
+        own = [length - shared for length in lengths]
+        pairs = shared * (shared + 1) // 2
+        return pairs + sum(shared * size + size * (size + 1) // 2 for size in own)
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:

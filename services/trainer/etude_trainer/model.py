@@ -1,7 +1,7 @@
 """The policy: a causal language model from a directory, computed for its trained tokens only.
 
 Weights are float32 ("master weights"); passes may run under bfloat16 autocast. The output layer,
-as wide as the vocabulary, runs only where a token is trained, in chunks. Read by
+as wide as the vocabulary, runs only where a token is trained, in chunks (`head.py`). Read by
 `stages/learn.py`; `weight_files.py` reads and writes the weights, `checks.py` proves at load time
 that the shortcuts taken here hold for the model.
 """
@@ -19,6 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from .batching import MicroBatch
 from .config import ModelConfig
 from .errors import ModelError
+from .head import HeadOptions, linear_logprobs
+from .throughput import ModelCost, model_cost
 
 
 class Policy:
@@ -47,15 +49,18 @@ class Policy:
         """Name of the output layer's weight in files, also where it is tied."""
 
     @property
+    def cost(self) -> ModelCost:
+        """Multiply-adds of a forward pass, from the model's configuration and parameters."""
+        shape = self.module.config.get_text_config()  # type: ignore[union-attr, operator]
+        table = self.vocab_size * int(shape.hidden_size)
+        layers = sum(p.numel() for p in self._decoder.parameters()) - table
+        return model_cost(shape, layer_parameters=max(layers, 1), vocab_size=self.vocab_size)
+
+    @property
     def pair_cost(self) -> float:
         """Cost of an attended pair over the cost of a token elsewhere, in multiply-adds."""
-        shape = self.module.config.get_text_config()  # type: ignore[union-attr, operator]
-        heads = int(shape.num_attention_heads)
-        width = heads * int(getattr(shape, "head_dim", None) or shape.hidden_size // heads)
-        body = sum(p.numel() for p in self._decoder.parameters()) - self.vocab_size * int(
-            shape.hidden_size
-        )
-        return 2.0 * int(shape.num_hidden_layers) * width / max(body, 1)
+        cost = self.cost
+        return cost.per_pair / cost.per_token
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What the optimizer trains; a tied table once."""
@@ -71,6 +76,9 @@ class Policy:
         """
         hidden_nH = self._hidden(micro)
         chunk = max(1, self.config.logits_elements // self.vocab_size)
+        if self._head_is_plain():
+            lp_n, entropy_n = self._fused(hidden_nH, micro.target_n, chunk)
+            return lp_n, entropy_n if entropy else None
         logprobs: list[Tensor] = []
         entropies: list[Tensor] = []
         recompute = torch.is_grad_enabled() and len(hidden_nH) > chunk
@@ -85,6 +93,26 @@ class Policy:
             logprobs.append(lp_c)
             entropies.append(entropy_c)
         return torch.cat(logprobs), torch.cat(entropies) if entropy else None
+
+    def _head_is_plain(self) -> bool:
+        """Whether the output layer is a linear map and nothing that acts when it is called."""
+        head = self._head
+        hooks = (head._forward_hooks, head._forward_pre_hooks, head._backward_hooks)
+        is_linear = type(head) is nn.Linear and head.bias is None
+        return is_linear and not any(hooks) and type(head.weight) is nn.Parameter
+
+    def _fused(self, hidden_nH: Tensor, target_n: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+        """`head.py` on the output layer's own weights."""
+        head = self._head
+        assert isinstance(head, nn.Linear)
+        in_bfloat16 = self.config.autocast == "bfloat16" and not self.config.head_float32
+        options = HeadOptions(
+            temperature=self.config.temperature,
+            chunk_tokens=chunk,
+            dtype=torch.bfloat16 if in_bfloat16 else torch.float32,
+        )
+        with self._autocast(False):
+            return linear_logprobs(hidden_nH, head.weight, target_n, options)
 
     def _hidden(self, micro: MicroBatch) -> Tensor:
         """Last hidden states [n, H] at the positions that predict a trained token."""

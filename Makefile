@@ -8,6 +8,8 @@ JOBS ?= 3
 STORMS ?= 2
 # More arguments for pytest, as in: make test ARGS="-k lease -x"
 ARGS ?=
+# All tests together take every branch of the pure core (pyproject.toml, tool.coverage).
+COVERAGE = $(if $(ARGS),,--cov --cov-report=term-missing:skip-covered)
 # The demo: POLICY (small or tiny), ENGINE (transformers or vllm), MINUTES at most.
 POLICY ?= small
 ENGINE ?= transformers
@@ -78,7 +80,8 @@ contract-check: contract  ## The same, and fail if that changed a file
 	  fi
 
 test: setup  ## Unit, integration, contract, architecture, end to end; real servers
-	$(PY) -m pytest -m "not vllm and not bench and not chaos" -n $(JOBS) --dist worksteal --junitxml=.reports/test.xml $(ARGS)
+	@mkdir -p .reports
+	$(PY) -m pytest -m "not vllm and not bench and not chaos" -n $(JOBS) --dist worksteal --junitxml=.reports/test.xml $(COVERAGE) $(ARGS)
 
 test-vllm: setup setup-vllm  ## The end-to-end test and weight updates on real vLLM
 	$(PY) -m pytest -m vllm --junitxml=.reports/test-vllm.xml $(ARGS)

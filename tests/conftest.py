@@ -16,6 +16,18 @@ import pytest
 from etude_sampler.embedded import PostgresServer, RunningServer
 from support.servers import Servers
 
+_TRACED = ("unit/sampler/", "unit/rollout/", "unit/trainer/")
+"""Tests that the coverage of the pure core is counted from; tracing the others only costs time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Trace unit tests only, and of them not the slow ones."""
+    tests = Path(__file__).parent
+    for item in items:
+        where = item.path.relative_to(tests).as_posix()
+        if not where.startswith(_TRACED) or item.get_closest_marker("slow") is not None:
+            item.add_marker("no_cover")
+
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:

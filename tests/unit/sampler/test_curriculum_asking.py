@@ -18,6 +18,7 @@ from etude_sampler.curriculum import (
     Seeing,
     at_pace,
     build,
+    dated,
     fold_state,
     is_paced,
     lanes_by,
@@ -204,8 +205,7 @@ def test_the_gate_of_vcrl_grows_stricter() -> None:
     groups = [summarise(binary_group(8, m)) for m in range(9)]
 
     def kept(version: int) -> list[int]:
-        assert isinstance(gate, Dated)
-        now = gate.at_version(version)
+        now = dated(gate, version)
         return [m for m, group in enumerate(groups) if now.admit(group)[0]]
 
     assert kept(19) == list(range(1, 8))
@@ -213,3 +213,5 @@ def test_the_gate_of_vcrl_grows_stricter() -> None:
     alone = build(_resolved("uniform", gate={"name": "vcrl"})).gate
     assert isinstance(alone, Dated)
     assert alone.at_version(500).admit(groups[1]).tolist() == [True]
+    plain = build(_resolved("dapo")).gate
+    assert dated(plain, 20) is plain

@@ -265,3 +265,10 @@ def test_faults_survive_pickling() -> None:
         "why",
         "/curriculum/1: why",
     )
+
+
+def test_lanes_by_number() -> None:
+    """A fork's ledger may name a lane that only its origin had."""
+    plain, pooled = build(_resolve({"preset": "dscl"})), build(_resolve({"preset": "plr"}))
+    assert [plain.lane_name(lane) for lane in (0, 4, 5)] == ["uniform", "param_value", "former"]
+    assert [pooled.lane_name(lane) for lane in (4, 5, 6)] == ["param_value", "pool", "former"]

@@ -114,6 +114,13 @@ def test_the_same_kind_first_then_any() -> None:
     assert Pool([], lam=0.7).choose(asked, 2) == []
 
 
+def test_what_is_not_usable_is_shown_to_nobody() -> None:
+    thoughtless = Entry(1, "prompt 1", ("rome",), GoldKind.ONE, "<response> yes </response>")
+    pool = Pool([thoughtless, entry(2, "oslo")], lam=0.7)
+    assert [one.ordinal for one in pool.choose(query("rome"), 2)] == [2]
+    assert len(pool) == 1
+
+
 def test_relevant_and_unlike_each_other() -> None:
     pool = Pool(
         [

@@ -182,7 +182,10 @@ def test_names_of_lanes_are_reserved() -> None:
 def test_a_pool_draws_from_no_lane_hard() -> None:
     with pytest.raises(ConfigFault) as fault:
         resolved({**ON, "pool": {"name": "plr"}})
-    assert fault.value.pointer in ("/curriculum/pool", "/curriculum/hard")
+    assert fault.value.pointer == "/curriculum/hard"
+    with pytest.raises(ConfigFault) as fault:
+        resolved({"preset": "toolexpander", "pool": {"name": "plr"}})
+    assert fault.value.pointer == "/curriculum/pool"
 
 
 def test_a_pace_of_another_shape_is_refused() -> None:

@@ -105,3 +105,20 @@ def test_equal_arrivals_go_by_name_as_in_a_sorted_set(loaded: bool) -> None:
     step = race.load if loaded else race.enter
     step(tasks, np.full(4, 1_000_000), np.full(4, 0.5))
     assert race.first(4).tolist() == sorted(tasks.tolist(), key=str)
+
+
+def test_a_task_that_is_pointed_to_twice_at_one_time_is_drawn_once() -> None:
+    race = HeapRace(3)
+    weights = np.full(2, 1_000_000)
+    race.enter(np.array([0, 1]), weights, np.array([0.0, 0.5]))
+    race.reweigh(np.array([0]), np.array([2_000_000]))  # at the clock, where no weight moves it
+    assert race.scores_N[0] == race.clock == 0.0
+    assert race.first(2).tolist() == [0, 1]
+
+
+def test_waiting_is_to_stand_in_lane_uniform() -> None:
+    _, heaps = start(np.random.default_rng(3))
+    drawn, _ = heaps.draw(np.array([1.0, 0.0, 0.0]), 2)
+    waiting = np.setdiff1d(np.arange(NUM_TASKS), drawn.tasks_B)
+    assert heaps.waits(waiting)
+    assert not heaps.waits(np.array([waiting[0], drawn.tasks_B[0]]))

@@ -5,7 +5,10 @@ All train with the same settings but for the advantage of the last two. Used by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from real_oracle import Wanted
 
 from etude_trainer.config import TrainingConfig, parse_config
 
@@ -24,6 +27,7 @@ micro_batch_tokens = 65536
 """
 
 
+ORACLES: Mapping[str, Wanted] = {"oracle_success": "success", "oracle_signal": "signal"}
 _COMPONENT_GATE = {"name": "zero_variance", "knobs": {"on": "components"}}
 
 
@@ -34,6 +38,8 @@ class Arm:
     curriculum: dict[str, object]
     credit: dict[str, object] = field(default_factory=dict)
     advantage: str = "std_floor = 0.3"
+    oracle: Wanted | None = None
+    """Not None: it chooses by what it measures, whatever the sampler draws."""
 
 
 def arm_of(name: str) -> Arm:
@@ -42,6 +48,8 @@ def arm_of(name: str) -> Arm:
     `toolexpander_rounds` is the preset without self-exemplifying thinking: the tiny policy follows
     no instruction that it was not trained on, and answers the longer prompt with noise.
     """
+    if name in ORACLES:
+        return Arm({"preset": "uniform"}, oracle=ORACLES[name])
     if name == "toolexpander_rounds":
         parts = {"allocator": {"name": "joint"}, "hard": {"name": "multi_round"}}
         return Arm({"preset": "uniform", "control_share": 0.1, **parts})

@@ -9,48 +9,46 @@ reproducible and an arm gains nothing by being faster. Used by `real_learner.py`
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import fmean
 
 import torch
 from real_arms import arm_of, training_config
-from real_tasks import training_tasks
+from real_oracle import Gauge, prefer
+from real_policies import MAX_NEW_TOKENS, Policies, answers
+from real_tasks import TASK_SETS, grade_of, training_tasks
 
 from etude_proto.tensors import encode_group
 from etude_proto.v1 import PromptBatch, Report, Run, TaskCreate
-from etude_rollout.engines.base import GenerationRequest, Sampling
-from etude_rollout.engines.transformers_engine import TransformersEngine
+from etude_rollout.engines.base import Sampling
 from etude_rollout.episode import EpisodeOptions, Episodes, FinishedGroup, Terms
-from etude_rollout.prompting import Prompter, PromptOptions, load_tokenizer
-from etude_rollout.rewards import RewardConfig, gold_from_task, score_completion
-from etude_rollout.spans import Marker, decoder, reward_weights
+from etude_rollout.spans import reward_weights
 from etude_trainer.batch import decode_batch
 from etude_trainer.service import build_learner
 from etude_trainer.stages.learn import Learner, learn
-from etude_trainer.weight_files import publishable, write_weights
 from support.sampler_app import Api, frame
 
-MAX_NEW_TOKENS = 56
+ORACLE_FACTOR = 4
+"""An oracle chooses its batch out of this many times as many."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellPlan:
     """What all cells of a comparison share."""
 
-    rollouts: int = 8192
+    task_set: str = "skewed"
+    rollouts: int = 6144
     """Budget: every rollout for training counts, those of dropped groups too."""
-    num_tasks: int = 192
+    num_tasks: int = 256
     group_size: int = 8
     tasks_per_batch: int = 16
     batch_groups: int = 16
     lr: float = 1e-3
     eval_every: int = 1024
     """Rollouts between two measurements."""
-    num_held_out: int = 120
+    num_held_out: int = 150
     num_samples: int = 2
     """Sampled answers for each held-out task; at either end a greedy one besides."""
 
@@ -75,7 +73,7 @@ class Cell:
 
     arm: str
     seed: int
-    plan: dict[str, int | float]
+    plan: dict[str, int | float | str]
     curve: list[Point]
     num_groups: int
     num_informative: int
@@ -85,33 +83,6 @@ class Cell:
     never_served: float
     """Share of the training tasks that were never served."""
     seconds: float
-
-
-class Policies:
-    """The engine, its prompts, and where weights pass from trainer to engine."""
-
-    def __init__(self, model_dir: Path, engine: TransformersEngine) -> None:
-        self.model_dir = model_dir
-        self.engine = engine
-        tokenizer = load_tokenizer(model_dir)
-        self.prompter = Prompter(tokenizer, PromptOptions(explain_format=False))
-        self.marker = Marker(decoder(tokenizer))
-        self._folder = tempfile.TemporaryDirectory(prefix="etude-real-")
-
-    async def publish(self, learner: Learner, version: int) -> None:
-        """Bring the engine to the learner's weights."""
-        directory = Path(self._folder.name)
-        write_weights(publishable(learner.policy), directory / "model.safetensors")
-        await self.engine.load_weights(directory, version=version)
-
-    async def reset(self) -> None:
-        """Bring the engine back to where every cell begins."""
-        await self.engine.load_weights(self.model_dir, version=0)
-
-    async def close(self) -> None:
-        """Stop the engine."""
-        await self.engine.close()
-        self._folder.cleanup()
 
 
 class CellRun:
@@ -137,7 +108,10 @@ class CellRun:
         learner = build_learner(
             self._policies.model_dir, training_config(plan.lr, arm_of(arm)), device="cpu"
         )
-        run = await self._create_run(arm, seed)
+        tasks = training_tasks(seed, plan.num_tasks, TASK_SETS[plan.task_set])
+        run = await self._create_run(arm, seed, tasks)
+        wanted = arm_of(arm).oracle
+        gauge = None if wanted is None else Gauge(self._policies, tasks, wanted)
         episodes = Episodes(
             self._policies.engine,
             self._policies.prompter,
@@ -149,13 +123,17 @@ class CellRun:
             ),
         )
         await self._measure(greedily=True)
+        if gauge is not None:
+            await gauge.read()
         while self._spent < plan.rollouts:
-            await self._rollout(run, episodes)
+            await self._rollout(run, episodes, gauge)
             while await self._train(run, learner):
                 pass
             is_over = self._spent >= plan.rollouts
             if is_over or self._spent >= self._curve[-1].rollouts + plan.eval_every:
                 await self._measure(greedily=is_over)
+                if gauge is not None:
+                    await gauge.read()
         view = await self._api.view(run.id)
         return Cell(
             arm=arm,
@@ -170,9 +148,8 @@ class CellRun:
             seconds=round(time.monotonic() - began, 1),
         )
 
-    async def _create_run(self, arm: str, seed: int) -> Run:
+    async def _create_run(self, arm: str, seed: int, tasks: Sequence[TaskCreate]) -> Run:
         plan = self._plan
-        tasks = training_tasks(seed, plan.num_tasks)
         dataset = await self._api.create_dataset(f"real-{arm}-{seed}-{time.time_ns()}", tasks=tasks)
         return await self._api.create_run(
             name=f"{arm}-{seed}",
@@ -184,19 +161,28 @@ class CellRun:
             limits={"training_batch_groups": plan.batch_groups, "max_group_bytes": 1 << 20},
         )
 
-    async def _rollout(self, run: Run, episodes: Episodes) -> None:
-        batch = await self._api.lease(run.id, self._plan.tasks_per_batch, ttl_s=600.0)
+    async def _rollout(self, run: Run, episodes: Episodes, gauge: Gauge | None) -> None:
+        """One batch; an oracle leases more and gives back what it does not want (rule L8)."""
+        num = self._plan.tasks_per_batch
+        num_leased = num if gauge is None else ORACLE_FACTOR * num
+        batch = await self._api.lease(run.id, num_leased, ttl_s=600.0)
+        items = batch.items if gauge is None else prefer(batch.items, gauge.value_N, num)
         terms = Terms(
             run_seed=run.seed,
             reward=batch.reward,
             component_weights=reward_weights(batch),
             policy_version=batch.policy_version,
         )
-        groups = await asyncio.gather(*(episodes.run(item, terms) for item in batch.items))
+        groups = await asyncio.gather(*(episodes.run(item, terms) for item in items))
         for group in groups:
             self._spent += sum(len(attempt.outcomes) for attempt in group.report.attempts)
             self._served.add(group.report.task_id)
             await self._api.reported(batch, self._body(batch, group))
+        if len(items) < len(batch.items):
+            assert batch.lease is not None
+            path = f"/v1/leases/{batch.lease.id}/release"
+            response = await self._api.post(path, {"fence": batch.lease.fence})
+            assert response.status_code == 200, response.text
 
     async def _train(self, run: Run, learner: Learner) -> bool:
         """One step, if a training batch is ready."""
@@ -218,7 +204,7 @@ class CellRun:
         greedy = await self._answers(temperature=0.0, num=1) if greedily else None
         grades: dict[str, list[float]] = {}
         for task, share in zip(self._held_out, sampled, strict=True):
-            grades.setdefault(task.source, []).append(share)
+            grades.setdefault(grade_of(task), []).append(share)
         self._curve.append(
             Point(
                 rollouts=self._spent,
@@ -231,29 +217,8 @@ class CellRun:
 
     async def _answers(self, *, temperature: float, num: int) -> list[float]:
         """Share of right answers to each held-out task; the same chance every time."""
-        return await asyncio.gather(
-            *(
-                self._answer(task, number, temperature=temperature, num=num)
-                for number, task in enumerate(self._held_out)
-            )
-        )
-
-    async def _answer(
-        self, task: TaskCreate, number: int, *, temperature: float, num: int
-    ) -> float:
-        assert task.reference is not None
-        prompt = self._policies.prompter.render(task.messages, task.tools)
-        request = GenerationRequest(
-            prompt_ids=prompt.token_ids,
-            num_completions=num,
-            sampling=Sampling(max_new_tokens=MAX_NEW_TOKENS, temperature=temperature),
-            seed=number,
-        )
-        completions = await self._policies.engine.generate(request)
-        gold = gold_from_task(task.reference.model_dump(mode="json"), mode="robust")
-        config = RewardConfig(mode="robust")
-        scores = [score_completion(one.text, gold, config=config) for one in completions]
-        return fmean(float(scored.success) for scored in scores)
+        found = await answers(self._policies, self._held_out, num=num, temperature=temperature)
+        return [fmean(float(scored.success) for scored in scores) for scores in found]
 
     def _body(self, batch: PromptBatch, group: FinishedGroup) -> Report | bytes:
         """A group as the rollout service reports it."""

@@ -22,15 +22,19 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from real_cell import Cell, CellPlan, CellRun, Point, Policies
+from real_cell import Cell, CellPlan, CellRun, Point
+from real_policies import Policies
 from real_summary import Summary, summarise, table
-from real_tasks import held_out_tasks, make_policy
+from real_tasks import TASK_SETS, held_out_tasks, make_policy
 
 from etude_rollout.engines.transformers_engine import TransformersEngine
 from support.sampler_app import sampler_app
 from support.servers import Servers
 
-ARMS = ("uniform", "dapo", "learnability", "dscl", "dscl_rds_only", "dscl_tdcl_only")
+ARMS = (
+    *("uniform", "etude", "oracle_signal", "oracle_success", "dscl", "dapo", "learnability"),
+    *("dscl_rds_only", "dscl_tdcl_only"),
+)
 HOME = Path(".etude/real-learner")
 
 
@@ -54,7 +58,7 @@ async def run_cells(
     servers = Servers()
     engine = await TransformersEngine.open(model_dir, num_threads=1, max_rows=512)
     policies = Policies(model_dir, engine)
-    held_out = held_out_tasks(plan.num_held_out)
+    held_out = held_out_tasks(plan.num_held_out, TASK_SETS[plan.task_set])
     try:
         with servers.database() as database_url:
             async with sampler_app(database_url, servers.valkey.url, log_level="warning") as api:
@@ -88,11 +92,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--arms", default=",".join(ARMS), help="presets, with commas between")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only-seed", type=int, help="run this one only")
+    parser.add_argument("--tasks", default=CellPlan().task_set, choices=sorted(TASK_SETS))
+    parser.add_argument("--num-tasks", type=int, default=CellPlan().num_tasks)
+    parser.add_argument("--num-held-out", type=int, default=CellPlan().num_held_out)
     parser.add_argument("--rollouts", type=int, default=CellPlan().rollouts)
     parser.add_argument("--lr", type=float, default=CellPlan().lr)
-    parser.add_argument("--target", type=float, default=0.5, help="sampled held-out success")
+    parser.add_argument("--target", type=float, default=0.55, help="sampled held-out success")
     parser.add_argument("--out", type=Path, default=HOME / "cells.jsonl")
-    parser.add_argument("--model", type=Path, default=HOME / "policy")
+    parser.add_argument("--model", type=Path, help="default: made for the task set")
     parser.add_argument("--show", action="store_true", help="run nothing")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
@@ -102,7 +109,13 @@ def main() -> None:
     """Run what is missing, then show."""
     given = options()
     torch.set_num_threads(1)
-    plan = CellPlan(rollouts=given.rollouts, lr=given.lr)
+    plan = CellPlan(
+        task_set=given.tasks,
+        rollouts=given.rollouts,
+        num_tasks=given.num_tasks,
+        num_held_out=given.num_held_out,
+        lr=given.lr,
+    )
     arms = given.arms.split(",")
     seeds = range(given.seeds) if given.only_seed is None else [given.only_seed]
     if not given.show:
@@ -111,7 +124,9 @@ def main() -> None:
         # Seed by seed: whenever it is stopped, the arms can be compared on the seeds so far.
         jobs = [(arm, seed) for seed in seeds for arm in arms if (arm, seed) not in done]
         if jobs:
-            model_dir = make_policy(given.model)
+            model_dir = make_policy(
+                given.model or HOME / f"policy-{given.tasks}", TASK_SETS[given.tasks]
+            )
             asyncio.run(run_cells(jobs, plan, model_dir=model_dir, out=given.out))
     summaries = summarise(read_cells(given.out, plan), target=given.target)
     if given.json:

@@ -1,8 +1,8 @@
-"""Tasks and policy of the comparison on a real learner: difficulty that varies, on purpose.
+"""Tasks and policies of the comparison on a real learner: difficulty that varies, on purpose.
 
-The family is that of `etude_rollout.models.tiny_tasks`. The policy learns it from a teacher whose
+The family is that of `etude_rollout.models.tiny_tasks`. A policy learns it from a teacher whose
 slips depend on the tool that is asked for, so that at the start some kinds of tasks are mastered,
-some are mixed and some nearly always fail. A few tasks ask for what their gold denies: nobody can
+some are mixed and some nearly always fail. Some tasks ask for what their gold denies: nobody can
 learn them. All of this is our choice. Used by `real_learner.py`.
 """
 
@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from etude_proto.v1 import CallsReference, Split, TaskCreate
+from etude_proto.v1 import Call, CallsReference, Split, Task, TaskCreate
 from etude_rollout.models.tiny import make_model
 from etude_rollout.models.tiny_tasks import TOOL_KINDS, TinyTask, draw_tasks
 from etude_rollout.models.warm_start import Slips, WarmStart, warm_start
 
-MIX = {"known": 0.40, "mixed": 0.30, "hard": 0.25, "mislabelled": 0.05}
-"""Shares of the training tasks."""
 HELD_OUT_SEED = 987_654_321
 """Seed of the tasks that success is measured on; the same for every arm and seed."""
 POLICY_SEED = 0
@@ -36,12 +35,55 @@ class Grade(StrEnum):
 
 _HARD = ("taxi", "light", "invite")
 _KNOWN = ("news", "mute", "weather")
-SLIPS = {
-    Grade.KNOWN: Slips(format=0.01, tool_name=0.02, param_name=0.02, param_value=0.02),
-    Grade.MIXED: Slips(format=0.05, tool_name=0.2, param_name=0.25, param_value=0.3),
-    Grade.HARD: Slips(format=0.1, tool_name=0.3, param_name=0.5, param_value=0.5),
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSet:
+    """Training tasks, held-out tasks, and the policy that meets them."""
+
+    mix: Mapping[str, float]
+    """Shares of the training tasks."""
+    held_out: Mapping[Grade, float]
+    """Shares of the tasks that success is measured on; none is mislabelled."""
+    slips: Mapping[Grade, Slips]
+    """How often the teacher errs."""
+    warm_start: WarmStart
+    sources_say_grade: bool
+    """Whether a task's source is its grade, `mislabelled` too; else the tool that it asks for."""
+    denied: tuple[Grade, ...]
+    """Kinds that the mislabelled tasks are made of."""
+
+
+_EVEN = {"known": 0.40, "mixed": 0.30, "hard": 0.25, "mislabelled": 0.05}
+TASK_SETS: Mapping[str, TaskSet] = {
+    # Most groups are informative: .95, .4 and .04 of the teacher's answers are right.
+    "even": TaskSet(
+        mix=_EVEN,
+        held_out={one: _EVEN[one.value] for one in Grade},
+        slips={
+            Grade.KNOWN: Slips(format=0.01, tool_name=0.02, param_name=0.02, param_value=0.02),
+            Grade.MIXED: Slips(format=0.05, tool_name=0.2, param_name=0.25, param_value=0.3),
+            Grade.HARD: Slips(format=0.1, tool_name=0.3, param_name=0.5, param_value=0.5),
+        },
+        warm_start=WarmStart(),
+        sources_say_grade=True,
+        denied=(Grade.MIXED,),
+    ),
+    # Three quarters teach next to nothing: half are known, a quarter is denied by its gold.
+    "skewed": TaskSet(
+        mix={"known": 0.50, "mixed": 0.10, "hard": 0.15, "mislabelled": 0.25},
+        held_out=dict.fromkeys(Grade, 1.0),
+        slips={
+            Grade.KNOWN: Slips(format=0.0, tool_name=0.0, param_name=0.0, param_value=0.0),
+            Grade.MIXED: Slips(format=0.02, tool_name=0.15, param_name=0.2, param_value=0.25),
+            Grade.HARD: Slips(format=0.05, tool_name=0.25, param_name=0.5, param_value=0.6),
+        },
+        warm_start=WarmStart(num_steps=960),
+        sources_say_grade=False,
+        denied=(Grade.KNOWN,),
+    ),
 }
-"""The teacher's rates: about .95, .4 and .04 of its answers are right."""
+"""By name. `skewed` was fixed by looking at uniform draws and oracles alone."""
 
 
 def grade(tiny: TinyTask) -> Grade:
@@ -51,11 +93,12 @@ def grade(tiny: TinyTask) -> Grade:
     return Grade.HARD if tiny.call.name in _HARD else Grade.MIXED
 
 
-def make_policy(directory: Path) -> Path:
+def make_policy(directory: Path, task_set: TaskSet) -> Path:
     """The warmed-up policy, made once; the same bytes wherever it is made."""
     if not (directory / "warm_start.json").is_file():
         make_model(directory, seed=POLICY_SEED)
-        warm_start(directory, config=WarmStart(), slips_of=lambda tiny: SLIPS[grade(tiny)])
+        slips = task_set.slips
+        warm_start(directory, config=task_set.warm_start, slips_of=lambda tiny: slips[grade(tiny)])
     return directory
 
 
@@ -72,44 +115,62 @@ def _of_grade(stream: Iterator[TinyTask], wanted: Grade, num: int) -> list[TinyT
     return list(itertools.islice((tiny for tiny in stream if grade(tiny) is wanted), num))
 
 
-def _mislabelled(tiny: TinyTask, rng: random.Random) -> TaskCreate:
-    """The task with a gold value that its request does not name."""
+def _mislabelled(tiny: TinyTask, rng: random.Random) -> CallsReference:
+    """A gold that the request does not name: another value, or without values another tool."""
     assert tiny.call is not None
+    if not tiny.call.parameters:
+        call = Call(name=rng.choice(tiny.other_tools), parameters={})
+        return CallsReference(calls=[call])
     kind = next(kind for kind in TOOL_KINDS if kind.name == tiny.call.name)
     (name, right), *rest = tiny.call.parameters.items()
     named = {right, *tiny.other_values}
     value = rng.choice([value for value in kind.slots[0].values if value not in named])
     call = tiny.call.model_copy(update={"parameters": dict([(name, value), *rest])})
-    return tiny.task.model_copy(
-        update={"reference": CallsReference(calls=[call]), "source": "mislabelled"}
-    )
+    return CallsReference(calls=[call])
 
 
-def training_tasks(seed: int, num: int) -> list[TaskCreate]:
-    """`num` tasks in the shares of `MIX`; the source of each says its grade."""
+def _row(tiny: TinyTask, name: str, task_set: TaskSet) -> TaskCreate:
+    """The task, with a source, and what it is in its metadata, which no part reads."""
+    tool = "none" if tiny.call is None else tiny.call.name
+    source = name if task_set.sources_say_grade else tool
+    metadata = {**tiny.task.metadata, "grade": name}
+    return tiny.task.model_copy(update={"source": source, "metadata": metadata})
+
+
+def training_tasks(seed: int, num: int, task_set: TaskSet) -> list[TaskCreate]:
+    """`num` tasks in the shares of the mix; the metadata of each says its grade and number."""
     rng = random.Random(seed)
-    counts = {name: round(share * num) for name, share in MIX.items()}
+    counts = {name: round(share * num) for name, share in task_set.mix.items()}
     rows: list[TaskCreate] = []
+    denied = counts["mislabelled"] // len(task_set.denied)
     for one in Grade:
         stream = _distinct(2 * seed + 17)
-        found = _of_grade(stream, one, counts[one.value])
-        rows += [tiny.task.model_copy(update={"source": one.value}) for tiny in found]
-        if one is Grade.MIXED:
-            more = _of_grade(stream, one, counts["mislabelled"])
-            rows += [_mislabelled(tiny, rng) for tiny in more]
+        rows += [_row(tiny, one, task_set) for tiny in _of_grade(stream, one, counts[one.value])]
+        if one in task_set.denied:
+            calls = (tiny for tiny in stream if tiny.call is not None)
+            for tiny in _of_grade(calls, one, denied):
+                gold = _mislabelled(tiny, rng)
+                row = _row(tiny, "mislabelled", task_set)
+                rows.append(row.model_copy(update={"reference": gold}))
     rng.shuffle(rows)
-    return rows
+    return [
+        row.model_copy(update={"metadata": {**row.metadata, "number": number}})
+        for number, row in enumerate(rows)
+    ]
 
 
-def held_out_tasks(num: int) -> list[TaskCreate]:
-    """Tasks to measure success on, in the shares of `MIX` without the mislabelled ones."""
-    sound = {one: MIX[one.value] for one in Grade}
-    total = sum(sound.values())
+def held_out_tasks(num: int, task_set: TaskSet) -> list[TaskCreate]:
+    """About `num` tasks to measure success on."""
+    total = sum(task_set.held_out.values())
     rows: list[TaskCreate] = []
-    for one in Grade:
-        found = _of_grade(_distinct(HELD_OUT_SEED), one, round(num * sound[one] / total))
+    for one, share in task_set.held_out.items():
+        found = _of_grade(_distinct(HELD_OUT_SEED), one, round(num * share / total))
         rows += [
-            tiny.task.model_copy(update={"source": one.value, "split": Split.HELD_OUT})
-            for tiny in found
+            _row(tiny, one, task_set).model_copy(update={"split": Split.HELD_OUT}) for tiny in found
         ]
     return rows
+
+
+def grade_of(task: TaskCreate | Task) -> str:
+    """What the metadata says."""
+    return str(task.metadata["grade"])

@@ -29,7 +29,7 @@ INSTALL = "pip install --no-deps bfcl-eval==2026.3.23"
 
 
 class Category(StrEnum):
-    """The single-turn categories that are imported; the value is the file's and the id's part."""
+    """The categories that are imported; the value is the file's and the id's part."""
 
     SIMPLE_PYTHON = "simple_python"
     """One tool on offer, one call."""
@@ -47,11 +47,28 @@ class Category(StrEnum):
     """No tool fits: the gold is an answer without a call."""
     LIVE_IRRELEVANCE = "live_irrelevance"
     """As `irrelevance`, contributed by users."""
+    MULTI_TURN_BASE = "multi_turn_base"
+    """Several user turns, tools of simulated services."""
+    MULTI_TURN_LONG_CONTEXT = "multi_turn_long_context"
+    """As `multi_turn_base`, and the services hold much that does not matter."""
+    MULTI_TURN_MISS_FUNC = "multi_turn_miss_func"
+    """As `multi_turn_base`, with a tool that is missing until it is needed a second time."""
+    MULTI_TURN_MISS_PARAM = "multi_turn_miss_param"
+    """As `multi_turn_base`, with a value that the user tells only when asked."""
 
     @property
     def has_gold_calls(self) -> bool:
         """Whether the category has a file of possible answers."""
         return self not in {Category.IRRELEVANCE, Category.LIVE_IRRELEVANCE}
+
+    @property
+    def is_multi_turn(self) -> bool:
+        """Whether rows are episodes in an environment."""
+        return self.startswith("multi_turn_")
+
+
+SINGLE_TURN = tuple(category for category in Category if not category.is_multi_turn)
+"""What is imported unless categories are named."""
 
 
 _MOVED = {
@@ -59,6 +76,15 @@ _MOVED = {
     "/tools": "/function",
     "/reference/calls": "/ground_truth",
     "/reference": "/ground_truth",
+    "/metadata/bfcl_id": "/id",
+}
+_MOVED_TURNS = {
+    "/messages": "/question/0",
+    "/environment/user_turns": "/question",
+    "/environment/config/classes": "/involved_classes",
+    "/environment/config/initial_config": "/initial_config",
+    "/environment/config/withheld": "/missed_function",
+    "/reference/turns": "/ground_truth",
     "/metadata/bfcl_id": "/id",
 }
 _GOLD_MISSING = "no row with this id in the file of possible answers"
@@ -80,7 +106,7 @@ def installed_data() -> Path:
 
 def bfcl_rows(
     data: Path,
-    categories: Sequence[Category] = tuple(Category),
+    categories: Sequence[Category] = SINGLE_TURN,
     *,
     held_out_share: float = DEFAULT_HELD_OUT_SHARE,
 ) -> RowStream:
@@ -92,7 +118,7 @@ def bfcl_rows(
     for category in categories:
         questions = _questions(data, category)
         convert = partial(
-            bfcl_task,
+            bfcl_turns_task if category.is_multi_turn else bfcl_task,
             category=category,
             gold=dict(_gold(data, category)) if category.has_gold_calls else None,
             held_out_share=held_out_share,
@@ -121,11 +147,7 @@ def bfcl_task(
     Raises:
         RowRefused: with a pointer into the row (`/ground_truth` points into the answer's row).
     """
-    bfcl_id = row.get("id")
-    if not isinstance(bfcl_id, str):
-        raise RowRefused("/id", f"expected a string, found {kind_of(bfcl_id)}")
-    if gold is not None and bfcl_id not in gold:
-        raise RowRefused("/id", _GOLD_MISSING)
+    bfcl_id = _identifier(row, gold)
     reference: JsonObject = (
         {"kind": "response"} if gold is None else {"kind": "bfcl", "calls": gold[bfcl_id]}
     )
@@ -135,12 +157,64 @@ def bfcl_task(
             "messages": _only_turn(row.get("question")),
             "tools": _tools(row.get("function")),
             "reference": reference,
-            "source": f"bfcl/{category}",
-            "metadata": {"bfcl_id": bfcl_id, "category": category, "evaluation_set": "bfcl_v4"},
+            **_marks(category, bfcl_id),
         },
         _MOVED,
     )
     return finished(task, held_out_share, moved=_MOVED)
+
+
+def bfcl_turns_task(
+    row: JsonObject,
+    *,
+    category: Category,
+    gold: dict[str, JsonValue] | None,
+    held_out_share: float = DEFAULT_HELD_OUT_SHARE,
+) -> TaskCreate:
+    """One multi-turn row as a task with an environment; arguments as of `bfcl_task`.
+
+    Raises:
+        RowRefused: with a pointer into the row (`/ground_truth` points into the answer's row).
+    """
+    bfcl_id = _identifier(row, gold)
+    assert gold is not None
+    turns = row.get("question")
+    if not isinstance(turns, list) or not turns:
+        raise RowRefused("/question", "expected a list of turns")
+    config: JsonObject = {
+        "classes": row.get("involved_classes"),
+        "initial_config": row.get("initial_config"),
+        "long_context": category is Category.MULTI_TURN_LONG_CONTEXT,
+        "withheld": row.get("missed_function", {}),
+    }
+    task = checked(
+        TaskCreate,
+        {
+            "messages": turns[0],
+            "reference": {"kind": "bfcl_turns", "turns": gold[bfcl_id]},
+            "environment": {"kind": "bfcl_multi_turn", "config": config, "user_turns": turns[1:]},
+            **_marks(category, bfcl_id),
+        },
+        _MOVED_TURNS,
+    )
+    return finished(task, held_out_share)
+
+
+def _identifier(row: JsonObject, gold: dict[str, JsonValue] | None) -> str:
+    bfcl_id = row.get("id")
+    if not isinstance(bfcl_id, str):
+        raise RowRefused("/id", f"expected a string, found {kind_of(bfcl_id)}")
+    if gold is not None and bfcl_id not in gold:
+        raise RowRefused("/id", _GOLD_MISSING)
+    return bfcl_id
+
+
+def _marks(category: Category, bfcl_id: str) -> JsonObject:
+    """Where a task came from, and that it is of an evaluation set."""
+    return {
+        "source": f"bfcl/{category}",
+        "metadata": {"bfcl_id": bfcl_id, "category": category, "evaluation_set": "bfcl_v4"},
+    }
 
 
 def _only_turn(question: JsonValue) -> JsonValue:

@@ -23,7 +23,7 @@ from etude_client import EtudeClient, EtudeError
 from etude_proto.v1 import DatasetCreate
 
 from ..cli_options import DEFAULT_URL, Key, Url
-from .bfcl import Category, bfcl_rows, count_bfcl_rows, installed_data
+from .bfcl import SINGLE_TURN, Category, bfcl_rows, count_bfcl_rows, installed_data
 from .files import count_rows
 from .jsonl import jsonl_rows
 from .report import fault_lines, summary_lines, write_report
@@ -82,7 +82,7 @@ def bfcl(
     *,
     category: Annotated[
         list[Category] | None,
-        typer.Option(help="Only this category; may be repeated. Default: all eight."),
+        typer.Option(help="Only this category; may be repeated. Default: all single-turn ones."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of BFCL_v4_*.json instead of the package's.")
@@ -94,8 +94,8 @@ def bfcl(
     report: Report = None,
     limit: Limit = None,
 ) -> None:
-    """BFCL's single-turn categories, from the installed bfcl-eval package (an evaluation set)."""
-    categories = list(dict.fromkeys(category or Category))
+    """BFCL's rows, from the installed bfcl-eval package (an evaluation set)."""
+    categories = list(dict.fromkeys(category or SINGLE_TURN))
     with _failure_in_one_line():
         folder = data or installed_data()
         source = Source(

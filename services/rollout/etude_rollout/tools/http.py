@@ -44,7 +44,7 @@ class HttpTools:
         """POST a call; see `Environment.call`."""
         if call.name not in {tool.name for tool in self.tools}:
             raise ToolError(f"there is no tool {call.name!r}")
-        body = {
+        body: dict[str, JsonValue] = {
             "name": call.name,
             "parameters": dict(call.parameters),
             "seed": self._opening.seed,

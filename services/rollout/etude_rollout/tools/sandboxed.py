@@ -152,7 +152,7 @@ class Sandbox:
         self._control: socket.socket | None = None
         self._starting = asyncio.Lock()
         self.facts: dict[str, bool] = {}
-        """`network` and `files`: whether sessions still reach them; `services`: BFCL's are there."""
+        """`network`, `files`: whether sessions still reach them; `services`: BFCL's are there."""
 
     async def open(self, opening: Opening) -> SandboxedEnvironment:
         """A session with a fresh state; see `EnvironmentOpener.open`."""

@@ -1,8 +1,8 @@
 """The worker's table of tool servers: which names tasks may use, and what is behind them.
 
-A TOML file of the operator (`ETUDE_TOOL_SERVERS`), one table a server. Tasks come over HTTP and name
-servers only: never an address, never a command. Read by `opening.py` and, to refuse a bad file at
-the start, by the settings.
+A TOML file of the operator (`ETUDE_TOOL_SERVERS`), one table a server. Tasks come over HTTP and
+name servers only: never an address, never a command. Read by `opening.py` and, to refuse a bad file
+at the start, by the settings.
 """
 
 from __future__ import annotations

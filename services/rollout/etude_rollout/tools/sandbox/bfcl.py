@@ -68,7 +68,7 @@ def _schema(value: object) -> object:
         return [_schema(one) for one in value]
     if not isinstance(value, dict):
         return value
-    renamed = {}
+    renamed: dict[str, object] = {}
     for key, one in value.items():
         if key == "type" and isinstance(one, str):
             if (name := _TYPES.get(one, one)) is not None:
@@ -204,6 +204,7 @@ def _refuse_endless(name: str, parameters: Mapping[str, object]) -> None:
         if isinstance(value, int | float) and abs(value) > _MAX_DIGITS:
             raise Refused(f"{word} is at most {_MAX_DIGITS}")
     base, exponent = parameters.get("base"), parameters.get("exponent")
-    if name == "power" and isinstance(base, int) and isinstance(exponent, int):
-        if base.bit_length() * abs(exponent) > _MAX_BITS:
-            raise Refused("the number would be too large")
+    if not (name == "power" and isinstance(base, int) and isinstance(exponent, int)):
+        return
+    if base.bit_length() * abs(exponent) > _MAX_BITS:
+        raise Refused("the number would be too large")

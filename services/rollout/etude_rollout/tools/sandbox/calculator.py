@@ -166,9 +166,9 @@ def _called(func: ast.expr, args: list[ast.expr], depth: int) -> Value:
 
 
 def _power(base: Value, exponent: Value) -> Value:
-    if isinstance(base, int) and isinstance(exponent, int) and exponent > 0:
-        if base.bit_length() * exponent > MAX_BITS:
-            raise Refused("the number is too large")
+    bits = base.bit_length() if isinstance(base, int) else 0
+    if isinstance(exponent, int) and bits * exponent > MAX_BITS:
+        raise Refused("the number is too large")
     value: object = base**exponent
     if not isinstance(value, int | float):
         raise Refused("the value is not a real number")

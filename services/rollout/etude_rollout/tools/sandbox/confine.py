@@ -22,7 +22,7 @@ MAX_FILES = 64
 def without_network() -> bool:
     """Leave the network for an empty one; False where the system refuses."""
     libc = ctypes.CDLL(None, use_errno=True)
-    return libc.unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC) == 0
+    return bool(libc.unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC) == 0)
 
 
 def without_files() -> bool:

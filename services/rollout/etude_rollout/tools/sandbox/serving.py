@@ -1,8 +1,8 @@
 """A session's protocol: one JSON object a line in, one a line out, over its own socket.
 
 `{"do": "open", "kind", "config", "reference", "timeout_s"}`, then `call`, `request`, `end` and
-`judge`. Answers hold `ok`, or `error` with the tool's words. While a call runs the kernel's alarm is
-set: a call that takes too long ends the process, and the worker sees the socket close.
+`judge`. Answers hold `ok`, or `error` with the tool's words. While a call runs the kernel's alarm
+is set: a call that takes too long ends the process, and the worker sees the socket close.
 """
 
 from __future__ import annotations

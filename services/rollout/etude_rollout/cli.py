@@ -1,4 +1,4 @@
-"""The `etude-rollout` command: the worker, rewards on the command line, models, a vLLM server.
+"""The `etude-rollout` command: worker, rewards, evaluation, models, a vLLM server.
 
 Only reads arguments and settings and calls the modules that do the work.
 """
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from . import logs
 from .engines.base import EngineError
+from .evaluation.cli import evaluation
 from .models.cli import models
 from .score import score
 from .settings import RolloutSettings
@@ -33,6 +34,7 @@ main = typer.Typer(
 )
 main.command()(score)
 main.add_typer(models, name="models")
+main.add_typer(evaluation, name="eval")
 
 EXIT_CONFIG = 2
 

@@ -47,6 +47,10 @@ class StateInUse(TrainerError, RuntimeError):
     """Another trainer works in the same state directory."""
 
 
+class RankLost(TrainerError, RuntimeError):
+    """Another process of the same trainer is gone; all of them end, and `torchrun` may restart."""
+
+
 class LeaseLost(TrainerError):
     """The training batch belongs to somebody else now; never leaves the loop."""
 

@@ -59,3 +59,14 @@ class PublishConfig(Table):
     """Sequences of the parity probe, the first of different groups."""
     probe_tokens: int = Field(default=64, ge=2, le=4096)
     """Tokens of each probe sequence."""
+
+
+class ParallelConfig(Table):
+    """`[parallel]`: many ranks under `torchrun`; one process ignores it."""
+
+    replicas: int = Field(default=1, ge=1, le=4096)
+    """1: parameters are sharded over all ranks (FSDP2). n: over ranks / n of them, n times (HSDP):
+    a node each, where the network between nodes is slow."""
+    gather: Literal["float32", "bfloat16"] = "float32"
+    """Type in which a layer's parameters travel to their passes. bfloat16 halves the traffic; needs
+    `model.autocast`. Gradients are summed in float32 either way."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from ..algorithms.aggregation import Aggregation, token_weights
 from ..algorithms.objective import TokenInputs, token_losses
@@ -20,8 +19,11 @@ from ..algorithms.schedules import learning_rate
 from ..batch import Group, TokenSequence
 from ..batching import MicroBatch, TokenTable, build_micro_batch, token_table
 from ..config import TrainingConfig
-from ..layout import Budget, pack_rows, plan_group
+from ..layout import Budget, plan_group
 from ..model import Policy
+from ..parallel.crew import ALONE, Crew
+from ..parallel.sharding import clip_gradients, idle_pass
+from ..parallel.shares import share_of
 from .credit import Credit, batch_credit, shaping_share
 from .tally import Tally, batch_metrics
 
@@ -39,13 +41,17 @@ class Learner:
     """The frozen model of the KL penalty; null without one."""
     config: TrainingConfig
     shares_prompts: bool
+    crew: Crew = ALONE
+    """The ranks that learn together, each on its share of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """The sequences of one optimizer step and the passes that cover them."""
+    """The sequences of one optimizer step and the passes that cover this rank's share of them."""
 
     micro_batches: tuple[MicroBatch, ...]
+    num_idle: int
+    """Passes without a token that follow, so that every rank makes as many."""
     weight_N: Tensor
     """Weight of every token of the step; 0 for tokens of other updates."""
     by_token_N: Tensor
@@ -118,15 +124,18 @@ def plan_step(groups: Sequence[Group], learner: Learner) -> StepPlan:
                 aggregation=kind,
                 max_tokens=config.objective.max_completion_tokens,
             )
-        packed = pack_rows(rows, budget)
+        share = share_of(rows, budget, rank=learner.crew.rank, num_ranks=learner.crew.size)
         batches = tuple(
-            build_micro_batch(packed_rows, sequences, offsets) for packed_rows in packed
+            build_micro_batch(packed_rows, sequences, offsets)
+            for packed_rows in share.micro_batches
         )
-        updates.append(Update(batches, *weights_3N.float()))
+        updates.append(Update(batches, share.num_idle, *weights_3N.float()))
     return StepPlan(table, tuple(updates), credit)
 
 
-def score(policy: Policy, plan: StepPlan, progress: Callable[[], None]) -> Tensor:
+def score(
+    policy: Policy, plan: StepPlan, progress: Callable[[], None], *, crew: Crew = ALONE
+) -> Tensor:
     """Log-probabilities [N] of the step's tokens under a policy, without gradient."""
     lp_N = torch.zeros(len(plan.table.sequence_N))
     with torch.no_grad():
@@ -135,7 +144,10 @@ def score(policy: Policy, plan: StepPlan, progress: Callable[[], None]) -> Tenso
                 progress()
                 lp_n, _ = policy.token_logprobs(micro.to(policy.device))
                 lp_N[micro.token_n] = lp_n.cpu()
-    return lp_N
+            for _ in range(update.num_idle):
+                progress()
+                idle_pass(policy)
+    return crew.sum(lp_N)
 
 
 def learn(
@@ -153,7 +165,7 @@ def learn(
     plan = plan_step(groups, learner)
     updates = plan.updates * config.batch.inner_epochs
     is_single = len(updates) == 1
-    passes = sum(len(update.micro_batches) for update in plan.updates)
+    passes = sum(len(update.micro_batches) + update.num_idle for update in plan.updates)
     num_scores = (0 if is_single else passes) + (passes if learner.reference else 0)
     total = num_scores + passes * config.batch.inner_epochs
     done = 0
@@ -166,20 +178,26 @@ def learn(
     rate = learning_rate(step, base=config.optimizer.lr, schedule=config.optimizer.rates())
     for parameters in learner.optimizer.param_groups:
         parameters["lr"] = rate
-    lp_old_N = None if is_single else score(learner.policy, plan, advance)
-    lp_ref_N = score(learner.reference, plan, advance) if learner.reference else None
+    lp_old_N = None if is_single else score(learner.policy, plan, advance, crew=learner.crew)
+    lp_ref_N = (
+        score(learner.reference, plan, advance, crew=learner.crew) if learner.reference else None
+    )
     tally = Tally()
     for update in updates:
         learner.optimizer.zero_grad(set_to_none=True)
         for micro in update.micro_batches:
             advance()
             _pass(learner, plan, update, micro, fixed=(lp_old_N, lp_ref_N), tally=tally)
-        norm = clip_grad_norm_(learner.policy.parameters(), config.optimizer.max_grad_norm)
-        is_finite = math.isfinite(float(norm))
-        tally.add_update(float(norm))
+        for _ in range(update.num_idle):
+            advance()
+            idle_pass(learner.policy)
+        norm = clip_gradients(learner.policy.parameters(), config.optimizer.max_grad_norm)
+        is_finite = math.isfinite(norm)
+        tally.add_update(norm)
         if is_finite:
             learner.optimizer.step()
     learner.optimizer.zero_grad(set_to_none=True)
+    tally.join(learner.crew)
     metrics = batch_metrics(groups, plan.credit)
     metrics["shaping_share"] = shaping_share(groups, config.advantage, config.shaping)
     return {**metrics, **tally.metrics(), "lr": rate}

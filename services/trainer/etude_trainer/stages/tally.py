@@ -5,6 +5,7 @@ Sums over tokens, so that micro-batches of any size give the same numbers.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch
 
 from ..algorithms.objective import TokenInputs, TokenLosses
 from ..batch import Group
+from ..parallel.crew import Crew
 from .credit import Credit
 
 MAX_METRICS = 64
@@ -61,6 +63,25 @@ class Tally:
     def add_update(self, norm: float) -> None:
         """Note the gradient's norm, before clipping, of one update."""
         self.norms.append(norm)
+
+    def join(self, crew: Crew) -> None:
+        """Add what the other ranks counted; afterwards every rank has the whole step's sums.
+
+        The updates' norms are of the whole gradient already.
+        """
+        own = [self.num_tokens, self.loss, self.loss_by_token, self.loss_by_group]
+        parts = [
+            json.loads(text)
+            for text in crew.gather(json.dumps([own, self.sums, self.importance_max]))
+        ]
+        totals = [sum(column) for column in zip(*(part[0] for part in parts), strict=True)]
+        self.num_tokens = int(totals[0])
+        self.loss, self.loss_by_token, self.loss_by_group = totals[1:]
+        self.sums = {
+            name: sum(part[1].get(name, 0.0) for part in parts)
+            for name in dict.fromkeys(name for part in parts for name in part[1])
+        }
+        self.importance_max = max(part[2] for part in parts)
 
     def metrics(self) -> dict[str, float]:
         """Means over all tokens of all updates; nothing where nothing was trained."""

@@ -16,6 +16,7 @@ from etude_proto import CONTRACT_VERSION
 
 from .api import problems
 from .api.routes import make_router
+from .api.weights import make_weights_router
 from .status import StatusBoard
 
 if TYPE_CHECKING:
@@ -46,4 +47,10 @@ def create_app(service: TrainerService | None = None) -> FastAPI:
     )
     problems.install(app)
     app.include_router(make_router(StatusBoard() if service is None else service.board))
+    app.include_router(
+        make_weights_router(
+            None if service is None else service.sender,
+            api_key=None if service is None else service.api_key,
+        )
+    )
     return app

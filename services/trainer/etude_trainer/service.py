@@ -36,6 +36,7 @@ from .stages.settle import Site
 from .status import Stage, StatusBoard
 from .stop import StopSignal
 from .weights.disk import DiskChannel
+from .weights.sending import make_sender
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +72,16 @@ class TrainerService:
         self._config = config
         self._job = job
         self._on_end = on_end
+        self.sender = make_sender(settings)
+        """Sends weights from process to process; null where they are read from the volume."""
         self._stop = StopSignal()
         self._thread = threading.Thread(target=self._main, name="trainer")
+
+    @property
+    def api_key(self) -> str | None:
+        """The deployment's key, where one is set."""
+        key = self._settings.api_key
+        return None if key is None else key.get_secret_value()
 
     @property
     def is_alive(self) -> bool:
@@ -103,6 +112,8 @@ class TrainerService:
         else:
             self.board.enter(Stage.STOPPED)
         finally:
+            if self.sender is not None:
+                self.sender.close()
             self._on_end()
 
     def _work(self) -> None:
@@ -110,8 +121,7 @@ class TrainerService:
         if settings.trainer_threads:
             torch.set_num_threads(settings.trainer_threads)
         learner = build_learner(job.model_dir, config, device=settings.trainer_device)
-        key = None if settings.api_key is None else settings.api_key.get_secret_value()
-        with EtudeClient(settings.sampler_url, api_key=key) as client:
+        with EtudeClient(settings.sampler_url, api_key=self.api_key) as client:
             run = await_run(client, job.run, board=self.board, stop=self._stop)
             check_credit(run, config.advantage)
             folder = settings.trainer_dir / run.id
@@ -119,6 +129,9 @@ class TrainerService:
                 site = self._site(client, run, folder)
                 site.store.open()
                 site.channel.open()
+                if self.sender is not None:
+                    place = learner.policy.device
+                    self.sender.open(settings.weights_root.resolve() / run.id, place)
                 trainer = Trainer(
                     site=site,
                     learner=learner,

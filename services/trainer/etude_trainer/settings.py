@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -48,6 +48,16 @@ class Settings(BaseSettings):
     """`auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, ..."""
     trainer_threads: int = Field(default=0, ge=0, le=4096)
     """Compute threads on a CPU; 0 leaves it to torch."""
+
+    weight_channel: Literal["disk", "gloo", "nccl"] = "disk"
+    """How weights reach the engines: from the shared volume, or sent from process to process (the
+    volume stays the durable copy). The rollout workers need the same value."""
+    transfer_host: str = "127.0.0.1"
+    """For `gloo` and `nccl`: this machine's address as the engines reach it; listened on."""
+    transfer_port: int = Field(default=0, ge=0, le=65535)
+    """For `gloo` and `nccl`: port of the store where processes meet; 0 picks a free one."""
+    transfer_timeout_s: float = Field(default=60.0, gt=0.0, le=3600.0)
+    """For `gloo` and `nccl`: how long either side waits for the other at any point."""
 
     @field_validator("api_key", mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from etude_rollout.engines.transformers_engine import TransformersEngine
 from etude_rollout.weights.disk import DiskChannel, WeightsMissing
 from etude_rollout.weights.loader import Announced, LoadFacts, WeightLoader
 from etude_rollout.weights.parity import ParityError, largest_gap, read_parity
-from etude_rollout.weights.staging import BACKEND, DiskStage, check_shapes
+from etude_rollout.weights.staging import BACKEND, Stage, check_shapes
 from support.rollout_parts import publish, shift
 
 
@@ -204,7 +204,7 @@ def test_shapes_must_be_those_that_are_served() -> None:
 def test_a_stage_holds_whole_directories_or_nothing(policy_dir: Path, tmp_path: Path) -> None:
     publish(policy_dir, tmp_path / "v1", version=1)
     (tmp_path / "empty").mkdir()
-    stage = DiskStage(tmp_path, policy_dir)
+    stage = Stage(tmp_path, policy_dir)
     assert stage.take() == []
     stage.receive("v1")
     for bad in ("empty", "gone", "..", "/etc"):
@@ -221,4 +221,4 @@ def test_the_plug_in_is_importable_without_vllm() -> None:
     from etude_rollout.weights import vllm_plugin
 
     assert callable(vllm_plugin.register)
-    assert BACKEND == "etude_disk"
+    assert BACKEND == "etude"

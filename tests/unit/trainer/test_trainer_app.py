@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from etude_trainer.api import problems
 from etude_trainer.api.metrics import STEP_GAUGES
 from etude_trainer.api.routes import make_router
+from etude_trainer.api.weights import make_weights_router
 from etude_trainer.app import create_app
+from etude_trainer.settings import Settings
 from etude_trainer.status import Stage, StatusBoard
+from etude_trainer.weights.sending import make_sender
 
 
 def client_of(board: StatusBoard) -> TestClient:
@@ -72,4 +79,38 @@ def test_the_app_describes_itself_without_a_service() -> None:
         for path in create_app().openapi()["paths"].values()
         for operation in path.values()
     }
-    assert operations == {"livez", "readyz", "metrics", "get_status"}
+    assert operations == {"livez", "readyz", "metrics", "get_status", "open_transfer"}
+
+
+def test_transfers_are_asked_for_with_the_key_and_refused_as_problems(tmp_path: Path) -> None:
+    settings = Settings(weight_channel="gloo", transfer_timeout_s=1.0)
+    sender = make_sender(settings)
+    app = FastAPI()
+    problems.install(app)
+    app.include_router(make_weights_router(sender, api_key="etude_key"))
+    client = TestClient(app)
+    path = "/v1/weights/v000001-lease_a/transfers"
+    wanted = {"backend": "gloo", "world_size": 1}
+    key = {"Authorization": "Bearer etude_key"}
+    assert client.post(path, json=wanted).status_code == 401
+    for wrong in ("Bearer etude_kez", "etude_key"):
+        answer = client.post(path, json=wanted, headers={"Authorization": wrong})
+        assert answer.status_code == 401
+    early = client.post(path, json=wanted, headers=key).json()
+    assert (early["status"], early["code"]) == (503, "dependency_unavailable")
+    bad = client.post(path, json={"backend": "pigeon"}, headers=key).json()
+    assert (bad["status"], bad["code"]) == (422, "payload_invalid")
+    assert {fault["pointer"] for fault in bad["errors"]} == {"/backend", "/world_size"}
+    assert sender is not None
+    sender.open(tmp_path, torch.device("cpu"))
+    assert client.post(path, json=wanted, headers=key).status_code == 404
+    sender.close()
+
+
+def test_without_a_sender_there_is_nothing_to_ask_for() -> None:
+    assert make_sender(Settings()) is None
+    client = TestClient(create_app())
+    wanted = {"backend": "gloo", "world_size": 1}
+    answer = client.post("/v1/weights/v000001-lease_a/transfers", json=wanted)
+    assert answer.status_code == 404
+    assert "ETUDE_WEIGHT_CHANNEL" in answer.json()["detail"]

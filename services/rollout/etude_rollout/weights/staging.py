@@ -1,7 +1,7 @@
 """Staging of published weights: received on the host and checked whole, before a model is touched.
 
-The part of vLLM's weight transfer that needs no vLLM. `vllm_plugin.py` drives it; a later backend
-(gloo, nccl) fills the same stage from a process group instead of a directory.
+The part of vLLM's weight transfer that needs no vLLM. `vllm_plugin.py` drives it. The stage is
+filled from a published directory or from a trainer's process group (`receiving.py`).
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from etude_proto.v1.weights import Transfer
+
 from ..engines.base import WeightsRefused
 from .disk import DiskChannel, WeightsMissing
 from .files import read_shapes, read_tensors
+from .receiving import receive, shapes_of
 
 if TYPE_CHECKING:
     import torch
 
-BACKEND = "etude_disk"
-"""Name of the `disk` channel in vLLM's `--weight-transfer-config`."""
+BACKEND = "etude"
+"""Name of our channels in vLLM's `--weight-transfer-config`: one server takes weights from all."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -46,8 +49,8 @@ def check_shapes(given: Shapes, *, served: Shapes, tied: str | None) -> None:
             raise WeightsRefused(f"{name} has shape {given[name]}, want {served[name]}")
 
 
-class DiskStage:
-    """Weights of one published directory, held until they are taken or dropped."""
+class Stage:
+    """The weights of one version, held until they are taken or dropped."""
 
     def __init__(self, root: Path, model_dir: Path) -> None:
         """
@@ -80,6 +83,19 @@ class DiskStage:
             raise WeightsRefused(str(error)) from error
         check_shapes(read_shapes(directory), served=self._served, tied=self._tied)
         self._tensors = read_tensors(directory)
+
+    def receive_transfer(self, transfer: Transfer, *, rank: int, device: torch.device) -> None:
+        """Stage what a trainer sends; on any error nothing is staged.
+
+        Names and shapes are compared before the group is joined: every process of the engine
+        comes to the same answer, and none waits for another.
+
+        Raises:
+            WeightsRefused: not the served model's weights, or the transfer broke.
+        """
+        self.drop()
+        check_shapes(shapes_of(transfer), served=self._served, tied=self._tied)
+        self._tensors = receive(transfer, rank=rank, device=device)
 
     def take(self) -> list[tuple[str, torch.Tensor]]:
         """The staged weights by name; the stage is empty afterwards."""

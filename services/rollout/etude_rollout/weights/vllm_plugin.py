@@ -1,9 +1,10 @@
 """Weight transfer inside vLLM's processes: the only file that imports vLLM.
 
 vLLM calls `register` in each of its processes (entry point group `vllm.general_plugins`);
-`engines/vllm_engine.py` drives the transfer over vLLM's own routes: pause -> start -> update ->
-finish -> reset prefix cache -> resume. Until `finish` the model is not touched, so a refused
-update leaves the old weights serving; `finish` has nothing left to refuse (platform.md section 4).
+`engines/vllm_weights.py` drives the transfer over vLLM's own routes: start -> update -> pause ->
+finish -> reset prefix cache -> resume. Until `finish` the model is not touched, so a refused or
+broken update leaves the old weights serving; `finish` has nothing left to refuse (platform.md
+section 4).
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .staging import BACKEND, DiskStage
+from .receiving import parse_transfer
+from .staging import BACKEND, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -24,11 +26,11 @@ def register() -> None:
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
     if BACKEND not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(BACKEND, disk_engine_class())
+        WeightTransferEngineFactory.register_engine(BACKEND, engine_class())
 
 
-def disk_engine_class() -> type[WeightTransferEngine]:
-    """The transfer engine of the `disk` channel; made here, for its base class is vLLM's."""
+def engine_class() -> type[WeightTransferEngine]:
+    """The transfer engine of all our channels; made here, for its base class is vLLM's."""
     from vllm.distributed.weight_transfer.base import (
         WeightTransferEngine,
         WeightTransferInitInfo,
@@ -36,41 +38,49 @@ def disk_engine_class() -> type[WeightTransferEngine]:
     )
 
     @dataclass
-    class DiskInit(WeightTransferInitInfo):  # type: ignore[misc]  # vLLM is not here
+    class Init(WeightTransferInitInfo):  # type: ignore[misc]  # vLLM is not here
         """Body of `/init_weight_transfer_engine`."""
 
         root: str
 
     @dataclass
-    class DiskUpdate(WeightTransferUpdateInfo):  # type: ignore[misc]
-        """Body of `/update_weights`."""
+    class Update(WeightTransferUpdateInfo):  # type: ignore[misc]
+        """Body of `/update_weights`: a directory below the root, or an open transfer."""
 
-        path: str
+        path: str | None = None
+        transfer: dict[str, object] | None = None
 
-    class DiskTransfer(WeightTransferEngine[DiskInit, DiskUpdate]):  # type: ignore[misc]
-        """Takes published directories; one of these lives in each of vLLM's workers."""
+    class Receiver(WeightTransferEngine[Init, Update]):  # type: ignore[misc]
+        """Takes published weights; one of these lives in each of vLLM's workers."""
 
-        init_info_cls = DiskInit
-        update_info_cls = DiskUpdate
+        init_info_cls = Init
+        update_info_cls = Update
         supports_draft_weight_update = False
-        _stage: DiskStage | None = None
+        _stage: Stage | None = None
 
-        def init_transfer_engine(self, init_info: DiskInit) -> None:
+        def init_transfer_engine(self, init_info: Init) -> None:
             """Remember the root and the served checkpoint's shapes; may be repeated."""
-            self._stage = DiskStage(Path(init_info.root), Path(self.model_config.model))
+            self._stage = Stage(Path(init_info.root), Path(self.model_config.model))
 
         def start_weight_update(self) -> None:
             """Empty the stage; the model stays as it is."""
             self._staged().drop()
 
         def update_weights(self, update_info: dict[str, object]) -> None:
-            """Stage and check a directory. The base class would synchronise an accelerator here,
+            """Stage and check a version. The base class would synchronise an accelerator here,
             which raises on a CPU."""
             self.receive_weights(self.parse_update_info(update_info))
 
-        def receive_weights(self, update_info: DiskUpdate) -> None:
-            """Stage and check a directory."""
-            self._staged().receive(update_info.path)
+        def receive_weights(self, update_info: Update) -> None:
+            """Stage and check a version."""
+            stage = self._staged()
+            if update_info.transfer is None:
+                stage.receive(update_info.path or "")
+                return
+            place = self.parallel_config
+            rank = 1 + place.data_parallel_index * place.world_size + place.rank
+            transfer = parse_transfer(update_info.transfer)
+            stage.receive_transfer(transfer, rank=rank, device=self.device)
 
         def finish_weight_update(self) -> None:
             """Swap the staged weights in."""
@@ -80,12 +90,12 @@ def disk_engine_class() -> type[WeightTransferEngine]:
             """Forget what was staged."""
             self._stage = None
 
-        def _staged(self) -> DiskStage:
+        def _staged(self) -> Stage:
             if self._stage is None:
                 raise RuntimeError("init_weight_transfer_engine comes first")
             return self._stage
 
-    return DiskTransfer
+    return Receiver
 
 
 def swap_in(

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from etude_proto.v1 import MAX_COMPLETION_CHARS, Demonstration, Outcome, PromptItem, Scaffold
 
 from .phases import EpisodeFailed
-from .prompting import Prompt, tools_text
+from .prompting import Prompt
 from .rolling import FEW_SHOT, Roller, Sample
+from .tool_texts import tools_text
 
 TOKEN_SHARE = 0.35
 """Most of the longest prompt that demonstrations may take (our choice)."""

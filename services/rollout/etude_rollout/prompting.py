@@ -13,17 +13,15 @@ Demonstrations and an assistant prefill are options. Used by `episode.py`; the d
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from pydantic import JsonValue
-
 from etude_proto.v1 import Message, Tool
 
 from .demonstrations import DEMONSTRATIONS, Demonstration
+from .tool_texts import signatures_text, tools_text
 
 ToolsIn = Literal["auto", "template", "system", "user"]
 
@@ -142,9 +140,40 @@ class Prompter:
         Raises:
             PromptError: the chat template refuses the messages.
         """
+        text = self.text(messages, tools, appended=appended)
+        prefill = prefix if prefix.startswith(self.prefill) else self.prefill + prefix
+        text += prefill
+        return Prompt(tuple(self.encode(text)), text, prefill)
+
+    @property
+    def prefill(self) -> str:
+        """What every turn of the assistant begins with."""
+        return self._options.prefill
+
+    @property
+    def tokenizer(self) -> ChatTokenizer:
+        """What renders and encodes."""
+        return self._tokenizer
+
+    @property
+    def explains_format(self) -> bool:
+        """Whether prompts explain ToolRL's output format."""
+        return self._options.explain_format
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a rendered text."""
+        return self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
+
+    def text(
+        self, messages: Sequence[Message], tools: Sequence[Tool], *, appended: str = ""
+    ) -> str:
+        """The rendered dialogue, up to where the assistant's next turn begins.
+
+        Raises:
+            PromptError: the chat template refuses the messages.
+        """
         from jinja2 import TemplateError
 
-        options = self._options
         if carries_toolrl_text(messages):
             conversation, shown = [_plain(message) for message in messages], None
             if appended:
@@ -154,15 +183,11 @@ class Prompter:
             use_template = self.tools_in_template and tools
             shown = [_function(tool) for tool in tools] if use_template else None
         try:
-            text = self._tokenizer.apply_chat_template(
+            return self._tokenizer.apply_chat_template(
                 conversation, tools=shown, add_generation_prompt=True, tokenize=False
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise PromptError(f"the chat template refuses the task: {error}") from error
-        prefill = prefix if prefix.startswith(options.prefill) else options.prefill + prefix
-        text += prefill
-        token_ids = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
-        return Prompt(tuple(token_ids), text, prefill)
 
     def _conversation(
         self, messages: Sequence[Message], tools: Sequence[Tool], appended: str
@@ -193,46 +218,6 @@ class Prompter:
             turn = turns[_last_request(rest)]
             turn["content"] = _beside(signatures_text(tools), turn["content"])
         return system + shots + turns
-
-
-def tools_text(tools: Sequence[Tool]) -> str:
-    """The tools numbered as ToolRL numbers them: name, description, parameters as JSON.
-
-    Parameters of an object schema are shown by their properties, with `required` beside them.
-    """
-    blocks = ["You can use these tools:"]
-    for number, tool in enumerate(tools, start=1):
-        lines = [f"{number}. Name: {tool.name}"]
-        if tool.description:
-            lines.append(f"Description: {tool.description}")
-        shown = tool.parameters.get("properties", tool.parameters)
-        lines.append(f"Parameters: {json.dumps(shown, ensure_ascii=False)}")
-        required = tool.parameters.get("required")
-        if isinstance(required, list) and isinstance(shown, dict) and len(required) < len(shown):
-            lines.append(f"Required: {json.dumps(required, ensure_ascii=False)}")
-        blocks.append("\n".join(lines))
-    return "\n".join(blocks)
-
-
-def signatures_text(tools: Sequence[Tool]) -> str:
-    """The tools one line each: `- name(parameter: type, optional: type?): description`."""
-    lines = ["Tools:"]
-    for tool in tools:
-        properties = tool.parameters.get("properties", {})
-        required = tool.parameters.get("required", [])
-        names = required if isinstance(required, list) else []
-        shown = [
-            f"{name}: {_type_of(schema)}{'' if name in names else '?'}"
-            for name, schema in (properties.items() if isinstance(properties, dict) else ())
-        ]
-        about = f": {tool.description}" if tool.description else ""
-        lines.append(f"- {tool.name}({', '.join(shown)}){about}")
-    return "\n".join(lines)
-
-
-def _type_of(schema: JsonValue) -> str:
-    kind = schema.get("type", "any") if isinstance(schema, dict) else "any"
-    return kind if isinstance(kind, str) else json.dumps(kind)
 
 
 def _asked(demonstration: Demonstration, *, in_user: bool) -> str:

@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from etude_proto.v1 import FinishReason, Message, Tool
 
-from ..prompting import tools_text
+from ..tool_texts import tools_text
 from .base import EnvironmentFailed, Opening, ToolCall, ToolError
 
 _log = logging.getLogger(__name__)

@@ -107,9 +107,7 @@ class AnswerFile:
             stream.close()
             raise EvaluationError(f"another evaluation writes to {path}") from error
         try:
-            _cut_torn_line(stream)
-            if os.fstat(stream.fileno()).st_size == 0:
-                _write_line(stream, header)
+            _make_whole(stream, header)
             found, answers = read_answers(path)
             differences = header.differences(found)
             if differences:
@@ -184,18 +182,26 @@ def common(answers: Iterable[Answer], ids: Iterable[str]) -> list[Answer]:
     return [by_id[each] for each in ids if each in by_id]
 
 
-def _cut_torn_line(stream: IO[bytes]) -> None:
-    """Remove what follows the last line end: a process died while it wrote."""
+def _make_whole(stream: IO[bytes], header: Header) -> None:
+    """Write the head if it is missing, and cut off a line in which a process died.
+
+    A file that does not begin as ours is left as it is; reading refuses it.
+    """
     stream.seek(0)
     content = stream.read()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        stream.truncate(whole)
-    stream.seek(0, os.SEEK_END)
+    head = _encoded(header)
+    if content.startswith(head[: head.index(b",")]) or head.startswith(content):
+        stream.truncate(content.rfind(b"\n") + 1)
+        if b"\n" not in content:
+            _write_line(stream, header)
+
+
+def _encoded(line: BaseModel) -> bytes:
+    return line.model_dump_json().encode() + b"\n"
 
 
 def _write_line(stream: IO[bytes], line: BaseModel) -> None:
     """One write, so that a signal leaves all of the line or nothing of it."""
-    content = line.model_dump_json().encode() + b"\n"
+    content = _encoded(line)
     if stream.write(content) != len(content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

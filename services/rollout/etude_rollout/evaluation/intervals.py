@@ -36,7 +36,9 @@ def wilson(num_right: int, num_items: int, *, z: float = Z_95) -> Estimate:
     widening = z * z / num_items
     centre = (share + widening / 2) / (1 + widening)
     half = z * sqrt(share * (1 - share) / num_items + widening / (4 * num_items)) / (1 + widening)
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half))
+    # At none and all right the formula meets the share, but for rounding.
+    low, high = min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
+    return Estimate(share, low, high)
 
 
 def weighted_mean(parts: Iterable[tuple[float, Estimate]]) -> Estimate:

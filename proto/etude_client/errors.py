@@ -161,6 +161,10 @@ class CargoFull(Busy):
     """The budget for trajectories is used up until a trainer takes some (503)."""
 
 
+class PartNotInstalled(Busy):
+    """The run's curriculum names a part of a package that this sampler does not have (503)."""
+
+
 class InternalError(ApiError):
     """A fault of the server (500); `problem.request_id` finds it in its log."""
 
@@ -195,6 +199,7 @@ BY_CODE: dict[ProblemCode, type[ApiError]] = {
     ProblemCode.REBUILDING: Rebuilding,
     ProblemCode.REDIS_FULL: RedisFull,
     ProblemCode.CARGO_FULL: CargoFull,
+    ProblemCode.PART_NOT_INSTALLED: PartNotInstalled,
     ProblemCode.INTERNAL: InternalError,
 }
 """Every code of the contract and its class; a test keeps the table complete."""

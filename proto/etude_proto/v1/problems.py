@@ -41,6 +41,7 @@ class ProblemCode(StrEnum):
     REBUILDING = "rebuilding"
     REDIS_FULL = "redis_full"
     CARGO_FULL = "cargo_full"
+    PART_NOT_INSTALLED = "part_not_installed"
     INTERNAL = "internal"
 
 

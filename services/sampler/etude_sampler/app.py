@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -19,6 +21,7 @@ from .api import control, data, health, keys, looking, problems, removal, schema
 from .api.access import authorize
 from .api.deps import check_url
 from .api.heads import STOPPING
+from .curriculum import part_table
 from .dashboard.page import router as dashboard
 from .observability.logs import configure
 from .observability.metrics import make_metrics
@@ -35,6 +38,7 @@ from .store.redis.connection import connect
 from .store.redis.throttle import RedisThrottle
 from .store.redis.views import RedisRaces
 
+_LOG = logging.getLogger("etude.app")
 _HEARTBEAT_POOL = 8
 _REQUESTS: list[type[BaseModel]] = [
     v1.DatasetCreate,
@@ -126,9 +130,16 @@ async def connected(settings: Settings) -> AsyncIterator[Sampler]:
         await engine.dispose()
 
 
+def _tell_parts() -> None:
+    """Load installed parts of curricula now, and log those that cannot be used."""
+    for broken in part_table().broken:
+        _LOG.warning("curriculum.part_broken", extra=asdict(broken))
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]]:
     settings: Settings = app.state.settings
+    _tell_parts()
     async with connected(settings) as sampler:
         if not settings.is_loopback and not await sampler.callers.any():
             raise RuntimeError(f"refusing to listen on {settings.host} without ETUDE_API_KEYS")

@@ -223,3 +223,16 @@ class RedisFull(SamplerError):
 
     def __init__(self, detail: str = "", *, retry_after_s: float = 2.0) -> None:
         super().__init__(detail, retry_after_s=retry_after_s)
+
+
+class PartNotInstalled(SamplerError):
+    """The run's curriculum names a part of a package that is not installed here, or not usable.
+
+    Nothing is lost: PostgreSQL and Redis keep the run, and once the package is back it goes on.
+    """
+
+    code, status = ProblemCode.PART_NOT_INSTALLED, 503
+    title, retryable = "A part of the run's curriculum is not installed", True
+
+    def __init__(self, detail: str = "", *, retry_after_s: float = 10.0) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)

@@ -149,10 +149,13 @@ def resume(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = 
 
 def strategies(as_json: AsJson = False) -> None:
     """List presets and the parts that a run's curriculum may name."""
-    parts = describe(part_table())
+    found = part_table()
+    parts = describe(found)
     if as_json:
         presets = {name: preset.summary for name, preset in PRESETS.items()}
-        typer.echo(json.dumps({"presets": presets, "parts": [asdict(part) for part in parts]}))
+        listed = {"parts": [asdict(part) for part in parts]}
+        broken = {"broken": [asdict(part) for part in found.broken]}
+        typer.echo(json.dumps({"presets": presets, **listed, **broken}))
         return
     table = Table("preset", "what it does")
     for name, preset in PRESETS.items():
@@ -163,3 +166,6 @@ def strategies(as_json: AsJson = False) -> None:
         knobs = ", ".join(f"{knob.name}={knob.default}" for knob in part.knobs)
         table.add_row(part.name, part.kind, part.summary, part.paper, part.state, knobs)
     Console().print(table)
+    for one in found.broken:
+        said = f"not usable: {one.entry!r} of package {one.package}: {one.detail}"
+        typer.echo(said, err=True)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from pydantic import JsonValue
 
 from etude_proto.v1.curriculum import CurriculumConfig, ResolvedCurriculum
 from etude_sampler.curriculum import (
-    ConfigFault,
     Context,
     PartConfig,
     build,
@@ -19,9 +16,9 @@ from etude_sampler.curriculum import (
     resolve,
 )
 from etude_sampler.curriculum.prerequisites import ancestors, find_cycle, restrict
-from etude_sampler.curriculum.table import BUILT_IN, installed_parts, make_table
+from etude_sampler.curriculum.table import BUILT_IN, make_table
 from etude_sampler.curriculum.weighers.uniform import UniformWeigherConfig
-from etude_sampler.statistics import empty, summarise
+from etude_sampler.statistics import summarise
 from support.groups import COMPONENTS, fold_input, outcomes
 from support.shared_data import examples
 
@@ -105,78 +102,6 @@ def test_the_table_refuses_doubles_and_what_is_no_part() -> None:
         make_table([*BUILT_IN, UniformWeigherConfig])
     with pytest.raises(TypeError, match="Nameless"):
         make_table([Nameless])
-
-
-PLUGIN = '''
-"""A weigher from outside."""
-
-from typing import ClassVar
-
-import numpy as np
-
-from etude_sampler.curriculum import Context, Weigher, WeigherConfig
-
-
-class Flat:
-    refresh_ages = ()
-
-    def __init__(self, level):
-        self.level = level
-
-    def weights(self, stats, active_NK, *, version):
-        return np.where(active_NK, self.level, 0.0)
-
-    def explain(self, stats_row, k, version):
-        return "flat"
-
-
-class FlatConfig(WeigherConfig):
-    """The same weight for all."""
-
-    name: ClassVar[str] = "flat"
-    level: float = 2.0
-    """Weight of every task."""
-
-    def build(self, context: Context) -> Weigher:
-        return Flat(self.level)
-
-
-NOT_A_PART = 3
-'''
-
-
-def _install(folder: Path, *, target: str) -> None:
-    """A package with one entry point, as an installer lays it out."""
-    (folder / "etude_flat_part.py").write_text(PLUGIN, encoding="utf-8")
-    info = folder / "etude_flat_part-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: etude-flat-part\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        f"[etude.curriculum_parts]\nflat = etude_flat_part:{target}\n", encoding="utf-8"
-    )
-
-
-def test_an_installed_part_joins_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _install(tmp_path, target="FlatConfig")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    part_table.cache_clear()
-    try:
-        resolved = _resolve({"weigher": {"name": "flat", "knobs": {"level": 3.0}}})
-        weigher = build(resolved).weigher
-        assert weigher.weights(empty(1, 1), np.ones((1, 1), dtype=bool), version=0)[0, 0] == 3.0
-        with pytest.raises(ConfigFault, match="known: level"):
-            _resolve({"weigher": {"name": "flat", "knobs": {"height": 3.0}}})
-    finally:
-        part_table.cache_clear()
-
-
-def test_an_entry_point_that_is_no_part_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _install(tmp_path, target="NOT_A_PART")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(TypeError, match="entry point 'flat'"):
-        installed_parts()
 
 
 def test_a_context_has_no_prerequisites_by_default() -> None:

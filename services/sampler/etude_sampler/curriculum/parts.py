@@ -171,6 +171,9 @@ class PoolConfig(PartConfig):
 class BudgetConfig(PartConfig):
     """Base of the budgets' knobs."""
 
+    is_group_size: ClassVar[bool] = False
+    """Whether every task gets the group size, which needs no deciding."""
+
     @abstractmethod
     def build(self, context: Context) -> Budget:
         """The budget; raises `KnobFault` if a knob contradicts the run."""
@@ -204,6 +207,18 @@ class ScaffoldConfig(PartConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class BrokenPart:
+    """An entry point of an installed package that gave no part."""
+
+    entry: str
+    """Name of the entry point."""
+    package: str
+    """Distribution that brings it."""
+    detail: str
+    """Why it cannot be used, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
 class PartTable:
     """The parts that a config may name, by kind and name."""
 
@@ -214,3 +229,5 @@ class PartTable:
     pools: Mapping[str, type[PoolConfig]] = field(default_factory=dict)
     hards: Mapping[str, type[HardConfig]] = field(default_factory=dict)
     scaffolds: Mapping[str, type[ScaffoldConfig]] = field(default_factory=dict)
+    broken: tuple[BrokenPart, ...] = ()
+    """Entry points of installed packages that gave no part."""

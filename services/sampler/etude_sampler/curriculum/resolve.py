@@ -14,7 +14,6 @@ from etude_sampler.statistics import EstimatorConstants, Note, Shape, fresh_valu
 
 from .allotment import Budget
 from .asking import LANE_OF, lanes_by, notes_of_parts
-from .budgets.group_size import GroupSizeConfig
 from .faults import KnobFault
 from .features import feature_names
 from .hard.lanes import beside_hard, with_hard
@@ -211,9 +210,11 @@ def _build_scaffold(config: ScaffoldConfig, context: Context) -> Scaffolding:
 
 def _budget(resolved: ResolvedCurriculum, context: Context) -> Budget | None:
     """The budget; none for the group size, which needs no deciding."""
-    if resolved.budget is None or resolved.budget.name == GroupSizeConfig.name:
+    if resolved.budget is None:
         return None
     config = configured(part_table().budgets, resolved.budget, kind="budget")
+    if config.is_group_size:
+        return None
     return checked(config.build, context, kind="budget")
 
 

@@ -1,34 +1,18 @@
 """The table of parts: the built-ins by name, then those of installed packages.
 
-Names only, never import paths: run configs arrive over HTTP. An installed package adds a part by
-an entry point of group `etude.curriculum_parts` that loads a config class of `parts`.
+A built-in part is one file and one line here. Run configs, which arrive over HTTP, give names of
+parts and never of files. `installed` finds what packages add.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib.metadata import entry_points
+from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TypeVar
 
-from .allocators.dump import DumpConfig
-from .allocators.fixed import FixedConfig
-from .allocators.joint import JointConfig
-from .allocators.ladder import LadderConfig
-from .allocators.sec import SecConfig
-from .allocators.tdcl import TdclConfig
-from .allocators.tscl import TsclConfig
-from .budgets.cures import CuresBudgetConfig
-from .budgets.group_size import GroupSizeConfig
-from .budgets.knapsack import KnapsackConfig
-from .budgets.speed import SpeedConfig
-from .gates.dapo import DapoConfig
-from .gates.none import NoneConfig
-from .gates.success_band import SuccessBandGateConfig
-from .gates.vcrl import VcrlConfig
-from .gates.zero_variance import ZeroVarianceConfig
-from .hard.multi_round import MultiRoundConfig
+from .installed import Unusable, broken_part, installed_parts
 from .parts import (
     AllocatorConfig,
     BudgetConfig,
@@ -40,95 +24,86 @@ from .parts import (
     ScaffoldConfig,
     WeigherConfig,
 )
-from .pools.adarft import AdarftConfig
-from .pools.mopps import MoppsConfig
-from .pools.pcl import PclConfig
-from .pools.plr import PlrConfig
-from .scaffolds.hints import HintsConfig
-from .scaffolds.noise_docs import NoiseDocsConfig
-from .scaffolds.prefix import PrefixConfig
-from .scaffolds.reflect import ReflectConfig
-from .scaffolds.self_example import SelfExampleConfig
-from .weighers.arcus import ArcusConfig
-from .weighers.cures import CuresConfig
-from .weighers.etude import EtudeConfig
-from .weighers.greso import GresoConfig
-from .weighers.kimi import KimiConfig
-from .weighers.late_learned import LateLearnedConfig
-from .weighers.learnability import LearnabilityConfig
-from .weighers.mixed_group import MixedGroupConfig
-from .weighers.rds import RdsConfig
-from .weighers.rds_scalar import RdsScalarConfig
-from .weighers.success_band import SuccessBandConfig
-from .weighers.uniform import UniformWeigherConfig
 
 ConfigT = TypeVar("ConfigT", bound=PartConfig)
 
-GROUP = "etude.curriculum_parts"
-"""Entry-point group of installed parts."""
-
-BUILT_IN: tuple[type[PartConfig], ...] = (
-    UniformWeigherConfig,
-    RdsConfig,
-    RdsScalarConfig,
-    MixedGroupConfig,
-    LearnabilityConfig,
-    SuccessBandConfig,
-    KimiConfig,
-    CuresConfig,
-    ArcusConfig,
-    GresoConfig,
-    LateLearnedConfig,
-    EtudeConfig,
-    FixedConfig,
-    TdclConfig,
-    JointConfig,
-    DumpConfig,
-    SecConfig,
-    TsclConfig,
-    LadderConfig,
-    NoneConfig,
-    ZeroVarianceConfig,
-    SuccessBandGateConfig,
-    DapoConfig,
-    VcrlConfig,
-    GroupSizeConfig,
-    CuresBudgetConfig,
-    KnapsackConfig,
-    SpeedConfig,
-    MoppsConfig,
-    PlrConfig,
-    PclConfig,
-    AdarftConfig,
-    MultiRoundConfig,
-    HintsConfig,
-    PrefixConfig,
-    ReflectConfig,
-    NoiseDocsConfig,
-    SelfExampleConfig,
+_MODULES = (
+    "weighers.uniform",
+    "weighers.rds",
+    "weighers.rds_scalar",
+    "weighers.mixed_group",
+    "weighers.learnability",
+    "weighers.success_band",
+    "weighers.kimi",
+    "weighers.cures",
+    "weighers.arcus",
+    "weighers.greso",
+    "weighers.late_learned",
+    "weighers.etude",
+    "allocators.fixed",
+    "allocators.tdcl",
+    "allocators.joint",
+    "allocators.dump",
+    "allocators.sec",
+    "allocators.tscl",
+    "allocators.ladder",
+    "gates.none",
+    "gates.zero_variance",
+    "gates.success_band",
+    "gates.dapo",
+    "gates.vcrl",
+    "budgets.group_size",
+    "budgets.cures",
+    "budgets.knapsack",
+    "budgets.speed",
+    "pools.mopps",
+    "pools.plr",
+    "pools.pcl",
+    "pools.adarft",
+    "hard.multi_round",
+    "scaffolds.hints",
+    "scaffolds.prefix",
+    "scaffolds.reflect",
+    "scaffolds.noise_docs",
+    "scaffolds.self_example",
 )
+"""The table: the file of each part that comes with the sampler, below this package, in order."""
+
+
+def _part_of(module: str) -> type[PartConfig]:
+    """The one config class that a part's file defines."""
+    found = import_module(f".{module}", __package__)
+    (part,) = (
+        one
+        for one in vars(found).values()
+        if isinstance(one, type)
+        and issubclass(one, PartConfig)
+        and one.__module__ == found.__name__
+        and "name" in vars(one)
+    )
+    return part
+
+
+BUILT_IN: tuple[type[PartConfig], ...] = tuple(_part_of(module) for module in _MODULES)
 """Parts that come with the sampler."""
 
 
 @functools.cache
 def part_table() -> PartTable:
-    """Built-in and installed parts; read once a process (`part_table.cache_clear()` re-reads)."""
-    return make_table([*BUILT_IN, *installed_parts()])
+    """Built-in and installed parts; read once a process (`part_table.cache_clear()` re-reads).
 
-
-def installed_parts() -> list[type[PartConfig]]:
-    """Config classes that installed packages offer, by entry-point name.
-
-    Raises:
-        TypeError: an entry point loads something that is no part's config class.
+    A name that is taken stays with the built-in part, or else with the first package by name.
     """
-    found: list[type[PartConfig]] = []
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        part = entry.load()
-        if not (isinstance(part, type) and issubclass(part, PartConfig)):
-            raise TypeError(f"entry point {entry.name!r} of {GROUP} is no PartConfig class")
-        found.append(part)
-    return found
+    parts = list(BUILT_IN)
+    found, broken = installed_parts()
+    for entry, part in found:
+        try:
+            make_table([*parts, part])
+        except ValueError as error:
+            broken.append(broken_part(entry, Unusable(str(error))))
+        else:
+            parts.append(part)
+    return replace(make_table(parts), broken=tuple(broken))
 
 
 def make_table(parts: Iterable[type[PartConfig]]) -> PartTable:

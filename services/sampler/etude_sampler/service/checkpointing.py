@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from etude_proto.v1 import CheckpointMark
-from etude_sampler.curriculum import build
 
 from ..ports.catalog import RunRow
 from ..ports.checkpoints import CheckpointPlan
+from .context import stored_parts
 from .identifiers import checkpoint_id_of
 
 
@@ -25,7 +25,7 @@ def checkpoint_plan(
         id=checkpoint_id_of(f"{run.id} {call}"),
         label=mark.label,
         pinned=mark.pinned,
-        shape=build(run.resolved).shape,
+        shape=stored_parts(run).shape,
         keep_last=run.spec.limits.checkpoint_keep_last,
         keep_every=run.spec.limits.checkpoint_keep_every,
         policy_version=policy_version,

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from etude_proto.v1 import RunStatus
-from etude_sampler.curriculum import AllocatorState, Curriculum, at_pace, build
+from etude_sampler.curriculum import AllocatorState, ConfigFault, Curriculum, at_pace, build
 from etude_sampler.curriculum.pace import paced_parts
 from etude_sampler.leasing import lane_key
 from etude_sampler.statistics import Bools, Shape
 
+from ..errors import PartNotInstalled
 from ..ports.catalog import Catalog, RunRow, TaskRow
 from ..ports.races import Announced, RaceLimits, RunKey
 
@@ -100,9 +101,21 @@ def bound(curriculum: Curriculum, row: RunRow) -> Curriculum:
     return at_pace(curriculum, AllocatorState.from_json(json.loads(row.allocator_state)).pace)
 
 
+def stored_parts(row: RunRow) -> Curriculum:
+    """The parts that a stored run names, as it began.
+
+    Raises:
+        PartNotInstalled: one of them was installed when the run was created, and is not here now.
+    """
+    try:
+        return build(row.resolved)
+    except ConfigFault as fault:
+        raise PartNotInstalled(f"run {row.id}: {fault.pointer}: {fault.detail}") from fault
+
+
 def make_context(row: RunRow) -> RunContext:
-    """Build the parts that a stored run names."""
-    curriculum = bound(build(row.resolved), row)
+    """Build the parts that a stored run names. Raises `PartNotInstalled`."""
+    curriculum = bound(stored_parts(row), row)
     return RunContext(row, curriculum, tuple(lane_key(name) for name in curriculum.lanes))
 
 

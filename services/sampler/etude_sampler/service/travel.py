@@ -30,7 +30,7 @@ from etude_sampler.curriculum import build
 from ..errors import PayloadInvalid, RunNotFound
 from ..ports.checkpoints import CheckpointRow, Checkpoints, DrawRow, RestoreRow
 from .checkpointing import checkpoint_plan
-from .context import RunContext
+from .context import RunContext, stored_parts
 from .forking import carried_notes, carried_state
 from .identifiers import restore_id_of, run_id_of
 from .rebuild import Rebuilder
@@ -111,12 +111,14 @@ class TimeTravel:
             RunNotFound, CheckpointNotFound: no such run, or checkpoint.
             PayloadInvalid: the curriculum asked for has other sub-tasks, or a wrong field.
             IllegalTransition: the checkpoint is damaged.
+            PartNotInstalled: the source has a part that is not here.
         """
         source = await self._ground.catalog.get_run(run_id)
         fork_id = run_id_of(f"{run_id} {call}")
         with suppress(RunNotFound):
             await self._ground.catalog.get_run(fork_id)
             return await self._loaded(fork_id)
+        parts = stored_parts(source)
         resolved = source.resolved
         if body.curriculum is not None:
             resolved, _ = await resolve_curriculum(
@@ -163,7 +165,7 @@ class TimeTravel:
                 "policy_version": found.policy_version,
             },
         )
-        notes = carried_notes(build(source.resolved), build(resolved))
+        notes = carried_notes(parts, build(resolved))
         await self._checkpoints.fork(run_id, checkpoint_id, row, notes=notes)
         return await self._loaded(fork_id)
 

@@ -38,6 +38,7 @@ class GroupSizeConfig(BudgetConfig):
 
     name: ClassVar[str] = "group_size"
     paper: ClassVar[str] = "-"
+    is_group_size: ClassVar[bool] = True
 
     def build(self, context: Context) -> Budget:
         """The budget."""

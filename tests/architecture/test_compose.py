@@ -145,7 +145,7 @@ def test_one_address_leads_to_all_samplers() -> None:
     for service in SERVICES.values():
         url = service.environment.get("ETUDE_SAMPLER_URL")
         assert url in (None, f"http://proxy:{published['target']}")
-        assert service.name == "proxy" or "ports" not in service.spec
+        assert service.name in ("proxy", "grafana") or "ports" not in service.spec
 
 
 def test_the_proxy_outlasts_a_long_poll_and_refuses_with_problems() -> None:
@@ -196,7 +196,9 @@ def test_nobody_but_its_worker_reaches_the_engine() -> None:
     assert members == {"engine", "rollout-gpu"}
     networks = rendered()["networks"]
     assert {name for name, spec in networks.items() if not spec.get("internal")} == {"edge"}
-    assert {s.name for s in SERVICES.values() if "edge" in s.networks} == {"proxy", "model"}
+    assert {s.name for s in SERVICES.values() if "edge" in s.networks} == {
+        *("proxy", "model", "grafana")
+    }
     assert {s.name for s in SERVICES.values() if "data" in s.networks} == {
         *("postgres", "redis", "migrate", "sampler")
     }

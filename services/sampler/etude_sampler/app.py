@@ -19,14 +19,16 @@ from etude_proto.keys import digest_of
 from . import __version__
 from .api import control, data, health, keys, looking, problems, removal, schema, travel
 from .api.access import authorize
-from .api.deps import check_url
+from .api.deps import check_url, sampler_of
 from .api.heads import STOPPING
 from .curriculum import part_table
 from .dashboard.page import router as dashboard
 from .observability.logs import configure
 from .observability.metrics import make_metrics
 from .observability.middleware import Observe
+from .observability.run_metrics import exposition
 from .service.sampler import Access, Sampler, make_sampler
+from .service.watching import look
 from .settings import Settings
 from .store.postgres.catalog import PostgresCatalog
 from .store.postgres.checkpoints import PostgresCheckpoints
@@ -179,8 +181,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         include_in_schema=False,
         dependencies=[Depends(authorize)],
     )
-    async def prometheus(_: Request) -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def prometheus(request: Request) -> Response:
+        sampler = await sampler_of(request)
+        text = generate_latest(metrics.registry) + exposition(await look(sampler.ground))
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return app
 

@@ -1,9 +1,9 @@
 """One task's group: its rollouts, help for those that failed, the report.
 
 `rolling.py` renders, generates and scores, `phases.py` decides how many rollouts there are,
-`climbing.py` what is tried when they fail. Whatever fails that is not the policy's doing becomes an
-outcome with finish reason `error` or `timeout` and no reward. Called by `batch.py` for every task
-of a prompt batch; knows neither leases nor HTTP.
+`climbing.py` what is tried when they fail; tasks with an environment go to `turns/`. Whatever fails
+that is not the policy's doing becomes an outcome with finish reason `error` or `timeout` and no
+reward. Called by `batch.py` for every task of a prompt batch; knows neither leases nor HTTP.
 """
 
 from __future__ import annotations
@@ -11,50 +11,42 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from etude_proto.tensors import GroupTrajectories
 from etude_proto.v1 import Attempt, FinishReason, GroupReport, Outcome, PromptItem
 
 from .climbing import climb
-from .engines.base import Engine
+from .engines.base import Completion, Engine
+from .finished import FinishedGroup
 from .guiding import guided, with_completion
 from .outcomes import failure, outcomes_of
 from .phases import EpisodeFailed, Rolled, first_phase, roll_out
 from .prompting import Prompt, Prompter
-from .rewards import Scored
 from .rolling import EpisodeOptions, Kit, Roller, Sample, Terms, rollout_seed
 from .trajectories import pack, pack_rollouts
+from .turns.tabling import TurnEpisodes
 
 __all__ = ["EpisodeOptions", "Episodes", "FinishedGroup", "Terms", "rollout_seed"]
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedGroup:
-    """A group, ready to be reported."""
-
-    report: GroupReport
-    trajectories: GroupTrajectories | None
-    """Null when no rollout has a completion, or the group is not to be trained on."""
-    scores: tuple[Scored, ...]
-    """Of the rollouts that have a completion."""
-    generate_s: float
-    score_s: float
-
-    @property
-    def outcomes(self) -> Sequence[Outcome]:
-        """One per rollout that was made, whatever its scaffold."""
-        attempts = [attempt for attempt in self.report.attempts if not attempt.merged]
-        return [outcome for attempt in attempts for outcome in attempt.outcomes]
-
-
 class Episodes:
     """Makes groups with one engine and one prompter."""
 
-    def __init__(self, engine: Engine, prompter: Prompter, options: EpisodeOptions) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        prompter: Prompter,
+        options: EpisodeOptions,
+        turns: TurnEpisodes | None = None,
+    ) -> None:
+        """
+        Args:
+            turns: plays the tasks that have an environment; None: such tasks are refused.
+        """
         self._kit = Kit(engine, prompter, options)
+        self._turns = turns
 
     async def run(self, item: PromptItem, terms: Terms) -> FinishedGroup:
         """The group of one task.
@@ -64,6 +56,10 @@ class Episodes:
         """
         started = time.monotonic()
         try:
+            if item.task.environment is not None:
+                if self._turns is None:
+                    raise EpisodeFailed(FinishReason.ERROR, "this worker plays no environments")
+                return await self._turns.run(item, terms)
             roller = Roller(self._kit, item, terms)
             longest = self._kit.options.max_prompt_tokens
             item, prompt = guided(roller, item, max_prompt_tokens=longest)
@@ -97,7 +93,11 @@ class Episodes:
         )
 
     async def _climbed(
-        self, roller: Roller, item: PromptItem, rolled: Rolled, samples: Sequence[Sample]
+        self,
+        roller: Roller,
+        item: PromptItem,
+        rolled: Rolled[Completion],
+        samples: Sequence[Sample],
     ) -> FinishedGroup | None:
         """The group after a climb; None if there was nothing to climb for."""
         started = time.monotonic()
@@ -113,7 +113,9 @@ class Episodes:
         )
 
 
-def _cargo(item: PromptItem, prompt: Prompt, rolled: Rolled) -> GroupTrajectories | None:
+def _cargo(
+    item: PromptItem, prompt: Prompt, rolled: Rolled[Completion]
+) -> GroupTrajectories | None:
     if not item.train or rolled.is_stopped:
         return None
     return pack(prompt.token_ids, [*rolled.completions, *[None] * rolled.num_lost])

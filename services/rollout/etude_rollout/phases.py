@@ -10,17 +10,27 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from etude_proto.v1 import FinishReason, PromptItem
 
-from .engines.base import Completion
 from .rewards import Scored
 
 _log = logging.getLogger(__name__)
 
-Generate = Callable[[int, int], Awaitable[Sequence[Completion]]]
+
+class Made(Protocol):
+    """A completion, or an episode of several."""
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """How it ended."""
+
+
+MadeT = TypeVar("MadeT", bound=Made)
+Generate = Callable[[int, int], Awaitable[Sequence[MadeT]]]
 """Make so many completions, the first of them with this number in the group."""
-Score = Callable[[Sequence[Completion]], Awaitable[Sequence[Scored]]]
+Score = Callable[[Sequence[MadeT]], Awaitable[Sequence[Scored]]]
 
 
 class EpisodeFailed(Exception):
@@ -33,10 +43,10 @@ class EpisodeFailed(Exception):
 
 
 @dataclass(slots=True)
-class Rolled:
+class Rolled(Generic[MadeT]):
     """The rollouts of one task with one prompt."""
 
-    completions: list[Completion]
+    completions: list[MadeT]
     scores: list[Scored]
     """One per completion."""
     generate_s: float = 0.0
@@ -49,7 +59,9 @@ class Rolled:
     """Why they did."""
 
 
-async def roll_out(item: PromptItem, generate: Generate, score: Score) -> Rolled:
+async def roll_out(
+    item: PromptItem, generate: Generate[MadeT], score: Score[MadeT]
+) -> Rolled[MadeT]:
     """All rollouts that the task is to get.
 
     A second phase that fails does not take the first one with it: what is known is reported.
@@ -58,7 +70,7 @@ async def roll_out(item: PromptItem, generate: Generate, score: Score) -> Rolled
         EpisodeFailed: the first phase could not be made or scored.
         EngineUnavailable: the engine is away; nothing is known about the task.
     """
-    rolled = Rolled([], [])
+    rolled: Rolled[MadeT] = Rolled([], [])
     num_first = first_phase(item)
     await _phase(rolled, generate, score, num=num_first)
     if item.screen is None:
@@ -83,7 +95,7 @@ def first_phase(item: PromptItem) -> int:
     return item.num_rollouts if item.screen is None else item.screen.num_rollouts
 
 
-def is_mixed(completions: Sequence[Completion], scores: Sequence[Scored]) -> bool:
+def is_mixed(completions: Sequence[Made], scores: Sequence[Scored]) -> bool:
     """Whether some valid rollouts succeed and some do not."""
     right = [
         scored.success
@@ -93,7 +105,9 @@ def is_mixed(completions: Sequence[Completion], scores: Sequence[Scored]) -> boo
     return 0 < sum(right) < len(right)
 
 
-async def _phase(rolled: Rolled, generate: Generate, score: Score, *, num: int) -> None:
+async def _phase(
+    rolled: Rolled[MadeT], generate: Generate[MadeT], score: Score[MadeT], *, num: int
+) -> None:
     """Make and score `num` more rollouts."""
     started = time.monotonic()
     made = await generate(num, len(rolled.completions))

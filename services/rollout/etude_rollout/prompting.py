@@ -48,6 +48,7 @@ class ChatTokenizer(Protocol):
     """What is used of a `transformers` tokenizer."""
 
     chat_template: str | None
+    eos_token_id: int | None
 
     def apply_chat_template(
         self,
@@ -61,6 +62,9 @@ class ChatTokenizer(Protocol):
 
     def encode(self, text: str, *, add_special_tokens: bool, verbose: bool) -> list[int]:
         """Token ids of a text; `verbose` warns of long ones."""
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """Text of token ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +163,10 @@ class Prompter:
     def explains_format(self) -> bool:
         """Whether prompts explain ToolRL's output format."""
         return self._options.explain_format
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, without special tokens."""
+        return self._tokenizer.decode(token_ids, skip_special_tokens=True)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a rendered text."""

@@ -1,12 +1,14 @@
 """A group's rollouts as packed tensors (`etude_proto.tensors`), ready to travel.
 
-Prompt tokens, the prefill included, are never in the loss. Used by `episode.py`, `climbing.py`.
+Prompt tokens, the prefill included, are never in the loss; nor are tools' answers and the user's
+later turns. Used by `episode.py`, `climbing.py` and, for episodes of several turns, `tabling.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -59,4 +61,39 @@ def pack_rollouts(rollouts: Sequence[Rollout]) -> GroupTrajectories:
         logprobs_T=np.minimum(np.array(logprobs, dtype=np.float32), 0.0),
         versions_T=np.array(versions, dtype=np.int32),
         cu_seqlens=np.array(cu_seqlens, dtype=np.int32),
+    )
+
+
+class Tracked(Protocol):
+    """An episode's tokens; see `turns/chains.py`."""
+
+    token_ids: list[int]
+    is_sampled: list[bool]
+    logprobs: list[float]
+    versions: list[int]
+
+
+def pack_tracks(
+    prompt_ids: Sequence[int], tracks: Sequence[Tracked | None], parents: Sequence[int]
+) -> GroupTrajectories:
+    """Episodes of one prompt, one after another; branches hold what they share with their parents.
+
+    Args:
+        tracks: None where infrastructure failed: the trajectory is the prompt alone.
+        parents: the rollout that each was cloned from; -1 for roots.
+    """
+    nothing = len(prompt_ids)
+    tokens = [list(prompt_ids) if one is None else one.token_ids for one in tracks]
+    sampled = [[False] * nothing if one is None else one.is_sampled for one in tracks]
+    logprobs = [[0.0] * nothing if one is None else one.logprobs for one in tracks]
+    versions = [[PROMPT_VERSION] * nothing if one is None else one.versions for one in tracks]
+    return GroupTrajectories(
+        tokens_T=np.concatenate([np.array(one, dtype=np.int32) for one in tokens]),
+        loss_mask_T=np.concatenate([np.array(one, dtype=np.uint8) for one in sampled]),
+        logprobs_T=np.minimum(
+            np.concatenate([np.array(one, dtype=np.float32) for one in logprobs]), 0.0
+        ),
+        versions_T=np.concatenate([np.array(one, dtype=np.int32) for one in versions]),
+        cu_seqlens=np.cumsum([0, *map(len, tokens)]).astype(np.int32),
+        parent_G=np.array(parents, dtype=np.int32) if max(parents) >= 0 else None,
     )

@@ -124,13 +124,19 @@ def strict_call(line: str) -> dict[str, object]:
 
     Raises ValueError with the fault, or RecursionError for JSON nested too deeply to read.
     """
-    call: object = _STRICT.decode(line.strip())
-    if not isinstance(call, dict):
-        raise ValueError("a call must be a JSON object")
+    call = strict_object(line)
     if not isinstance(call.get("name"), str):
         raise ValueError("a call needs a string 'name'")
     if not isinstance(call.get("parameters"), dict):
         raise ValueError("a call needs an object 'parameters'")
+    return call
+
+
+def strict_object(text: str) -> dict[str, object]:
+    """One JSON object, refusing duplicate keys, NaN and infinities; raises as `strict_call`."""
+    call: object = _STRICT.decode(text.strip())
+    if not isinstance(call, dict):
+        raise ValueError("a call must be a JSON object")
     return call
 
 

@@ -19,10 +19,11 @@ from ..prompting import ChatTokenizer, Prompter, load_tokenizer
 from ..settings import RolloutSettings
 from .answers import Answer, AnswerFile, Header, common, read_answers, rewrite
 from .asking import Answering, Asker, Terms, Unanswered, sample
-from .engine_answers import UNLABELLED, EngineAnswers, ServedAnswers
+from .engine_answers import EngineAnswers
 from .items import Benchmark, EvaluationError, Item
 from .model_facts import published_version, quantisation, weights_digest
 from .oracle import Codec, GoldAnswers
+from .served import ServedAnswers
 from .summary import Summary, summarise
 
 TEMPERATURE = 0.0001
@@ -156,7 +157,6 @@ class _Opened:
 async def _opened(plan: Plan, benchmark: Benchmark, stack: AsyncExitStack) -> _Opened:
     settings = plan.settings
     model_dir = settings.model_path
-    weights = UNLABELLED
     answering: Answering
     if plan.is_gold:
         tokenizer = load_tokenizer(model_dir)
@@ -164,11 +164,11 @@ async def _opened(plan: Plan, benchmark: Benchmark, stack: AsyncExitStack) -> _O
         return _Opened(answering, _prompter(tokenizer, settings), model_dir, "gold", "none")
     if plan.url is not None:
         said = plan.precision or {"float32": "fp32", "bfloat16": "bf16"}[settings.dtype]
-        served, root = await ServedAnswers.open(plan.url, precision=said)
+        served = await ServedAnswers.open(plan.url, precision=said)
         stack.push_async_callback(served.close)
-        answering, weights = served, f"{root} {served.weights}"
+        answering, weights = served, f"{served.root} {served.weights}"
         if not plan.has_model:
-            model_dir = Path(root)
+            model_dir = Path(served.root)
         prompter = _prompter(load_tokenizer(model_dir), settings)
     else:
         prompter = _prompter(load_tokenizer(model_dir), settings)

@@ -16,9 +16,15 @@ class SubtaskView(Response):
 
     name: str
     mastery: float | None
-    """Estimated mean of the component over the run's tasks; null before the first fold."""
+    """Estimated mean of the component over the run's tasks, which slots follow; null before the
+    first fold."""
     standard_error: float | None
     """Of the last version's estimate, from the spread of the groups' differences."""
+    mastery_now: float | None = None
+    """The same without the lag of an average; null before the first fold, and in runs of a release
+    without it."""
+    now_error: float | None = None
+    """Its standard error."""
     threshold: float
     prerequisite_factor: float
     deficit: float
@@ -124,6 +130,8 @@ class HistoryPoint(Response):
     mean_components: dict[str, float]
     success_rate: float | None
     mastery: dict[str, float]
+    mastery_now: dict[str, float] | None = None
+    """Without the lag of an average; null in versions of a release without it."""
     component_weights: dict[str, float]
     lane_shares: dict[str, float]
     lane_groups: dict[str, int]

@@ -183,8 +183,11 @@ def _estimates(named: Mapping[str, Estimate]) -> dict[str, object]:
     }
 
 
+_MASTERY = ("mastery_rms", "mastery_bias", "mastery_within", "ema_rms")
+
+
 def show(results: Sequence[Result], *, seeds: int, plan: Plan) -> None:
-    """Two tables for people: what rollouts buy, and what steps and draws look like."""
+    """Tables for people: what rollouts buy, what steps and draws look like, and mastery."""
     console = Console(width=None if sys.stdout.isatty() else 132)
     console.print(
         f"{plan.budget} rollouts, {plan.batch_tasks} tasks x {plan.group_size} a batch, "
@@ -220,6 +223,10 @@ def show(results: Sequence[Result], *, seeds: int, plan: Plan) -> None:
             _text(one.metrics["not_served_last_quarter"], ".3f"),
             _text(one.metrics["mastery_error"], ".3f"),
         )
+    console.print(table)
+    table = Table("mastery", "rms error", "bias", "within .02", "rms error of M")
+    for one in results:
+        table.add_row(one.strategy, *(_text(one.metrics[name], ".4f") for name in _MASTERY))
     console.print(table)
 
 

@@ -2,9 +2,9 @@
 
 A difference estimator: stored EMAs carry the level, the version's new groups only the drift. The
 level is the mean of the EMAs as they were before these groups, the same numbers that the drift is
-measured against; taken after them it would count part of the drift twice.
-Neighbours: `state` holds the result, the allocators act on it. Sums are exactly rounded
-(`math.fsum`), so order and machine change nothing.
+measured against; taken after them it would count part of the drift twice. Beside it, `trend` tells
+mastery as it is now. Neighbours: `state` holds the results, the allocators act on them. Sums are
+exactly rounded (`math.fsum`), so order and machine change nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from etude_sampler.statistics.arrays import Floats
 
 from .parts import Context
 from .state import AllocatorState, FoldInput, SubtaskNumbers
+from .trend import Sight, moved, sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class MasteryKnobs:
     """Weigh groups by importance."""
     tau_K: tuple[float, ...]
     """Thresholds, in lane order."""
+    follow_trend: bool = False
+    """Deficits are taken of mastery as it is now, not of M."""
 
 
 def importance(probability_N: Floats, num_waiting_N: Floats | int) -> Floats:
@@ -55,13 +58,14 @@ def initial_state(num_subtasks: int) -> AllocatorState:
         M_K=unknown,
         w_K=(1.0,) * num_subtasks,
         se_K=unknown,
+        trend_K=(None,) * num_subtasks,
     )
 
 
 def fold_mastery(
     state: AllocatorState, folded: FoldInput, *, knobs: MasteryKnobs
 ) -> AllocatorState:
-    """The state with S, n, M and the standard error moved by one version; w unchanged."""
+    """The state with everything but the component weights moved by one version."""
     columns = [_fold_one(state, folded, k, knobs=knobs) for k in range(len(state.n_K))]
     return replace(
         state,
@@ -69,6 +73,10 @@ def fold_mastery(
         n_K=tuple(column[1] for column in columns),
         M_K=tuple(column[2] for column in columns),
         se_K=tuple(column[3] for column in columns),
+        trend_K=tuple(
+            moved(trend, _sight(state, folded, k, knobs=knobs))
+            for k, trend in enumerate(state.trend_K)
+        ),
     )
 
 
@@ -93,6 +101,32 @@ def _fold_one(
     before = state.M_K[k]
     mastery = estimate if math.isnan(before) else (1.0 - knobs.b) * before + knobs.b * estimate
     return total, num, mastery, error
+
+
+def _sight(
+    state: AllocatorState, folded: FoldInput, k: int, *, knobs: MasteryKnobs
+) -> Sight | None:
+    """What the version's groups say of component `k` now."""
+    active_N = ~np.isnan(folded.mean_NK[:, k])
+    used_N = active_N & folded.is_control_N if knobs.control_only else active_N
+    if not used_N.any():
+        return None
+    # New tasks count whoever drew them: they are in the sum that the drift is added to.
+    first_N, again_N = active_N & folded.first_NK[:, k], used_N & ~folded.first_NK[:, k]
+    equal = knobs.control_only or not knobs.use_iota
+    return sight(
+        (state.S_K[k], state.n_K[k]),
+        folded.mean_NK[first_N, k],
+        folded.mean_NK[again_N, k] - folded.prev_NK[again_N, k],
+        np.ones(int(again_N.sum())) if equal else folded.iota_N[again_N],
+    )
+
+
+def followed(state: AllocatorState, knobs: MasteryKnobs) -> list[float]:
+    """The mastery of each sub-task that deficits are taken of; nan: unknown."""
+    if not (knobs.follow_trend and state.trend_K):
+        return list(state.M_K)
+    return [math.nan if trend is None else trend.now for trend in state.trend_K]
 
 
 def difference_estimate(base: float, differences_N: Floats, iota_N: Floats) -> float:
@@ -141,16 +175,20 @@ def deficits(
 
 
 def view_mastery(
-    state: AllocatorState, tau_K: Sequence[float], *, context: Context
+    state: AllocatorState, knobs: MasteryKnobs, *, context: Context
 ) -> list[SubtaskNumbers]:
     """What the state says of each sub-task, in lane order."""
-    factors = prerequisite_factors(state.M_K, tau_K, context=context)
-    missing = deficits(state.M_K, tau_K, factors)
+    mastery_K, tau_K = followed(state, knobs), knobs.tau_K
+    factors = prerequisite_factors(mastery_K, tau_K, context=context)
+    missing = deficits(mastery_K, tau_K, factors)
+    trend_K = state.trend_K or (None,) * len(mastery_K)
     return [
         SubtaskNumbers(
             name=name,
-            mastery=None if math.isnan(state.M_K[k]) else state.M_K[k],
+            mastery=None if math.isnan(mastery_K[k]) else mastery_K[k],
             standard_error=None if math.isnan(state.se_K[k]) else state.se_K[k],
+            mastery_now=None if (trend := trend_K[k]) is None else trend.now,
+            now_error=None if trend is None else trend.standard_error,
             threshold=tau_K[k],
             prerequisite_factor=factors[k],
             deficit=missing[k],

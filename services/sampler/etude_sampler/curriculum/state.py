@@ -14,6 +14,8 @@ from pydantic import JsonValue
 
 from etude_sampler.statistics.arrays import Bools, Floats, Ints
 
+from .trend import Trend
+
 
 @dataclass(frozen=True, slots=True)
 class AllocatorState:
@@ -29,6 +31,8 @@ class AllocatorState:
     """Component weights, summing to K."""
     se_K: tuple[float, ...]
     """Standard error of the last estimate; nan before, or from a single group."""
+    trend_K: tuple[Trend | None, ...] = ()
+    """Mastery as it is now; None before the first group. Empty in runs of a release without it."""
     pace: Mapping[str, JsonValue] = field(default_factory=dict)
     """Schedules of the run's parts by their kind (`parts.Paced`); empty without any."""
 
@@ -36,6 +40,7 @@ class AllocatorState:
         """As JSON values; nan becomes null, and every other number keeps its bits."""
         return {
             **({"pace": dict(self.pace)} if self.pace else {}),
+            **({"trend_K": [_list_of(trend) for trend in self.trend_K]} if self.trend_K else {}),
             "S_K": list(self.S_K),
             "n_K": list(self.n_K),
             "M_K": [_or_null(value) for value in self.M_K],
@@ -54,6 +59,9 @@ class AllocatorState:
         columns = {name: _list(data, name) for name in ("S_K", "n_K", "M_K", "w_K", "se_K")}
         if any(len(column) != num for column in columns.values()):
             raise ValueError("the fields of an allocator state differ in length")
+        trends = _list(data, "trend_K") if "trend_K" in data else []
+        if len(trends) not in (0, num):
+            raise ValueError("the fields of an allocator state differ in length")
         pace = data.get("pace", {})
         if not isinstance(pace, dict):
             raise ValueError("pace of an allocator state must be an object")
@@ -63,6 +71,7 @@ class AllocatorState:
             M_K=tuple(_number(value) for value in columns["M_K"]),
             w_K=tuple(_number(value) for value in columns["w_K"]),
             se_K=tuple(_number(value) for value in columns["se_K"]),
+            trend_K=tuple(_trend(value) for value in trends),
             pace=pace,
         )
 
@@ -113,9 +122,13 @@ class SubtaskNumbers:
 
     name: str
     mastery: float | None
-    """None before the first fold."""
+    """What slots follow; None before the first fold."""
     standard_error: float | None
     """Of the last estimate; None before, or from a single group."""
+    mastery_now: float | None
+    """Without the lag of an average; None before the first fold, or where it is not tracked."""
+    now_error: float | None
+    """Its standard error."""
     threshold: float
     """Mastery at which the sub-task counts as mastered, tau."""
     prerequisite_factor: float
@@ -135,6 +148,18 @@ def _list(data: Mapping[str, JsonValue], name: str) -> list[JsonValue]:
     if not isinstance(value, list):
         raise ValueError(f"{name} of an allocator state must be a list")
     return value
+
+
+def _list_of(trend: Trend | None) -> JsonValue:
+    return None if trend is None else [*trend.to_list()]
+
+
+def _trend(value: JsonValue) -> Trend | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} in an allocator state is no trend")
+    return Trend.of_list([_number(one) for one in value])
 
 
 def _number(value: JsonValue) -> float:

@@ -133,6 +133,7 @@ class Replay:
         self, versions: Sequence[FoldedVersion], skip: Sequence[tuple[int, int]]
     ) -> LedgerWalk:
         """A walk from the beginning of the run."""
+        stored = AllocatorState.from_json(json.loads((await self._history.head()).allocator_state))
         return LedgerWalk(
             self._context,
             versions,
@@ -141,6 +142,7 @@ class Replay:
             await self._history.origin(self._context.shape),
             None if self._context.curriculum.lanes_by == "subtasks" else self._active_NK,
             self._features_NF,
+            has_trend=bool(stored.trend_K),
         )
 
     async def _ledger(self, walk: LedgerWalk) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from pydantic import JsonValue
@@ -35,7 +35,7 @@ from .folding import join, put, select_summary
 from .hard_states import hard_at, visit_rows, with_run
 from .outcomes import pack_rows
 from .replay_outcomes import LedgerFaults, LedgerIncomplete, outcome_arrays, rounds
-from .versions import fold_input
+from .versions import fold_input, mastery_of
 
 
 @dataclass(slots=True)
@@ -52,6 +52,8 @@ class LedgerWalk:
     """[num_ordinals, K] lanes that are scored by success; None: lanes are scored components."""
     features_NF: Floats | None = None
     """[num_ordinals, F]; None if the weigher reads none."""
+    has_trend: bool = True
+    """Whether the run tracks mastery as it is now; those of older releases do not."""
     stats: TaskStatistics = field(init=False)
     state: AllocatorState = field(init=False)
     version: int = 0
@@ -71,6 +73,8 @@ class LedgerWalk:
         shape = self.context.shape
         self.stats = empty(self.num_ordinals, shape.num_subtasks, shape.fresh)
         self.state = start_state(self.context.curriculum)
+        if not self.has_trend:
+            self.state = replace(self.state, trend_K=())
         if self.origin is not None:
             self.version = self.origin.policy_version
             self.versions = [one for one in self.versions if one.version > self.version]
@@ -222,7 +226,6 @@ class LedgerWalk:
     def _check_summary(self, found: FoldedVersion) -> None:
         """The history's numbers of a version are those of its fold."""
         curriculum = self.context.curriculum
-        allocator = curriculum.allocator
         want: dict[str, object] = {
             "pace": dict(self.state.pace) or None,
             "lane_shares": {
@@ -230,11 +233,7 @@ class LedgerWalk:
                 for n, s in zip(curriculum.lanes, self._shares[self.version], strict=True)
             },
             "component_weights": named_weights(curriculum, self.state),
-            "mastery": {
-                one.name: one.mastery
-                for one in allocator.view(self.state)
-                if one.mastery is not None
-            },
+            **mastery_of(self.context, self.state),
         }
         for name, value in want.items():
             if found.summary.get(name) != value:

@@ -113,17 +113,23 @@ def summarise_version(
             name: float(total_K[k] / seen_K[k]) for k, name in enumerate(names) if seen_K[k]
         },
         "success_rate": sum(r.num_success for r in groups) / num_valid if num_valid else None,
-        "mastery": {
-            one.name: one.mastery
-            for one in curriculum.allocator.view(state)
-            if one.mastery is not None
-        },
+        **mastery_of(context, state),
         "component_weights": named_weights(curriculum, state),
         "lane_shares": {n: float(s) for n, s in zip(curriculum.lanes, shares, strict=True)},
         "lane_groups": lanes,
         "num_tokens": sum(row.num_tokens for row in groups),
         "num_rollouts": num_valid,
         "arms": summarised(groups),
+    }
+
+
+def mastery_of(context: RunContext, state: AllocatorState) -> dict[str, dict[str, float]]:
+    """Mastery by sub-task as the history keeps it; `mastery_now` only where it is tracked."""
+    view = context.curriculum.allocator.view(state)
+    now = {one.name: one.mastery_now for one in view if one.mastery_now is not None}
+    return {
+        "mastery": {one.name: one.mastery for one in view if one.mastery is not None},
+        **({"mastery_now": now} if now else {}),
     }
 
 

@@ -101,6 +101,8 @@ class CurriculumViews:
                 name=one.name,
                 mastery=one.mastery,
                 standard_error=one.standard_error,
+                mastery_now=one.mastery_now,
+                now_error=one.now_error,
                 threshold=one.threshold,
                 prerequisite_factor=one.prerequisite_factor,
                 deficit=one.deficit,

@@ -12,6 +12,7 @@ import numpy as np
 
 from etude_sampler.statistics import Floats, Ints
 
+from .mastering import errors
 from .strategies import SUBTASKS
 from .trace import Trace
 
@@ -37,6 +38,7 @@ def measure(trace: Trace, *, target: float = TARGET) -> Metrics:
         "never_served": float(np.mean(trace.last_served_N == 0)),
         "not_served_last_quarter": float(np.mean(last_spent_N <= 0.75 * budget)),
         "mastery_error": float(error_K.max()) if known_K.any() else None,
+        **errors(trace.estimates),
         **{f"chance_{k}": float(p) for k, p in zip(SUBTASKS, trace.component_K, strict=True)},
     }
 

@@ -38,9 +38,10 @@ from etude_sampler.statistics import (
 from .climbing import Climber
 from .folds import Reported, fold_input
 from .guidance import Guidance, Served, bare, bare_rows, helped
+from .mastering import MasteryLog
 from .plan import Plan
 from .pooling import draw_pooled
-from .rollout import roll_out, scored, spend
+from .rollout import roll_out, spend
 from .standing import make_standing
 from .step import Signals, advance, enough, join, readiness, signals
 from .strategies import SUBTASKS, Arm
@@ -92,6 +93,7 @@ class Practice:
         self._chances_NK = chances(world, self._skills)
         self._ready: Signals | None = None
         self._version = 0
+        self._mastery = MasteryLog(world, is_known=not self._standing.by_success)
         self._best_N = self._wanted()
         everyone = np.arange(len(world.family_N))
         self._lanes.enter(everyone, self._weights(everyone))
@@ -115,9 +117,6 @@ class Practice:
             spent += done.num_rollouts
             rows.append((spent, self._version, self._success()))
         rollouts, steps, success = zip(*rows, strict=True)
-        known, by_success = self._world.active_NK, self._standing.by_success
-        unknown_K = np.full(known.shape[1], np.nan)
-        held_NK: Floats = np.cumprod(self._chances_NK, axis=1, dtype=np.float64)
         return Trace(
             rollouts_B=np.array(rollouts),
             steps_B=np.array(steps),
@@ -125,9 +124,10 @@ class Practice:
             num_groups=num_groups,
             num_informative=num_informative,
             last_served_N=last_served_N,
-            component_K=np.mean(self._chances_NK, axis=0, where=known),
-            mastery_K=unknown_K if by_success else np.array(self._state.M_K),
-            held_K=np.mean(scored(held_NK), axis=0, where=known),
+            component_K=np.mean(self._chances_NK, axis=0, where=self._world.active_NK),
+            mastery_K=self._mastery.now(self._state),
+            held_K=self._mastery.truth(self._chances_NK),
+            estimates=self._mastery.estimates(),
         )
 
     def _success(self) -> float:
@@ -159,13 +159,12 @@ class Practice:
 
     def _batch(self, batch: int, num_tasks: int) -> _Done:
         """Draw, roll out, report; then step while enough groups are ready."""
-        curriculum = self._arm.curriculum
         drawn = self._draw(batch, num_tasks)
         self._served = served = self._serve(drawn)
         allotment = served.allotment
         weights_K = np.ones(len(SUBTASKS))
         if not self._standing.by_success:
-            weights_K = curriculum.allocator.component_weights(self._state)
+            weights_K = self._arm.curriculum.allocator.component_weights(self._state)
         noise, chances_NK = learner_noise(self._seed, batch), self._chances_NK
         made = roll_out(
             self._world,
@@ -260,6 +259,7 @@ class Practice:
         )
         self._batches = []
         self._state = fold_state(self._arm.curriculum, self._state, folded)
+        self._mastery.add(self._chances_NK, self._state)
         self._refresh()
 
     def _refresh(self) -> None:

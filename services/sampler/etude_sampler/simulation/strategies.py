@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from etude_proto.v1.curriculum import CurriculumConfig, Part
-from etude_sampler.curriculum import PRESETS, Curriculum, build, lanes_by, part_table, resolve
+from etude_proto.v1.curriculum import CurriculumConfig
+from etude_sampler.curriculum import PRESETS, Curriculum, build, lanes_by, resolve
 from etude_sampler.statistics import Floats
 
 from .standing import lanes_of
@@ -45,7 +45,7 @@ def strategy_names() -> list[str]:
 
 
 def make_arm(name: str, *, group_size: int = 8, world: World | None = None, seed: int = 0) -> Arm:
-    """The arm `name`; parts that ask for the group size are told it.
+    """The arm `name`.
 
     Args:
         name: a preset, or an oracle.
@@ -57,13 +57,11 @@ def make_arm(name: str, *, group_size: int = 8, world: World | None = None, seed
         KeyError: there is no such strategy.
     """
     preset = _ORACLE_PRESET if name in ORACLES else name
-    choice = PRESETS[preset].weigher
-    knobs = dict(choice.knobs)
-    if "group_size" in part_table().weighers[choice.name].model_fields:
-        knobs["group_size"] = group_size
-    config = CurriculumConfig(preset=preset, weigher=Part(name=choice.name, knobs=knobs))
+    if preset not in PRESETS:
+        raise KeyError(name)
+    config = CurriculumConfig(preset=preset)
     names = lanes_of(lanes_by(config), SUBTASKS, world, seed=seed)
-    resolved = resolve(config, dataset_subtasks=names, sources=FAMILIES)
+    resolved = resolve(config, dataset_subtasks=names, sources=FAMILIES, group_size=group_size)
     if name in ORACLES:
         resolved = resolved.model_copy(update={"control_share": 0.0})
     return Arm(name, build(resolved), ORACLES.get(name))

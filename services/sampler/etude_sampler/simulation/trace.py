@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from etude_sampler.statistics import Floats, Ints
 
+from .mastering import Estimates
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
@@ -24,6 +26,8 @@ class Trace:
     component_K: Floats
     """True mean chance of each component at the end, over the tasks that have it."""
     mastery_K: Floats
-    """The allocator's estimate at the end; nan before the first fold, or of other lanes."""
+    """The estimate at the end, as of now; nan before the first fold, or of other lanes."""
     held_K: Floats
     """What mastery estimates: expected score of each component at the end, over these tasks."""
+    estimates: Estimates | None = None
+    """Both after each version; None: not known."""

@@ -56,7 +56,7 @@ class JointAllocator:
 
     def view(self, state: AllocatorState) -> list[SubtaskNumbers]:
         """What is known of each sub-task."""
-        return view_mastery(state, self.knobs.tau_K, context=self.context)
+        return view_mastery(state, self.knobs, context=self.context)
 
 
 class JointConfig(MasteryConfig):

@@ -140,7 +140,7 @@ class LanesAllocator:
 
     def view(self, state: AllocatorState) -> list[SubtaskNumbers]:
         """What is known of each lane."""
-        return view_mastery(state, self.knobs.tau_K, context=self.context)
+        return view_mastery(state, self.knobs, context=self.context)
 
     def _pace(self, state: AllocatorState) -> JsonValue:
         """Of a run that another allocator began: the start."""

@@ -18,6 +18,7 @@ from etude_sampler.curriculum.mastery import (
     MasteryKnobs,
     deficits,
     fold_mastery,
+    followed,
     initial_state,
     prerequisite_factors,
     view_mastery,
@@ -101,8 +102,9 @@ class TdclAllocator:
         warm = folded.num_acked_batches >= self.config.warmup_batches
         if not (moved.w_K and warm and self.config.adapt):
             return moved
-        factors = prerequisite_factors(moved.M_K, self.knobs.tau_K, context=self.context)
-        target = target_weights(deficits(moved.M_K, self.knobs.tau_K, factors), self.config)
+        mastery_K = followed(moved, self.knobs)
+        factors = prerequisite_factors(mastery_K, self.knobs.tau_K, context=self.context)
+        target = target_weights(deficits(mastery_K, self.knobs.tau_K, factors), self.config)
         weights = step_towards(moved.w_K, target, step=self.config.step)
         return replace(moved, w_K=tuple(weights))
 
@@ -116,4 +118,4 @@ class TdclAllocator:
 
     def view(self, state: AllocatorState) -> list[SubtaskNumbers]:
         """What is known of each sub-task."""
-        return view_mastery(state, self.knobs.tau_K, context=self.context)
+        return view_mastery(state, self.knobs, context=self.context)

@@ -37,6 +37,9 @@ class MasteryConfig(AllocatorConfig):
     iota: bool = True
     """Weigh groups by `1 / (N_u p)`, since the curriculum draws a biased sample."""
 
+    follow: Literal["ema", "trend"] = "ema"
+    """Mastery that deficits are taken of: M, which lags, or the trend, as it is now."""
+
     def filled(self, context: Context) -> Self:
         """With the threshold of each of the run's sub-tasks; refuses unknown sub-tasks."""
         for name in self.tau:
@@ -56,6 +59,7 @@ class MasteryConfig(AllocatorConfig):
             control_only=self.mastery_source == "control",
             use_iota=self.iota,
             tau_K=tuple(tau[name] for name in context.subtasks),
+            follow_trend=self.follow == "trend",
         )
 
 

@@ -3,6 +3,8 @@
     <trainer_dir>/<run id>/checkpoints/v000007-<lease id>/
         model.safetensors   weights in publishable form (`weight_files.py`)
         training.pt         optimizer state and random states
+        shards/             instead of the optimizer in `training.pt`, where several ranks train:
+                            model and optimizer, a file a rank (`parallel/shards.py`)
         parity.json         the probe that is published with the weights
         state.json          which batch made it, and the ack that is due (`CheckpointState`)
         acked.json          the receipt, with the id of the curriculum checkpoint that was taken
@@ -14,23 +16,38 @@ Written before the ack, pruned after it. docs/adr/0010-trainer-ack.md says why.
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Final
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from etude_proto.v1 import AckReceipt
 
-from .durable import new_directory, remove_directory, remove_leftovers, write_file
+from .durable import (
+    begin_directory,
+    finish_directory,
+    remove_directory,
+    remove_leftovers,
+    write_file,
+)
 from .errors import CheckpointError
 from .model import Policy
+from .parallel.crew import ALONE, Crew
+from .parallel.sharding import place_optimizer
+from .parallel.shards import DAMAGE, begin_shards, load_shards
 from .parity import Parity
 from .weight_files import WEIGHTS_FILE, load_into, publishable, write_weights
 
 PARITY_FILE: Final = "parity.json"
+SHARDS: Final = "shards"
 _STATE_FILE, _TRAINING_FILE, _RECEIPT_FILE = "state.json", "training.pt", "acked.json"
 _NAME = re.compile(r"v(\d{6,})-(\w+)")
 
@@ -72,8 +89,10 @@ class Checkpoint:
         text = "null" if receipt is None else receipt.model_dump_json()
         write_file(self.path / _RECEIPT_FILE, text)
 
-    def load(self, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
-        """Put policy, optimizer and random states back, bit for bit.
+    def load(self, policy: Policy, optimizer: torch.optim.Optimizer, *, crew: Crew = ALONE) -> None:
+        """Put policy, optimizer and random states back, bit for bit; all ranks of a crew do.
+
+        Any number of ranks reads what any number has written.
 
         Raises:
             CheckpointError: damaged, or of another model.
@@ -81,13 +100,62 @@ class Checkpoint:
         path = self.path / _TRAINING_FILE
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            load_into(policy, self.path)
-            optimizer.load_state_dict(saved["optimizer"])
+            if "optimizer" in saved:
+                load_into(policy, self.path)
+                optimizer.load_state_dict(place_optimizer(saved["optimizer"], policy.parameters()))
+            else:
+                load_shards(policy, optimizer, self.path / SHARDS, crew)
             torch.set_rng_state(saved["rng"]["cpu"])
             if saved["rng"]["cuda"] and torch.cuda.is_available():
                 torch.cuda.set_rng_state_all(saved["rng"]["cuda"])
-        except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+        except DAMAGE as error:
+            if isinstance(error, CheckpointError):
+                raise
             raise CheckpointError(f"{path}: {str(error).splitlines()[0]}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A learner's state at one moment, on the host: what a checkpoint is written from."""
+
+    weights: dict[str, Tensor]
+    """Publishable weights; empty on all ranks but 0."""
+    training: dict[str, object]
+    """What goes into `training.pt`."""
+    shards: Future[object] | None = None
+    """Done when every rank has written its part; None where there are no parts."""
+
+
+def capture(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    *,
+    crew: Crew = ALONE,
+    shards: Path | None = None,
+    copies: bool = True,
+) -> Captured:
+    """The state of now; a collective call.
+
+    Args:
+        policy: and its optimizer; may be trained on at once.
+        optimizer: its moments.
+        crew: who takes part.
+        shards: where its parts are written; None for one process.
+        copies: False: the tensors are the learner's own, to be written before it goes on.
+    """
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    training: dict[str, object] = {"rng": {"cpu": torch.get_rng_state(), "cuda": cuda}}
+    weights = publishable(policy, keeps=crew.leads, copies=copies)
+    if shards is not None:
+        writing = begin_shards(policy, optimizer, shards, crew)
+        return Captured(weights, training, writing)
+    state = optimizer.state_dict()
+    training["optimizer"] = tree_map_only(Tensor, _copied, state) if copies else state
+    return Captured(weights, training)
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
 
 
 def directory_name(policy_version: int, lease_id: str) -> str:
@@ -99,6 +167,35 @@ def version_of(path: Path) -> int | None:
     """The policy version in a directory's name, or null if it is none of ours."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match and path.is_dir() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A checkpoint that is being written: a temporary folder until it is complete."""
+
+    path: Path
+    state: CheckpointState
+    folder: Path
+
+    @property
+    def shards(self) -> Path:
+        """Where the ranks write their parts."""
+        return self.folder / SHARDS
+
+    def write(self, captured: Captured, parity: Parity) -> Checkpoint:
+        """Write the files, wait for the ranks' parts, put the folder in its place."""
+        write_weights(captured.weights, self.folder / WEIGHTS_FILE)
+        torch.save(captured.training, self.folder / _TRAINING_FILE)
+        (self.folder / PARITY_FILE).write_text(parity.to_json(), encoding="utf-8")
+        (self.folder / _STATE_FILE).write_text(self.state.model_dump_json(), encoding="utf-8")
+        if captured.shards is not None:
+            captured.shards.result()
+        finish_directory(self.folder, self.path)
+        return Checkpoint(self.path, self.state)
+
+    def abandon(self) -> None:
+        """Clear away what was written, unless it is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class CheckpointStore:
@@ -120,17 +217,19 @@ class CheckpointStore:
         optimizer: torch.optim.Optimizer,
         parity: Parity,
     ) -> Checkpoint:
-        """Write a checkpoint; it exists only when it is complete and on disk."""
+        """Write a checkpoint of one process; it exists only when it is complete and on disk."""
+        with self.begin(state) as target:
+            return target.write(capture(policy, optimizer, copies=False), parity)
+
+    @contextmanager
+    def begin(self, state: CheckpointState) -> Iterator[Target]:
+        """A checkpoint to be written, and cleared away unless it was."""
         path = self.folder / directory_name(state.policy_version, state.lease_id)
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        rng = {"cpu": torch.get_rng_state(), "cuda": cuda}
-        with new_directory(path) as temporary:
-            write_weights(publishable(policy), temporary / WEIGHTS_FILE)
-            training = {"optimizer": optimizer.state_dict(), "rng": rng}
-            torch.save(training, temporary / _TRAINING_FILE)
-            (temporary / PARITY_FILE).write_text(parity.to_json(), encoding="utf-8")
-            (temporary / _STATE_FILE).write_text(state.model_dump_json(), encoding="utf-8")
-        return Checkpoint(path, state)
+        target = Target(path, state, begin_directory(path))
+        try:
+            yield target
+        finally:
+            target.abandon()
 
     def all(self) -> list[Checkpoint]:
         """Every checkpoint, oldest version first.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -13,6 +13,9 @@ from pydantic import ValidationError
 from .config import TrainingConfig, load_config
 from .errors import ConfigError, TrainerError
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .parallel.crew import Crew
 
 app = typer.Typer(
     help="Trains the policy of a run on the batches that the sampler serves.",
@@ -115,20 +118,56 @@ def show_config(*, config: ConfigOption = None, preset: PresetOption = None) -> 
 def serve(
     settings: Settings, training: TrainingConfig, *, run: str, model: Path, max_steps: int | None
 ) -> None:
-    """Run service and API until one of them ends."""
+    """Run service and API until one of them ends; of a crew's others, the work alone."""
+    from .logs import configure
+    from .parallel.crew import join_crew
+
+    configure()
+    try:
+        crew = join_crew(device=settings.trainer_device)
+    except TrainerError as error:
+        fail(error)
+    try:
+        if crew.leads:
+            lead(settings, training, run=run, model=model, max_steps=max_steps, crew=crew)
+        else:
+            be_led(settings, training, model=model, crew=crew)
+    finally:
+        crew.leave()
+
+
+def be_led(settings: Settings, training: TrainingConfig, *, model: Path, crew: Crew) -> None:
+    """A rank that follows. It hears of a stop from the leader, so that none ends in mid-step."""
+    from .service import follow
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        follow(settings, training, model_dir=model, crew=crew)
+    except TrainerError as error:
+        fail(error)
+
+
+def lead(
+    settings: Settings,
+    training: TrainingConfig,
+    *,
+    run: str,
+    model: Path,
+    max_steps: int | None,
+    crew: Crew,
+) -> None:
+    """The rank with the sampler, the loop and the API."""
     import uvicorn
 
     from .app import create_app
-    from .logs import configure
     from .service import Job, TrainerService
-
-    configure()
 
     def end_server() -> None:
         server.should_exit = True
 
     job = Job(run=run, model_dir=model, max_steps=max_steps)
-    service = TrainerService(settings, training, job=job, on_end=end_server)
+    service = TrainerService(settings, training, job=job, crew=crew, on_end=end_server)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(service),

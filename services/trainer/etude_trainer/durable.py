@@ -25,25 +25,36 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def new_directory(target: Path) -> Iterator[Path]:
-    """A temporary directory that becomes `target` when the block ends without an exception.
-
-    A target that exists is replaced: it can only be the same step's, from before a crash.
-    """
+def begin_directory(target: Path) -> Path:
+    """An empty temporary directory for `target`."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
+    return temporary
+
+
+def finish_directory(temporary: Path, target: Path) -> None:
+    """Sync a temporary directory and put it in place of `target`.
+
+    A target that exists is replaced: it can only be the same step's, from before a crash.
+    """
+    for path in temporary.rglob("*"):
+        sync(path)
+    sync(temporary)
+    if target.exists():
+        shutil.rmtree(target)
+    temporary.rename(target)
+    sync(target.parent)
+
+
+@contextmanager
+def new_directory(target: Path) -> Iterator[Path]:
+    """A temporary directory that becomes `target` when the block ends without an exception."""
+    temporary = begin_directory(target)
     try:
         yield temporary
-        for path in temporary.iterdir():
-            sync(path)
-        sync(temporary)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-        sync(target.parent)
+        finish_directory(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

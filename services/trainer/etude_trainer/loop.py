@@ -19,8 +19,8 @@ from .batch import decode_batch
 from .checkpoint import Checkpoint
 from .errors import LeaseLost, Stopped
 from .journal import Journal
+from .parallel.team import Team
 from .stages.fetch import LeaseNote, fetch, give_back
-from .stages.learn import Learner, learn
 from .stages.rewind import kept_curricula, rewind
 from .stages.save import save_step
 from .stages.settle import LOST, Site, Standing, acknowledge, return_to_announced, settle_pending
@@ -37,7 +37,7 @@ class Trainer:
     """One trainer of one run."""
 
     site: Site
-    learner: Learner
+    team: Team
     note: LeaseNote
     journal: Journal
     request: TrainingBatchRequest
@@ -94,9 +94,10 @@ class Trainer:
 
     def train(self, frame: TrainingFrame, lease: Lease, beat: Heartbeat) -> Checkpoint:
         """Learn from a batch and write the checkpoint."""
-        board, learner = self.site.board, self.learner
+        board, team = self.site.board, self.team
+        vocab_size = team.learner.policy.vocab_size
         with board.during(Stage.TRAIN):
-            batch = decode_batch(frame.manifest, frame.bodies, vocab_size=learner.policy.vocab_size)
+            batch = decode_batch(frame.manifest, frame.bodies, vocab_size=vocab_size)
             for reason in batch.refused:
                 logger.error("group.refused", extra={"reason": reason})
 
@@ -105,10 +106,9 @@ class Trainer:
                 beat.check()
                 board.update(num_micro_batches_done=done, num_micro_batches=total)
 
-            step = frame.manifest.policy_version
-            metrics = learn(learner, batch.groups, step=step, progress=progress)
+            metrics = team.learn(frame.manifest, frame.bodies, batch.groups, progress)
         with board.during(Stage.CHECKPOINT):
-            return save_step(self.site, learner, frame=frame, batch=batch, metrics=metrics)
+            return save_step(self.site, team, frame=frame, batch=batch, metrics=metrics)
 
     def conclude(self, checkpoint: Checkpoint) -> None:
         """After the ack: stand at the new version, tell what happened, forget what is old."""
@@ -120,7 +120,7 @@ class Trainer:
         board.finish_step(state.policy_version, self.num_steps, state.metrics)
         fields = {"policy_version": state.policy_version, "metrics": state.metrics}
         logger.info("step.done", extra=fields)
-        keep = self.learner.config.publish.keep_checkpoints
+        keep = self.team.learner.config.publish.keep_checkpoints
         self.site.store.prune(announced=checkpoint, keep=keep)
         pinned = {one.weights_uri for one in kept_curricula(self.site) if one.pinned}
         self.site.channel.prune(announced_version=state.policy_version, keep=pinned)
@@ -135,8 +135,8 @@ class Trainer:
             if lease is not None and lease.id not in {c.state.lease_id for c in settled}:
                 give_back(self.site.client, lease)
             self.note.clear()
-            if is_fresh and self.learner.config.resume == "exact":
+            if is_fresh and self.team.learner.config.resume == "exact":
                 rewind(self.site)
-            self.standing = return_to_announced(self.site, self.learner, is_fresh=is_fresh)
+            self.standing = return_to_announced(self.site, self.team, is_fresh=is_fresh)
         self.site.board.update(policy_version=self.standing.policy_version)
         logger.info("trainer.standing", extra={"policy_version": self.standing.policy_version})

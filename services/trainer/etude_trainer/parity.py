@@ -16,9 +16,11 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
+from transformers.utils import ModelOutput
 
 from .batch import Group
 from .model import Policy
+from .parallel.sharding import ShardedPolicy, rounded
 
 FALLBACK: Final = tuple(range(2, 10))
 """Tokens that every vocabulary has."""
@@ -73,23 +75,35 @@ class _Published(nn.Module):
             if dtype != torch.float32
         }
 
-    def forward(self, ids_BL: torch.Tensor) -> torch.Tensor:
-        arguments = {"input_ids": ids_BL, "use_cache": False}
-        answer = functional_call(self._module, self._weights, kwargs=arguments, args=())
-        logits: torch.Tensor = answer.logits
-        return logits
+    def forward(self, **arguments: object) -> ModelOutput:
+        answer: ModelOutput = functional_call(
+            self._module, self._weights, kwargs=arguments, args=()
+        )
+        return answer
 
 
 def measure(
     policy: Policy, token_ids: list[list[int]], *, policy_version: int, dtype: torch.dtype
 ) -> Parity:
-    """Run the probe through the policy with its weights rounded to `dtype`, computed in float32."""
-    published = _Published(policy, dtype)
+    """Run the probe through the policy with its weights rounded to `dtype`, computed in float32.
+
+    A collective call for a sharded policy; its layers compute in the type that they travel in.
+    """
+    if isinstance(policy, ShardedPolicy):
+        with rounded(policy, dtype):
+            return _run(policy, policy.module, token_ids, policy_version)
+    return _run(policy, _Published(policy, dtype), token_ids, policy_version)
+
+
+def _run(
+    policy: Policy, published: nn.Module, token_ids: list[list[int]], policy_version: int
+) -> Parity:
     logprobs: list[list[float]] = []
     with torch.no_grad():
         for ids in token_ids:
             ids_BL = torch.tensor([ids], device=policy.device)
-            logits = published(ids_BL)[0, :-1].float()
+            answer = published(input_ids=ids_BL, use_cache=False)
+            logits = answer.logits[0, :-1].float()
             lp_T = -functional.cross_entropy(logits, ids_BL[0, 1:], reduction="none")
             logprobs.append([float(value) for value in lp_T])
     return Parity(policy_version, token_ids, logprobs)

@@ -23,10 +23,13 @@ from etude_proto.v1 import Run, TrainingBatchRequest
 from .checkpoint import CheckpointStore
 from .checks import can_share_prompts, check_head
 from .config import TrainingConfig
-from .errors import ConfigError, StateInUse, Stopped, TrainerError
+from .errors import ConfigError, RankLost, StateInUse, Stopped, TrainerError
 from .journal import Journal
 from .loop import Trainer
 from .model import Policy, load_policy, pick_device
+from .parallel.crew import ALONE, Crew
+from .parallel.sharding import make_mesh, shard
+from .parallel.team import Team
 from .runs import await_run, check_credit
 from .settings import Settings
 from .stages.fetch import LeaseNote
@@ -62,15 +65,20 @@ class TrainerService:
         config: TrainingConfig,
         *,
         job: Job,
+        crew: Crew = ALONE,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """Nothing happens before `start`; `on_end` is called from the loop's thread."""
+        """Nothing happens before `start`; `on_end` is called from the loop's thread.
+
+        Of a crew only the leader has a service.
+        """
         self.board = StatusBoard()
         self.error: TrainerError | Exception | None = None
         """Why the loop failed."""
         self._settings = settings
         self._config = config
         self._job = job
+        self._crew = crew
         self._on_end = on_end
         self.sender = make_sender(settings)
         """Sends weights from process to process; null where they are read from the volume."""
@@ -118,10 +126,9 @@ class TrainerService:
 
     def _work(self) -> None:
         settings, config, job = self._settings, self._config, self._job
-        if settings.trainer_threads:
-            torch.set_num_threads(settings.trainer_threads)
-        learner = build_learner(job.model_dir, config, device=settings.trainer_device)
-        with EtudeClient(settings.sampler_url, api_key=self.api_key) as client:
+        team = build_team(settings, config, model_dir=job.model_dir, crew=self._crew)
+        learner = team.learner
+        with dismissing(team), EtudeClient(settings.sampler_url, api_key=self.api_key) as client:
             run = await_run(client, job.run, board=self.board, stop=self._stop)
             check_credit(run, config.advantage)
             folder = settings.trainer_dir / run.id
@@ -134,7 +141,7 @@ class TrainerService:
                     self.sender.open(settings.weights_root.resolve() / run.id, place)
                 trainer = Trainer(
                     site=site,
-                    learner=learner,
+                    team=team,
                     note=LeaseNote(folder / "lease.json"),
                     journal=Journal(folder / "metrics.jsonl"),
                     request=self._request(run),
@@ -170,28 +177,63 @@ class TrainerService:
         )
 
 
-def build_learner(model_dir: Path, config: TrainingConfig, *, device: str) -> Learner:
+def build_team(settings: Settings, config: TrainingConfig, *, model_dir: Path, crew: Crew) -> Team:
+    """This rank's learner. Raises as `build_learner`."""
+    if settings.trainer_threads:
+        torch.set_num_threads(settings.trainer_threads)
+    return Team(build_learner(model_dir, config, device=settings.trainer_device, crew=crew))
+
+
+def follow(settings: Settings, config: TrainingConfig, *, model_dir: Path, crew: Crew) -> None:
+    """Be a rank that follows, until the leader ends. Raises as `build_learner`, `Team.follow`."""
+    build_team(settings, config, model_dir=model_dir, crew=crew).follow()
+
+
+@contextmanager
+def dismissing(team: Team) -> Iterator[None]:
+    """Send the other ranks home at the end, however it comes."""
+    try:
+        yield
+    finally:
+        try:
+            team.dismiss()
+        except RankLost as error:
+            logger.warning("rank.lost", extra={"error": str(error)})
+
+
+def build_learner(
+    model_dir: Path, config: TrainingConfig, *, device: str, crew: Crew = ALONE
+) -> Learner:
     """The model with its optimizer, checked for what the trainer relies on.
 
+    Among several ranks the model is loaded and checked on the host, then split.
+
     Raises:
-        ModelError: see `load_policy`, `pick_device`, `check_head`.
+        ModelError: see `load_policy`, `pick_device`, `check_head`, `shard`.
+        ConfigError: see `make_mesh`.
     """
     place = pick_device(device)
-    policy = load_policy(model_dir, config.model, place)
+    load_place = place if crew.is_alone else torch.device("cpu")
+    policy = load_policy(model_dir, config.model, load_place)
     check_head(policy, temperature=config.model.temperature)
     shares = config.batch.share_prompts and can_share_prompts(policy)
     if config.batch.share_prompts and not shares:
         logger.warning("prompts.not_shared", extra={"model": type(policy.module).__name__})
     reference: Policy | None = None
     if config.objective.kl_beta > 0.0:
-        reference = load_policy(model_dir, config.model, place)
+        reference = load_policy(model_dir, config.model, load_place)
         reference.module.requires_grad_(False)
+    if not crew.is_alone:
+        mesh = make_mesh(crew, config.parallel, place)
+        policy = shard(policy, mesh, config.parallel)
+        reference = None if reference is None else shard(reference, mesh, config.parallel)
     return Learner(
         policy=policy,
         optimizer=make_optimizer(policy, config),
         reference=reference,
         config=config,
         shares_prompts=shares,
+        crew=crew,
     )
 
 

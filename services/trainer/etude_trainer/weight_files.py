@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,22 +20,36 @@ from torch import Tensor
 
 from .errors import CheckpointError
 from .model import Policy
+from .parallel.sharding import like, whole
 
 WEIGHTS_FILE: Final = "model.safetensors"
 _WEIGHT_SUFFIXES: Final = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack")
 _MAX_SIDE_FILE_BYTES: Final = 128 << 20
 
 
-def publishable(policy: Policy) -> dict[str, Tensor]:
-    """Every weight by name, float32 on the host, the output layer always among them."""
+def publishable(policy: Policy, *, keeps: bool = True, copies: bool = False) -> dict[str, Tensor]:
+    """Every weight by name, float32 on the host, the output layer always among them.
+
+    Of a sharded policy one tensor at a time is put together, by all ranks.
+
+    Args:
+        policy: whole or sharded.
+        keeps: False: take part, and return nothing.
+        copies: tensors that the next step leaves alone; else they may be the policy's own.
+    """
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in policy.module.state_dict().items():
-        tensor = value.detach().to("cpu", torch.float32 if value.is_floating_point() else None)
-        tensor = tensor.contiguous()
-        tensors[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        value = value.detach()
+        full = whole(value)
+        if not keeps:
+            continue
+        tensor = full.to("cpu", torch.float32 if full.is_floating_point() else None).contiguous()
+        is_own = tensor.data_ptr() == full.data_ptr() and full is value
+        must_copy = tensor.data_ptr() in seen or (copies and is_own)
+        tensors[name] = tensor.clone() if must_copy else tensor
         seen.add(tensor.data_ptr())
-    if policy.head_name not in tensors:
+    if keeps and policy.head_name not in tensors:
         tensors[policy.head_name] = tensors[policy.table_name].clone()
     return tensors
 
@@ -88,9 +103,15 @@ def load_into(policy: Policy, directory: Path) -> None:
         raise CheckpointError(
             f"{directory}: {policy.head_name} differs from the embeddings it is tied to"
         )
+    put_into(policy, tensors)
+
+
+def put_into(policy: Policy, tensors: Mapping[str, Tensor]) -> None:
+    """Copy whole tensors into a policy, or into this rank's part of it."""
+    target = policy.module.state_dict()
     with torch.no_grad():
         for name, tensor in tensors.items():
-            target[name].copy_(tensor)
+            target[name].copy_(like(tensor, target[name]))
 
 
 def copy_side_files(model_dir: Path, target: Path, *, dtype: str) -> None:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from ..errors import ConfigError
 from ..presets import DEFAULT_PRESET, PRESETS
 from .learning import AdvantageConfig, ObjectiveConfig, OptimizerConfig, ShapingConfig, Table
-from .running import BatchConfig, ModelConfig, PublishConfig
+from .running import BatchConfig, ModelConfig, ParallelConfig, PublishConfig
 
 __all__ = [
     "AdvantageConfig",
@@ -25,6 +25,7 @@ __all__ = [
     "ModelConfig",
     "ObjectiveConfig",
     "OptimizerConfig",
+    "ParallelConfig",
     "PublishConfig",
     "ShapingConfig",
     "TrainingConfig",
@@ -56,6 +57,8 @@ class TrainingConfig(Table):
     """Precision and memory."""
     publish: PublishConfig = PublishConfig()
     """Checkpoints and weights on disk."""
+    parallel: ParallelConfig = ParallelConfig()
+    """Many ranks."""
 
 
 def parse_config(text: str, *, preset: str | None = None, origin: str = "config") -> TrainingConfig:

@@ -8,7 +8,8 @@ divided by what the whole batch holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MethodType
 from typing import Final, TypeVar
 
@@ -142,6 +143,24 @@ def like(tensor: Tensor, target: Tensor) -> Tensor:
     mesh, placements = target.device_mesh, target.placements
     tensor = tensor.to(mesh.device_type)
     return distribute_tensor(tensor, mesh, placements, src_data_rank=None)
+
+
+@contextmanager
+def rounded(policy: Policy, dtype: torch.dtype) -> Iterator[None]:
+    """This rank's parameters rounded to `dtype` inside the block, and as they were after it."""
+    if dtype == torch.float32:
+        yield
+        return
+    kept = [p.detach().clone() for p in policy.parameters()]
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.copy_(parameter.to(dtype))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(policy.parameters(), kept, strict=True):
+                parameter.copy_(value)
 
 
 def place_optimizer(

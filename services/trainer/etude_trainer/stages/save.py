@@ -10,9 +10,9 @@ from etude_client.call import TrainingFrame
 
 from ..batch import DecodedBatch
 from ..checkpoint import Checkpoint, CheckpointState
-from ..parity import measure, probe_tokens
+from ..parallel.team import Team
+from ..parity import probe_tokens
 from ..status import Stage
-from .learn import Learner
 from .settle import Site
 from .tally import reportable
 
@@ -22,21 +22,21 @@ DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def save_step(
     site: Site,
-    learner: Learner,
+    team: Team,
     *,
     frame: TrainingFrame,
     batch: DecodedBatch,
     metrics: dict[str, float],
 ) -> Checkpoint:
     """Write the checkpoint of a trained batch; its metrics gain the stages' times so far."""
-    manifest, publish = frame.manifest, learner.config.publish
+    manifest, publish = frame.manifest, team.learner.config.publish
     assert manifest.lease is not None
     version = manifest.policy_version + 1
     probe = probe_tokens(
         batch.groups, num_sequences=publish.probe_sequences, num_tokens=publish.probe_tokens
     )
     dtype = DTYPES[publish.dtype]
-    parity = measure(learner.policy, probe, policy_version=version, dtype=dtype)
+    parity = team.measure(probe, policy_version=version, dtype=dtype)
     seconds = site.board.spent()
     train_s = seconds.get(Stage.TRAIN, 0.0)
     timed = {
@@ -55,6 +55,8 @@ def save_step(
         weights_uri=site.channel.uri(version, manifest.lease.id),
         metrics=reportable(timed),
         run_id=site.run_id,
-        takes_curriculum=learner.config.resume == "exact",
+        takes_curriculum=team.learner.config.resume == "exact",
     )
-    return site.store.save(state, policy=learner.policy, optimizer=learner.optimizer, parity=parity)
+    with site.store.begin(state) as target:
+        captured = team.capture(None if team.crew.is_alone else target.shards)
+        return target.write(captured, parity)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import torch
-
 from etude_client import EtudeClient
 from etude_client.errors import (
     EtudeError,
@@ -25,14 +23,12 @@ from etude_proto.v1 import AckReceipt, AckRequest, CheckpointMark, Run
 
 from ..checkpoint import Checkpoint, CheckpointStore
 from ..errors import CheckpointError, LeaseLost, WeightsUnknown
-from ..model import Policy, load_policy
+from ..parallel.team import Team
 from ..status import StatusBoard
 from ..stop import StopSignal
-from ..weight_files import load_into
 from ..weights import WeightChannel
 from ..weights.disk import below, path_of
 from .fetch import insist
-from .learn import Learner, make_optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -146,12 +142,14 @@ def settle_pending(site: Site) -> list[Checkpoint]:
     return settled
 
 
-def return_to_announced(site: Site, learner: Learner, *, is_fresh: bool) -> Standing:
+def return_to_announced(site: Site, team: Team, *, is_fresh: bool) -> Standing:
     """Make the model what the run announces: from our checkpoint, else from the weights alone.
 
     Without our checkpoint the optimizer starts with empty moments, and that is logged.
 
     Args:
+        site: where the run stands.
+        team: the learner of every rank.
         is_fresh: the policy is untouched since it was loaded from the model directory.
 
     Raises:
@@ -159,16 +157,16 @@ def return_to_announced(site: Site, learner: Learner, *, is_fresh: bool) -> Stan
     """
     standing = Standing.of_run(site.announced())
     checkpoint = site.store.find(standing.policy_version, standing.weights_uri)
-    _reset(learner)
+    team.reset()
     if checkpoint is not None:
         site.channel.publish(checkpoint)  # a restored version's weights may have been pruned
-        checkpoint.load(learner.policy, learner.optimizer)
+        team.load(checkpoint)
         checkpoint.mark_acked(None) if not checkpoint.is_acked else None
         return standing
     uri = standing.weights_uri
     if uri is not None and path_of(uri).resolve() != site.model_dir.resolve():
         try:
-            load_into(learner.policy, below(site.weights_root, uri))
+            team.load_weights(below(site.weights_root, uri))
         except CheckpointError as error:
             raise WeightsUnknown(
                 f"run {site.run_id} is at version {standing.policy_version} with weights {uri!r}, "
@@ -181,18 +179,5 @@ def return_to_announced(site: Site, learner: Learner, *, is_fresh: bool) -> Stan
             "of its own"
         )
     elif not is_fresh:
-        _reload(learner.policy, site.model_dir)
+        team.reload(site.model_dir)
     return standing
-
-
-def _reset(learner: Learner) -> None:
-    """Empty the optimizer in place."""
-    empty = make_optimizer(learner.policy, learner.config)
-    learner.optimizer.load_state_dict(empty.state_dict())
-
-
-def _reload(policy: Policy, model_dir: Path) -> None:
-    """The model directory's weights, as `load_policy` reads them."""
-    fresh = load_policy(model_dir, policy.config, policy.device)
-    with torch.no_grad():
-        policy.module.load_state_dict(fresh.module.state_dict())

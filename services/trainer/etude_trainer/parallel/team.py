@@ -1,0 +1,178 @@
+"""The team: what all ranks of a trainer do together, one method each.
+
+The leader's loop calls the methods; each sends an order first, which the others carry out by the
+same code (`follow`). Whoever is alone just does it. Everything here is a collective call; what
+only rank 0 does (sampler, journal, published files) is `loop.py` and `stages/`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from etude_proto.v1 import TrainingBatch
+
+from ..batch import Group, decode_batch
+from ..checkpoint import Captured, Checkpoint, CheckpointState, capture
+from ..model import load_policy
+from ..parity import Parity, measure
+from ..stages.learn import Learner, learn, make_optimizer
+from ..weight_files import load_into, put_into
+from .crew import Crew, Order, Progress, StepAbandoned
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Team:
+    """One rank's learner, moved in step with the others'."""
+
+    learner: Learner
+    _writing: Future[object] | None = field(default=None, repr=False)
+    """This rank's shards of the newest checkpoint."""
+
+    @property
+    def crew(self) -> Crew:
+        """The ranks."""
+        return self.learner.crew
+
+    def learn(
+        self,
+        manifest: TrainingBatch,
+        bodies: Sequence[bytes],
+        groups: Sequence[Group],
+        progress: Progress,
+    ) -> dict[str, float]:
+        """Train on a batch; its `policy_version` is the version that it is trained at.
+
+        Args:
+            manifest: of the batch; the others decode it for themselves.
+            bodies: the groups' bytes.
+            groups: what they decode to.
+            progress: see `stages.learn.Progress`; may raise to give the step up, on all ranks.
+        """
+        self.crew.send(Order("learn", manifest.model_dump_json(), tuple(bodies)))
+        return self._learn(groups, manifest.policy_version, progress)
+
+    def measure(
+        self, token_ids: list[list[int]], *, policy_version: int, dtype: torch.dtype
+    ) -> Parity:
+        """The parity probe of the policy as it is now."""
+        name = str(dtype).removeprefix("torch.")
+        self.crew.send(Order("measure", json.dumps([token_ids, policy_version, name])))
+        return measure(self.learner.policy, token_ids, policy_version=policy_version, dtype=dtype)
+
+    def capture(self, shards: Path | None = None) -> Captured:
+        """Copy the state that a checkpoint is written from.
+
+        Args:
+            shards: where the ranks write their parts; None where one process writes it all.
+        """
+        self.crew.send(Order("capture", str(shards or "")))
+        return self._capture(shards)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Put a checkpoint back."""
+        self.crew.send(Order("load", json.dumps([str(checkpoint.path), _state(checkpoint)])))
+        checkpoint.load(self.learner.policy, self.learner.optimizer, crew=self.crew)
+
+    def load_weights(self, folder: Path) -> None:
+        """Take the weights of a published version."""
+        self.crew.send(Order("load_weights", str(folder)))
+        load_into(self.learner.policy, folder)
+
+    def reload(self, model_dir: Path) -> None:
+        """Take the model directory's weights, as a fresh trainer does."""
+        self.crew.send(Order("reload", str(model_dir)))
+        self._reload(model_dir)
+
+    def reset(self) -> None:
+        """Empty the optimizer in place."""
+        self.crew.send(Order("reset"))
+        self._reset()
+
+    def dismiss(self) -> None:
+        """Tell the others that it is over; nothing if one of them is gone already."""
+        self.crew.send(Order("end"))
+
+    def follow(self) -> None:
+        """Carry out the leader's orders until the end (all ranks but 0).
+
+        Raises:
+            RankLost: the leader, or another rank, is gone.
+        """
+        while True:
+            order = self.crew.receive()
+            if order.name == "end":
+                self._finish_writing()
+                return
+            try:
+                self._obey(order)
+            except StepAbandoned:
+                logger.info("step.abandoned", extra={"rank": self.crew.rank})
+
+    def _obey(self, order: Order) -> None:
+        learner = self.learner
+        match order.name:
+            case "learn":
+                manifest = TrainingBatch.model_validate_json(order.text)
+                vocab_size = learner.policy.vocab_size
+                batch = decode_batch(manifest, order.bodies, vocab_size=vocab_size)
+                self._learn(batch.groups, manifest.policy_version, _quiet)
+            case "measure":
+                token_ids, version, name = json.loads(order.text)
+                dtype = getattr(torch, name)
+                measure(learner.policy, token_ids, policy_version=version, dtype=dtype)
+            case "capture":
+                self._capture(Path(order.text) if order.text else None)
+            case "load":
+                path, state = json.loads(order.text)
+                checkpoint = Checkpoint(Path(path), CheckpointState.model_validate_json(state))
+                checkpoint.load(learner.policy, learner.optimizer, crew=self.crew)
+            case "load_weights":
+                load_into(learner.policy, Path(order.text))
+            case "reload":
+                self._reload(Path(order.text))
+            case "reset":
+                self._reset()
+            case _:
+                raise ValueError(f"unknown order {order.name!r}")
+
+    def _learn(self, groups: Sequence[Group], step: int, progress: Progress) -> dict[str, float]:
+        return learn(self.learner, groups, step=step, progress=self.crew.in_step(progress))
+
+    def _capture(self, shards: Path | None) -> Captured:
+        self._finish_writing()
+        captured = capture(
+            self.learner.policy, self.learner.optimizer, crew=self.crew, shards=shards
+        )
+        self._writing = captured.shards
+        return captured
+
+    def _finish_writing(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def _reload(self, model_dir: Path) -> None:
+        policy = self.learner.policy
+        fresh = load_policy(model_dir, policy.config, torch.device("cpu"))
+        put_into(policy, fresh.module.state_dict())
+
+    def _reset(self) -> None:
+        empty = make_optimizer(self.learner.policy, self.learner.config)
+        self.learner.optimizer.load_state_dict(empty.state_dict())
+
+
+def _quiet(_done: int, _total: int) -> None:
+    """Only the leader has something to say."""
+
+
+def _state(checkpoint: Checkpoint) -> str:
+    return checkpoint.state.model_dump_json()

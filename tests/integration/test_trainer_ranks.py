@@ -1,0 +1,162 @@
+"""Several ranks of one trainer: the same numbers as one process, whatever number saved or resumes.
+
+The ranks are the real command with the variables that `torchrun` sets, over gloo; the sampler and
+its batches are real. `tests/e2e/test_torchrun.py` starts them by `torchrun` itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from etude_client import EtudeClient
+from etude_proto.v1 import Run
+from etude_sampler.embedded import RunningServer
+from support.live_sampler import Gate, gated, live_sampler
+from support.tiny_model import save_tiny_model
+from support.tiny_worker import TinyWorker, create_run
+from support.trainer_process import start_ranks, start_trainer
+from support.waiting import wait_for
+
+ACK = r"POST /v1/training-batches/\w+/ack"
+CONFIG = """
+[objective]
+kl_beta = 0.02
+entropy_coef = 0.001
+[optimizer]
+lr = 1e-4
+[batch]
+mini_batch_groups = 3
+micro_batch_tokens = 64
+share_prompts = false
+wait_s = 0.5
+lease_ttl_s = 5
+[parallel]
+replicas = {replicas}
+"""
+TOLERANCE = 1e-6
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Scene:
+    """A run and the trainers on it, one after another."""
+
+    client: EtudeClient
+    url: str
+    folder: Path
+    run: Run
+    replicas: int = 1
+    processes: list[ForkServerProcess] = field(default_factory=list)
+
+    def start(self, *, num_ranks: int, max_steps: int | None = None) -> None:
+        """Start a trainer of so many ranks."""
+        config = self.folder / "trainer.toml"
+        config.write_text(CONFIG.format(replicas=self.replicas), encoding="utf-8")
+        command = ["run", "--run", self.run.id, "--config", str(config), "--port", "0"]
+        command += ["--model", str(self.folder.parent / "model"), "--device", "cpu"]
+        command += ["--sampler-url", self.url, "--trainer-dir", str(self.folder / "trainer")]
+        command += ["--weights-root", str(self.folder / "weights")]
+        if max_steps is not None:
+            command += ["--max-steps", str(max_steps)]
+        log = self.folder / "trainer.log"
+        if num_ranks == 1:
+            environment = {"ETUDE_TRAINER_THREADS": "1"}
+            self.processes = [start_trainer(command, log=log, environment=environment)]
+        else:
+            self.processes = start_ranks(command, log=log, num_ranks=num_ranks)
+
+    def codes(self) -> list[int | None]:
+        """Wait for every rank's exit code."""
+        for process in self.processes:
+            process.join(60)
+        return [process.exitcode for process in self.processes]
+
+    def train(self, worker: TinyWorker, *, num_ranks: int, num_steps: int) -> None:
+        """Steps, each on groups of the version before it."""
+        first = self.client.get_run(self.run.id).policy_version
+        self.start(num_ranks=num_ranks, max_steps=num_steps)
+        for version in range(first, first + num_steps):
+            worker.fill()
+            wait_for(
+                lambda v=version: self.client.get_run(self.run.id).policy_version > v,  # type: ignore[misc]
+                what=f"version {version + 1}: {self.logs()}",
+                timeout_s=60,
+            )
+        assert self.codes() == [0] * num_ranks, self.logs()
+
+    def logs(self) -> str:
+        """What the ranks wrote."""
+        return "\n".join(path.read_text("utf-8")[-3000:] for path in self.folder.glob("*.log"))
+
+    def journal(self) -> list[dict[str, float]]:
+        """Metrics of every step."""
+        text = (self.folder / "trainer" / self.run.id / "metrics.jsonl").read_text("utf-8")
+        return [json.loads(line)["metrics"] for line in text.splitlines()]
+
+    def weights(self) -> list[dict[str, torch.Tensor]]:
+        """Every published version."""
+        folders = sorted((self.folder / "weights" / self.run.id).iterdir())
+        return [load_file(folder / "model.safetensors") for folder in folders]
+
+    def checkpoint(self) -> Path:
+        """The newest model checkpoint."""
+        return max((self.folder / "trainer" / self.run.id / "checkpoints").iterdir())
+
+
+@pytest.fixture
+def sampler_url(database_url: str, valkey: RunningServer) -> Iterator[str]:
+    """A sampler of this test's own."""
+    with live_sampler(database_url, valkey.url) as url:
+        yield url
+
+
+def scene_of(client: EtudeClient, url: str, folder: Path, name: str, *, replicas: int = 1) -> Scene:
+    """A run of its own, on tasks that are the same for every name."""
+    (folder / name).mkdir()
+    return Scene(client, url, folder / name, create_run(client, name), replicas)
+
+
+MOVING = ("seconds_", "tokens_per_s")
+"""Metrics that are times."""
+
+
+def compare(found: Scene, want: Scene) -> None:
+    """Every version's weights, every step's metrics."""
+    for ours, theirs in zip(found.weights(), want.weights(), strict=True):
+        assert ours.keys() == theirs.keys()
+        gap = max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+        assert gap <= TOLERANCE
+    for ours_of_step, theirs_of_step in zip(found.journal(), want.journal(), strict=True):
+        assert ours_of_step.keys() == theirs_of_step.keys()
+        for name, value in theirs_of_step.items():
+            if not name.startswith(MOVING):
+                assert ours_of_step[name] == pytest.approx(value, rel=1e-5, abs=TOLERANCE), name
+
+
+def test_two_ranks_one_and_two_again_are_one_process_throughout(
+    tmp_path: Path, sampler_url: str
+) -> None:
+    model = save_tiny_model(tmp_path / "model")
+    with EtudeClient(sampler_url) as client:
+        alone = scene_of(client, sampler_url, tmp_path, "alone")
+        alone.train(TinyWorker(client, alone.run.id, model), num_ranks=1, num_steps=4)
+        assert alone.journal()[0]["grad_norm"] > 0.01
+        ranks = scene_of(client, sampler_url, tmp_path, "ranks")
+        worker = TinyWorker(client, ranks.run.id, model)
+        ranks.train(worker, num_ranks=2, num_steps=2)
+        assert len(list((ranks.checkpoint() / "shards").glob("*.distcp"))) == 2
+        ranks.train(worker, num_ranks=1, num_steps=1)
+        assert not (ranks.checkpoint() / "shards").exists()
+        ranks.train(worker, num_ranks=2, num_steps=1)
+        compare(ranks, alone)

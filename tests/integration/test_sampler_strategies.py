@@ -17,6 +17,7 @@ async def test_a_run_follows_a_preset(valkey_api: Api, preset: str) -> None:
     api = valkey_api
     run = await api.create_run(num_tasks=12, mode="curriculum_only", curriculum={"preset": preset})
     assert run.resolved.preset == preset
+    assert run.resolved.weigher.knobs.get("group_size", run.group_size) == run.group_size == 4
     for version in range(1, 4):
         batch = await api.lease(run.id, 6)
         assert len(batch.items) == 6

@@ -22,6 +22,9 @@ from .hard.sampling import HardSampling
 from .scaffolding import Aid, Scaffolding
 from .state import AllocatorState, FoldInput, SubtaskNumbers
 
+GROUP_SIZE = 8
+"""Group size of a run that names none."""
+
 
 class Weigher(Protocol):
     """Statistics -> weight of a task in its lanes. Pure; holds knobs only."""
@@ -101,6 +104,8 @@ class Context:
     """Sources by their index, which is the feature `source`."""
     weighers: Mapping[str, type[WeigherConfig]] = field(default_factory=dict)
     """Weighers by name, for parts that change another weigher's weights."""
+    group_size: int = GROUP_SIZE
+    """Rollouts of a task, in the mean; the run's while its config is filled in, and only then."""
 
 
 class PartConfig(BaseModel):
@@ -180,6 +185,10 @@ class BudgetConfig(PartConfig):
 
     def fits(self, group_size: int) -> None:
         """Raise `KnobFault` if the knobs contradict the run's group size."""
+
+    def mean(self, group_size: int) -> int:
+        """Rollouts of a task in the mean: those that divide a batch's rollouts keep its mean."""
+        return group_size
 
 
 class HardConfig(PartConfig):

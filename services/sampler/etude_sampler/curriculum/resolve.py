@@ -30,6 +30,7 @@ from .naming import (
     resolved_part,
 )
 from .parts import (
+    GROUP_SIZE,
     Allocator,
     Context,
     Gate,
@@ -103,6 +104,7 @@ def resolve(
     dataset_subtasks: Sequence[str],
     sources: Sequence[str] = (),
     num_given: int = 0,
+    group_size: int = GROUP_SIZE,
 ) -> ResolvedCurriculum:
     """Fill in and check a run's curriculum.
 
@@ -112,6 +114,7 @@ def resolve(
             their sources, or levels, if `lanes_by` says so.
         sources: the run's sources, for features.
         num_given: features that users gave with each of the run's tasks.
+        group_size: the run's.
 
     Raises:
         ConfigFault: names the field; see the class.
@@ -125,11 +128,13 @@ def resolve(
     pool = optional(table.pools, config.pool, preset.pool, kind="pool")
     drawn_uniformly = share if pool is None else 1.0
     context = _context(subtasks, prerequisites, control_share=drawn_uniformly)
+    budget = optional(table.budgets, config.budget, preset.budget, kind="budget")
+    mean = group_size if budget is None else budget.mean(group_size)
+    context = replace(context, group_size=mean, weighers=table.weighers)
     weigher = choose(table.weighers, config.weigher, preset.weigher, kind="weigher")
     allocator = choose(table.allocators, config.allocator, preset.allocator, kind="allocator")
     allocator = beside_pool(config, pool, allocator, subtasks, lanes_by=kind, weigher=weigher.name)
     gate = choose(table.gates, config.gate, preset.gate, kind="gate")
-    budget = optional(table.budgets, config.budget, preset.budget, kind="budget")
     hard = optional(table.hards, config.hard, preset.hard, kind="hard")
     scaffold = optional(table.scaffolds, config.scaffold, preset.scaffold, kind="scaffold")
     beside_hard(hard, subtasks, pool=pool, budget=budget)

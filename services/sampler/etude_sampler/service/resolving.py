@@ -47,7 +47,11 @@ async def resolve_curriculum(catalog: Catalog, spec: RunCreate) -> tuple[Resolve
         sources, num_given = await catalog.dataset_features(spec.dataset_id, spec.sources)
     try:
         resolved = resolve(
-            spec.curriculum, dataset_subtasks=sorted(counts), sources=sources, num_given=num_given
+            spec.curriculum,
+            dataset_subtasks=sorted(counts),
+            sources=sources,
+            num_given=num_given,
+            group_size=spec.group_size,
         )
     except ConfigFault as fault:
         raise _refused(fault) from fault

@@ -75,3 +75,7 @@ class SpeedConfig(BudgetConfig):
     def build(self, context: Context) -> Budget:
         """The budget."""
         return SpeedBudget(self.first, self.more)
+
+    def mean(self, group_size: int) -> int:
+        """`first + more (first - 1) / (first + 1)`, if every chance of success is alike (ours)."""
+        return round(self.first + self.more * (self.first - 1) / (self.first + 1))

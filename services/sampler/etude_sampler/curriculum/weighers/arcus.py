@@ -15,8 +15,10 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from etude_sampler.curriculum.parts import Context, Weigher, WeigherConfig
+from etude_sampler.curriculum.parts import Context, Weigher
 from etude_sampler.statistics import Bools, Floats, GroupSummary, Ints, Note, TaskStatistics
+
+from .group_sized import GroupSizedConfig
 
 NOTE = "arcus"
 START_MEAN, START_VARIANCE = math.pi / 4.0, math.pi**2 / 48.0
@@ -82,14 +84,14 @@ class ArcusWeigher:
     def weights(self, stats: TaskStatistics, active_NK: Bools, *, version: int) -> Floats:
         """Weights [N, K]: `(kappa y)^(1 / temperature)`, at least the floor."""
         mean_N, variance_N = self._belief(stats, version)
-        value_N = value(mean_N, variance_N, group_size=self.knobs.group_size)
+        value_N = value(mean_N, variance_N, group_size=self.knobs.size)
         weight_N = np.maximum(value_N ** (1.0 / self.knobs.temperature), self.knobs.floor)
         return np.where(active_NK, weight_N[:, None], 0.0)
 
     def explain(self, stats_row: TaskStatistics, k: int, version: int) -> str:
         """For example `(kappa y 0.9036)^(1/0.3), belief 0.785 +- 0.160 = 0.7134`."""
         mean_N, variance_N = self._belief(stats_row, version)
-        found = value(mean_N, variance_N, group_size=self.knobs.group_size)[0]
+        found = value(mean_N, variance_N, group_size=self.knobs.size)[0]
         weight = max(found ** (1.0 / self.knobs.temperature), self.knobs.floor)
         return (
             f"(kappa y {found:.4f})^(1/{self.knobs.temperature:g}), belief {mean_N[0]:.3f} +- "
@@ -102,15 +104,13 @@ class ArcusWeigher:
         return held_N2[:, 0], aged(held_N2[:, 1], stats, version, drift=self.knobs.drift)
 
 
-class ArcusConfig(WeigherConfig):
+class ArcusConfig(GroupSizedConfig):
     """Weight by closeness to even odds times the chance of a mixed group, by an arcsine belief."""
 
     name: ClassVar[str] = "arcus"
     paper: ClassVar[str] = "ARCUS; prediction step and floor ours"
     state: ClassVar[str] = "note arcus (mean, variance), last"
 
-    group_size: int = Field(default=8, ge=2, le=4096)
-    """G of the chance: give the run's group size."""
     drift: float = Field(default=1e-4, ge=0.0, le=1.0)
     """Growth of the belief's variance per policy version (our choice)."""
     temperature: float = Field(default=0.3, gt=0.0, le=100.0)

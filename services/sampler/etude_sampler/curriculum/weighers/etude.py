@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, JsonValue
 
-from etude_sampler.curriculum.parts import Context, Weigher, WeigherConfig
+from etude_sampler.curriculum.parts import Context, Weigher
 from etude_sampler.curriculum.prediction import (
     VISITS,
     Ability,
@@ -31,6 +31,7 @@ from etude_sampler.curriculum.prediction import (
 from etude_sampler.curriculum.state import FoldInput
 from etude_sampler.statistics import Bools, Floats, Ints, Note, TaskStatistics
 
+from .group_sized import GroupSizedConfig
 from .group_value import GroupValue, group_value
 
 HEAVIEST = 4000.0
@@ -39,7 +40,7 @@ REFRESH_AGES = tuple(dict.fromkeys(round(2.0 ** (step / 2.0)) for step in range(
 """1, 2, 3, 4, 6, 8, 11, 16 ... 1024: ability moves, so weights change without a report."""
 
 
-class EtudeConfig(WeigherConfig):
+class EtudeConfig(GroupSizedConfig):
     """Weight by predicted signal times gain: (value / unit)^sharpness, also of unseen tasks."""
 
     name: ClassVar[str] = "etude"
@@ -48,8 +49,6 @@ class EtudeConfig(WeigherConfig):
     notes: ClassVar[tuple[Note, ...]] = (VISITS,)
     reads_features: ClassVar[bool] = True
 
-    group_size: int = Field(default=8, ge=2, le=4096)
-    """G of the signal: give the run's group size."""
     sharpness: int = Field(default=4, ge=0, le=16)
     """Power of the value; 0: all tasks alike."""
     partial: float = Field(default=0.5, ge=0.0, le=1.0)
@@ -165,9 +164,7 @@ class EtudeWeigher:
 
     def _value(self, prediction: Prediction, active_NK: Bools) -> GroupValue:
         knobs = self.knobs
-        return group_value(
-            prediction, active_NK, group_size=knobs.group_size, partial=knobs.partial
-        )
+        return group_value(prediction, active_NK, group_size=knobs.size, partial=knobs.partial)
 
     def _weight(self, value: GroupValue) -> Floats:
         """`(value / unit)^sharpness` between floor and the heaviest, by repeated products."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import Field, JsonValue, ValidationError
@@ -175,6 +175,13 @@ class LateLearnedConfig(WeigherConfig):
     """EMA of success at which a task counts as learned."""
     from_version: int = Field(default=10, ge=0, le=1_000_000)
     """Policy version at which the multiplier begins: a tenth of the run's steps."""
+
+    def filled(self, context: Context) -> Self:
+        """With the other weigher's knobs that depend on the run."""
+        other = self._other(context)
+        filled = other.filled(context).model_dump(mode="json")
+        due = {name: knob for name, knob in filled.items() if knob != getattr(other, name)}
+        return self.model_copy(update={"knobs": {**self.knobs, **due}})
 
     def remembers(self, context: Context) -> tuple[Note, ...]:
         """When a task was learned, and what the other weigher remembers."""

@@ -7,7 +7,7 @@ Infrastructure failures are dropped here: they say nothing of the policy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from etude_proto.cargo import CargoError
 from etude_proto.tensors import SPAN_COMPONENTS, GroupTrajectories, decode_group
-from etude_proto.v1 import Attempt, CargoRef, TrainingBatch
+from etude_proto.v1 import Attempt, CargoRef, FinishReason, TrainingBatch
 
 from .errors import ModelMismatch
 
@@ -31,6 +31,8 @@ class TokenSequence:
     """Log-probability that the engine reported, in nats; 0 where not trained."""
     spans_T: NDArray[np.uint8] | None = None
     """Which reward component a token belongs to (`etude_proto.tensors.SPAN_COMPONENTS`)."""
+    lag_T: NDArray[np.int32] | None = None
+    """Policy versions between the batch and the token; 0 where not trained."""
 
     @property
     def num_trained(self) -> int:
@@ -64,6 +66,27 @@ class Group:
     """Raw reward components of every rollout."""
     component_weights: dict[str, float] = field(default_factory=dict)
     """w of the lease under which the group was rolled out; what is not there counts as 1."""
+    truncated_G: tuple[bool, ...] = ()
+    """Whether a rollout was cut off at the longest completion; empty: none was."""
+    lengths_G: tuple[int, ...] = ()
+    """Trained tokens of every rollout, also of those that left the loss; empty: of `sequences`."""
+
+    @property
+    def num_trained_G(self) -> tuple[int, ...]:
+        """Trained tokens of every rollout, whether it is in the loss or not."""
+        if self.lengths_G:
+            return self.lengths_G
+        return tuple(0 if one is None else one.num_trained for one in self.sequences)
+
+    def without_truncated(self) -> Group:
+        """The same, with the rollouts that were cut off out of the loss but in the mean."""
+        if not any(self.truncated_G):
+            return self
+        kept = [
+            None if is_cut else sequence
+            for sequence, is_cut in zip(self.sequences, self.truncated_G, strict=True)
+        ]
+        return replace(self, sequences=tuple(kept), lengths_G=self.num_trained_G)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +98,9 @@ class DecodedBatch:
     """Why groups were left out, one line each."""
 
 
-def _sequences(cargo: GroupTrajectories, valid_G: list[bool]) -> tuple[TokenSequence | None, ...]:
+def _sequences(
+    cargo: GroupTrajectories, valid_G: list[bool], *, version: int
+) -> tuple[TokenSequence | None, ...]:
     found: list[TokenSequence | None] = []
     for j, valid in enumerate(valid_G):
         if not valid:
@@ -88,6 +113,7 @@ def _sequences(cargo: GroupTrajectories, valid_G: list[bool]) -> tuple[TokenSequ
             trained_T=trained_T,
             lp_rollout_T=np.where(trained_T, cargo.logprobs_T[part], np.float32(0.0)),
             spans_T=None if cargo.spans_T is None else cargo.spans_T[part],
+            lag_T=np.where(trained_T, version - cargo.versions_T[part], np.int32(0)),
         )
         found.append(sequence if sequence.num_trained else None)
     return tuple(found)
@@ -129,10 +155,31 @@ def _group(
         rule_rewards_G=tuple(outcome.reward for outcome in chosen),
         successes_G=tuple(outcome.success for outcome in chosen),
         components=_component_means(attempt, chosen_G),
-        sequences=_sequences(cargo, chosen_G),
+        sequences=_sequences(cargo, chosen_G, version=manifest.policy_version),
         components_G=tuple(dict(outcome.components) for outcome in chosen),
         component_weights=dict(cargo.component_weights or {}),
+        truncated_G=tuple(outcome.finish_reason is FinishReason.LENGTH for outcome in chosen),
     )
+
+
+def _version_fault(
+    manifest: TrainingBatch, ref: CargoRef, cargo: GroupTrajectories, valid_G: list[bool]
+) -> str | None:
+    """What is wrong with the versions of the valid rollouts' sampled tokens, if anything is.
+
+    The sampler bounds staleness by what the report said; tokens that are older, or of a version
+    that there is not yet, would get past it.
+    """
+    valid_T = np.repeat(np.array(valid_G), np.diff(cargo.cu_seqlens))
+    sampled_n = cargo.versions_T[(cargo.loss_mask_T == 1) & valid_T]
+    if not len(sampled_n):
+        return None
+    oldest, newest = int(sampled_n.min()), int(sampled_n.max())
+    if newest > manifest.policy_version:
+        return f"a token of version {newest} in a batch of version {manifest.policy_version}"
+    if oldest < ref.min_policy_version:
+        return f"a token of version {oldest}, the report's oldest is {ref.min_policy_version}"
+    return None
 
 
 def decode_batch(
@@ -140,8 +187,8 @@ def decode_batch(
 ) -> DecodedBatch:
     """Groups of a training batch, in manifest order.
 
-    A body that is damaged, or that leaves fewer than two valid rollouts, is left out and named: it
-    would be no better when leased again.
+    A body that is damaged, whose tokens are of other versions than reported, or that leaves fewer
+    than two valid rollouts, is left out and named: it would be no better when leased again.
 
     Raises:
         ModelMismatch: a token that the model does not have; the trainer runs the wrong model.
@@ -166,6 +213,10 @@ def decode_batch(
         valid_G = [outcome.finish_reason.is_valid for outcome in attempt.outcomes]
         if sum(valid_G) < 2:
             refused.append(f"{ref.task_id}: fewer than two valid rollouts")
+            continue
+        fault = _version_fault(manifest, ref, cargo, valid_G)
+        if fault is not None:
+            refused.append(f"{ref.task_id}: {fault}")
             continue
         for chosen_G in _by_role(attempt, valid_G):
             groups.append(_group(manifest, ref, cargo, attempt, chosen_G))

@@ -51,6 +51,10 @@ class RankLost(TrainerError, RuntimeError):
     """Another process of the same trainer is gone; all of them end, and `torchrun` may restart."""
 
 
+class OutOfMemory(TrainerError, RuntimeError):
+    """A pass that does not fit the memory and cannot be made smaller; the batch is given back."""
+
+
 class LeaseLost(TrainerError):
     """The training batch belongs to somebody else now; never leaves the loop."""
 

@@ -80,7 +80,7 @@ def test_a_token_outside_the_vocabulary_means_the_wrong_model() -> None:
 
 def test_a_rollout_without_trained_tokens_counts_in_the_mean_only() -> None:
     silent = [*rollouts(3), Rollout(prompt=[5, 6, 7], completion=[], logprobs=[])]
-    packed = pack(silent, task_id="task_a", reward=lambda c: float(bool(c)))
+    packed = pack(silent, task_id="task_a", reward=lambda c: float(bool(c)), version=3)
     (group,) = decode(packed).groups
     assert group.rewards_G == (1.0, 1.0, 1.0, 0.0)
     assert group.sequences[3] is None
@@ -89,7 +89,10 @@ def test_a_rollout_without_trained_tokens_counts_in_the_mean_only() -> None:
 def reflected(num_reflectors: int) -> bytes:
     """Four planners and some reflectors: rewards R and, shaped, R(second) - R(first)."""
     packed = pack(
-        rollouts(4 + num_reflectors), task_id="task_a", reward=lambda said: (said[0] - 10) / 8
+        rollouts(4 + num_reflectors),
+        task_id="task_a",
+        reward=lambda said: (said[0] - 10) / 8,
+        version=3,
     )
     cargo, report = decode_group(packed)
     outcomes = report.groups[0].attempts[0].outcomes

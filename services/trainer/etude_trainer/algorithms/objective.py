@@ -1,13 +1,15 @@
 """The objective: the loss of every trained token, and what to watch while it falls.
 
-`L = -min(r A, clip(r, 1 - lo, 1 + hi) A)`, times a truncated importance weight against the engine
-that generated the token, plus an optional KL penalty and entropy bonus (algorithms.md, 7).
+`L = -min(r A, clip(r, 1 - lo, 1 + hi) A)`, for A < 0 at most `-c A` if asked for (dual clip), times
+a truncated importance weight against the engine that generated the token, plus an optional KL
+penalty and entropy bonus (algorithms.md, 7). The ratio r is a token's or its sequence's.
 Tokens are flattened: N trained tokens of a micro-batch. Used by `stages/learn.py`; what a token
 weighs in the batch is `aggregation.py`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -15,7 +17,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-RatioKind = Literal["token"]
+RatioKind = Literal["token", "sequence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class ObjectiveSettings:
     entropy_coef: float
     """Weight of the entropy bonus; 0 is none."""
     ratio: RatioKind = "token"
+    dual_clip: float | None = None
+    """c: for A < 0 a token's loss is at most -c A; above 1 + clip_high, None is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class TokenLosses:
     """Truncated importance weight; 1 where switched off."""
     capped_N: Tensor
     """Where the cap cut the importance weight."""
+    dual_clipped_N: Tensor
+    """Where the dual clip took the gradient away (A < 0 and r > c)."""
     kl_ref_N: Tensor | None
 
 
@@ -76,17 +82,44 @@ def token_ratio(lp_new_N: Tensor, lp_old_N: Tensor, _sequence_N: Tensor) -> Tens
     return (lp_new_N - lp_old_N).exp()
 
 
+def sequence_ratio(lp_new_N: Tensor, lp_old_N: Tensor, sequence_N: Tensor) -> Tensor:
+    """`exp(mean_t(lp_new - lp_old))` over the token's sequence, at each of its tokens (GSPO).
+
+    2507.18071. All trained tokens of a sequence must be here, in any order.
+    """
+    _, number_N = sequence_N.unique(return_inverse=True)
+    log_ratio_N = lp_new_N - lp_old_N
+    count_S = number_N.bincount().to(log_ratio_N.dtype)
+    sum_S = torch.zeros_like(count_S).index_add(0, number_N, log_ratio_N)
+    ratio_S: Tensor = (sum_S / count_S).exp()
+    return ratio_S.gather(0, number_N)
+
+
 RATIOS: Final[dict[RatioKind, Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
     "token": token_ratio,
+    "sequence": sequence_ratio,
 }
 
 
 def clipped_surrogate(
-    ratio_N: Tensor, advantage_N: Tensor, *, clip_low: float, clip_high: float
+    ratio_N: Tensor,
+    advantage_N: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float | None = None,
 ) -> Tensor:
-    """`-min(r A, clip(r, 1 - lo, 1 + hi) A)` [N] (PPO; two bounds as in DAPO, 2503.14476)."""
+    """`-min(r A, clip(r, 1 - lo, 1 + hi) A)` [N] (PPO; two bounds as in DAPO, 2503.14476).
+
+    With `dual_clip` c, `min(that, -c A)` where A < 0: a token that the old policy hardly gave
+    cannot push without limit.
+    """
     clipped_N = ratio_N.clamp(1.0 - clip_low, 1.0 + clip_high)
-    return -torch.minimum(ratio_N * advantage_N, clipped_N * advantage_N)
+    loss_N = -torch.minimum(ratio_N * advantage_N, clipped_N * advantage_N)
+    if dual_clip is None:
+        return loss_N
+    bounded_N = torch.minimum(loss_N, -dual_clip * advantage_N)
+    return torch.where(advantage_N < 0, bounded_N, loss_N)
 
 
 def truncated_importance(lp_old_N: Tensor, lp_rollout_N: Tensor, *, cap: float) -> Tensor:
@@ -115,7 +148,11 @@ def token_losses(tokens: TokenInputs, settings: ObjectiveSettings) -> TokenLosse
     """
     ratio_N = RATIOS[settings.ratio](tokens.lp_new_N, tokens.lp_old_N, tokens.sequence_N)
     loss_N = clipped_surrogate(
-        ratio_N, tokens.advantage_N, clip_low=settings.clip_low, clip_high=settings.clip_high
+        ratio_N,
+        tokens.advantage_N,
+        clip_low=settings.clip_low,
+        clip_high=settings.clip_high,
+        dual_clip=settings.dual_clip,
     )
     importance_N = torch.ones_like(tokens.lp_rollout_N)
     capped_N = torch.zeros_like(importance_N, dtype=torch.bool)
@@ -145,5 +182,6 @@ def token_losses(tokens: TokenInputs, settings: ObjectiveSettings) -> TokenLosse
         clipped_high_N=rises_N & (ratio_N > 1.0 + settings.clip_high),
         importance_N=importance_N,
         capped_N=capped_N,
+        dual_clipped_N=falls_N & (ratio_N > (settings.dual_clip or math.inf)),
         kl_ref_N=None if kl_N is None else kl_N.detach(),
     )

@@ -10,14 +10,22 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from ..errors import ConfigError
 from ..presets import DEFAULT_PRESET, PRESETS
-from .learning import AdvantageConfig, ObjectiveConfig, OptimizerConfig, ShapingConfig, Table
-from .running import BatchConfig, ModelConfig, ParallelConfig, PublishConfig
+from ..variants import apply_variant
+from .learning import (
+    AdvantageConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    ResetsConfig,
+    ShapingConfig,
+    Table,
+)
+from .running import BatchConfig, ModelConfig, OverlapConfig, ParallelConfig, PublishConfig
 
 __all__ = [
     "AdvantageConfig",
@@ -25,8 +33,10 @@ __all__ = [
     "ModelConfig",
     "ObjectiveConfig",
     "OptimizerConfig",
+    "OverlapConfig",
     "ParallelConfig",
     "PublishConfig",
+    "ResetsConfig",
     "ShapingConfig",
     "TrainingConfig",
     "load_config",
@@ -38,7 +48,8 @@ class TrainingConfig(Table):
     """A training configuration."""
 
     preset: str = DEFAULT_PRESET
-    """Values that hold where this file says nothing: `toolrl` or `toolexpander`."""
+    """Values that hold where this file says nothing: `toolrl`, `toolrl_released`, `toolexpander`,
+    `prorl` or `dapo`."""
     resume: Literal["exact", "continue"] = "exact"
     """A trainer that starts behind its run (its newest model checkpoints were lost): `exact` takes
     the run back to the newest step that is still here, so that model, optimizer and curriculum
@@ -51,14 +62,29 @@ class TrainingConfig(Table):
     """The loss."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """AdamW and the learning rate."""
+    resets: ResetsConfig = ResetsConfig()
+    """Reference resets (ProRL)."""
     batch: BatchConfig = BatchConfig()
     """Sizes."""
     model: ModelConfig = ModelConfig()
     """Precision and memory."""
     publish: PublishConfig = PublishConfig()
     """Checkpoints and weights on disk."""
+    overlap: OverlapConfig = OverlapConfig()
+    """Steps that overlap."""
     parallel: ParallelConfig = ParallelConfig()
     """Many ranks."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether a reference model takes part."""
+        return self.objective.kl_beta > 0.0 or self.shaping.reference_kl > 0.0
+
+    @model_validator(mode="after")
+    def _resets_have_a_reference(self) -> Self:
+        if self.resets.enabled and not self.needs_reference:
+            raise ValueError("resets.enabled needs a reference to reset: objective.kl_beta is 0")
+        return self
 
 
 def parse_config(text: str, *, preset: str | None = None, origin: str = "config") -> TrainingConfig:
@@ -75,7 +101,7 @@ def parse_config(text: str, *, preset: str | None = None, origin: str = "config"
     if not isinstance(name, str) or name not in PRESETS:
         raise ConfigError(f"{origin}: preset: {name!r} is not one of {', '.join(PRESETS)}")
     values: dict[str, object] = {**given, "preset": name}
-    for table, defaults in PRESETS[name].items():
+    for table, defaults in apply_variant(PRESETS[name], given).items():
         own = given.get(table, {})
         values[table] = {**defaults, **own} if isinstance(own, dict) else own
     try:

@@ -5,17 +5,22 @@ Part of `TrainingConfig` (`__init__.py`); the formulas are `algorithms/`.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..algorithms.advantages import AdvantageKind
 from ..algorithms.aggregation import Aggregation
-from ..algorithms.objective import ObjectiveSettings
+from ..algorithms.objective import ObjectiveSettings, RatioKind
+from ..algorithms.resets import ResetSettings
 from ..algorithms.schedules import Schedule, ScheduleKind
+from ..variants import VARIANTS, VariantName
 
 Positive = Annotated[float, Field(gt=0.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+MAX_SEQUENCE_CLIP: Final = 0.01
+"""Widest clip of a sequence's ratio: .2 would never clip anything (our bound)."""
 
 
 class Table(BaseModel):
@@ -67,6 +72,9 @@ class AdvantageConfig(Table):
 class ShapingConfig(Table):
     """`[shaping]`: what lengths add to a reward before its advantage; statistics never see it."""
 
+    mask_truncated: bool = False
+    """Rollouts that were cut off at the longest completion leave the loss; their rewards stay in
+    their group's mean (DAPO's overlong filtering)."""
     overlong_tokens: int = Field(default=0, ge=0)
     """Above 0: the longest completion allowed, Lmax; DAPO's penalty rises over the last
     `overlong_cache` tokens before it to 1."""
@@ -78,6 +86,16 @@ class ShapingConfig(Table):
     difficulty_weight: bool = False
     """Observe-R1: scale a group's advantages by 7.2 p (1 - p), p its share of successes, and add .2
     to the shortest right completion over 100 tokens."""
+    reference_kl: float = Field(default=0.0, ge=0.0)
+    """Takes this times the sum of lp_old - lp_reference over its tokens from a rollout's reward, as
+    ToolRL's released script does. In a group of equal rewards that is all there is, and it is
+    blown up to full size."""
+
+    @model_validator(mode="after")
+    def _whole_rollouts(self) -> Self:
+        if self.mask_truncated and self.reference_kl > 0.0:
+            raise ValueError("reference_kl needs every rollout: switch mask_truncated off")
+        return self
 
     @model_validator(mode="after")
     def _cache_fits(self) -> Self:
@@ -89,10 +107,17 @@ class ShapingConfig(Table):
 class ObjectiveConfig(Table):
     """`[objective]`: the loss of a token and how tokens are averaged."""
 
+    variant: VariantName | None = None
+    """Fills in `ratio`, `aggregation` and the advantage's kind: `grpo`, `dr_grpo`, `bnpo`, `dapo`
+    (token mean) or `gspo` (sequence ratio, and a clip of its order)."""
+    ratio: RatioKind = "token"
+    """`token`: exp(lp_new - lp_old); `sequence`: exp of its mean over the sequence (GSPO)."""
     clip_low: Share = 0.2
     """The ratio is clipped at 1 - clip_low from below."""
     clip_high: Positive = 0.2
     """The ratio is clipped at 1 + clip_high from above."""
+    dual_clip: float = Field(default=0.0, ge=0.0)
+    """Above 0: for negative advantages a token's loss is at most this times -A; 3 is usual."""
     importance_cap: float = Field(default=2.0, ge=0.0)
     """Cap of the importance weight exp(lp_trainer - lp_rollout) of a token; 0 is no weight."""
     kl_beta: float = Field(default=0.0, ge=0.0)
@@ -101,11 +126,35 @@ class ObjectiveConfig(Table):
     entropy_coef: float = Field(default=0.0, ge=0.0)
     """Weight of the entropy bonus; 0 is none."""
     aggregation: Aggregation = "token_mean"
-    """`token_mean` over the mini-batch's tokens, `sequence_mean` over sequences of their token
-    means, `dr_grpo`: sum / (sequences x max_completion_tokens). But for `token_mean`, groups of
-    unequal size weigh equally."""
+    """`token_mean` over the mini-batch's tokens; `local_token_mean`: mean over blocks of
+    `local_sequences` of their token means; `sequence_mean` over sequences of their token means;
+    `dr_grpo`: sum / (sequences x max_completion_tokens). Under the last two, groups of unequal size
+    weigh equally."""
+    local_sequences: int = Field(default=0, ge=0)
+    """Sequences of a block of `local_token_mean`, in the batch's order; 0 is the mini-batch."""
     max_completion_tokens: int = Field(default=1024, ge=1)
     """L_max of `dr_grpo`."""
+    max_gap_nats: float = Field(default=1.0, ge=0.0)
+    """A batch is given back, and the trainer stops, if the trainer's log-probabilities and the
+    engine's differ by more than this on average over tokens of the batch's own policy version:
+    another model, vocabulary or temperature. 0 is no check."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        meant = VARIANTS[self.variant]["objective"] if self.variant else {}
+        for name in ("ratio", "aggregation"):
+            if getattr(self, name) != meant.get(name, getattr(self, name)):
+                raise ValueError(
+                    f"variant {self.variant} means {name} {meant[name]!r}: give one of the two"
+                )
+        if self.ratio == "sequence" and max(self.clip_low, self.clip_high) > MAX_SEQUENCE_CLIP:
+            raise ValueError(
+                "ratio sequence is a mean over tokens: clip_low and clip_high must be of the order "
+                f"of 3e-4, at most {MAX_SEQUENCE_CLIP}"
+            )
+        if 0.0 < self.dual_clip <= 1.0 + self.clip_high:
+            raise ValueError("dual_clip must exceed 1 + clip_high")
+        return self
 
     def settings(self) -> ObjectiveSettings:
         """The constants as the objective takes them."""
@@ -115,6 +164,8 @@ class ObjectiveConfig(Table):
             importance_cap=self.importance_cap or None,
             kl_beta=self.kl_beta,
             entropy_coef=self.entropy_coef,
+            ratio=self.ratio,
+            dual_clip=self.dual_clip or None,
         )
 
 
@@ -150,4 +201,32 @@ class OptimizerConfig(Table):
             factor=self.lr_factor,
             period_steps=self.lr_period_steps,
             floor=self.lr_floor,
+        )
+
+
+class ResetsConfig(Table):
+    """`[resets]`: when the KL penalty's reference becomes the policy, and AdamW starts anew."""
+
+    enabled: bool = False
+    """Whether that happens at all (ProRL); needs `objective.kl_beta`. When: no new best validation
+    mean in `patience_steps`, or a KL above `kl_factor` times its median over `kl_window` steps."""
+    patience_steps: int = Field(default=100, ge=1)
+    """Steps without a new best mean."""
+    kl_factor: float = Field(default=3.0, gt=1.0)
+    """Times the median."""
+    kl_window: int = Field(default=50, ge=2, le=1000)
+    """Steps of the median; before so many were seen it says nothing."""
+    min_apart_steps: int = Field(default=200, ge=1)
+    """Steps between two resets; the first steps count as after one."""
+    validation_versions: int = Field(default=20, ge=1, le=1000)
+    """The validation mean is the success rate of the run's control arm (slots drawn uniformly,
+    before any gate, prompts without help) over so many policy versions."""
+
+    def settings(self) -> ResetSettings:
+        """The constants as the detector takes them."""
+        return ResetSettings(
+            patience_steps=self.patience_steps,
+            kl_factor=self.kl_factor,
+            kl_window=self.kl_window,
+            min_apart_steps=self.min_apart_steps,
         )

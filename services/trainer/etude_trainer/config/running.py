@@ -41,6 +41,10 @@ class ModelConfig(Table):
     """Compute the output layer in float32 under autocast: bfloat16 logits are off by up to .1."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more time."""
+    attention: Literal["auto", "rows", "lines"] = "auto"
+    """`rows`: sequences of similar length, padded. `lines`: end to end without padding, pairs that
+    do not see each other skipped; for CUDA, elsewhere slower. `auto`: lines on CUDA from Ampere on,
+    if a check at the start finds the same log-probabilities and gradients, else rows."""
     logits_elements: int = Field(default=1 << 25, ge=1 << 12)
     """Most logits (tokens x vocabulary) held at a time."""
     temperature: Positive = 1.0
@@ -59,6 +63,15 @@ class PublishConfig(Table):
     """Sequences of the parity probe, the first of different groups."""
     probe_tokens: int = Field(default=64, ge=2, le=4096)
     """Tokens of each probe sequence."""
+
+
+class OverlapConfig(Table):
+    """`[overlap]`: what goes on beside a step."""
+
+    enabled: bool = False
+    """Lease and decode the next batch while the current one trains, and write, publish and ack a
+    step while the next one trains: a step stalls for a copy of the weights and moments only. Its
+    batches were leased a version earlier; a run with `max_staleness` 0 cannot have it."""
 
 
 class ParallelConfig(Table):

@@ -44,14 +44,25 @@ class _GroupCredit:
 
 
 def batch_credit(
-    groups: Sequence[Group], config: AdvantageConfig, shaping: ShapingConfig
+    groups: Sequence[Group],
+    config: AdvantageConfig,
+    shaping: ShapingConfig,
+    penalty_S: Tensor | None = None,
 ) -> Credit:
-    """Advantages of a batch as the configuration wants them."""
+    """Advantages of a batch as the configuration wants them.
+
+    Args:
+        groups: the batch.
+        config: how rewards become advantages.
+        shaping: what lengths and difficulty add.
+        penalty_S: taken from the reward of every trainable sequence (`shaping.reference_kl`).
+    """
     members: list[TokenSequence] = []
     totals: list[Tensor] = []
     spans: list[Tensor] = []
     for group in groups:
-        credit = _group_credit(group, config, shaping)
+        penalty_G = None if penalty_S is None else _penalties(group, penalty_S[len(members) :])
+        credit = _group_credit(group, config, shaping, penalty_G)
         for j, sequence in enumerate(group.sequences):
             if sequence is not None:
                 members.append(sequence)
@@ -91,6 +102,41 @@ def shaping_share(
     return moved / total if total > 0.0 else 0.0
 
 
+def component_shares(groups: Sequence[Group]) -> dict[str, float]:
+    """Which components the batch's advantages speak of: their shares of `sum abs(w_k A_jk)`.
+
+    Exact for decoupled advantages. For one reward it is the same sum, of what each component would
+    give if it were compared by itself under the lease's weights (our choice): a reward's own
+    weights are the run's, and are not known here. Empty where no component varies.
+    """
+    total: dict[str, float] = {}
+    for group in groups:
+        names = _component_names(group)
+        by_component_GK = _by_component(group, names)
+        for name, part in zip(names, by_component_GK.abs().sum(dim=0).tolist(), strict=True):
+            total[name] = total.get(name, 0.0) + part
+    whole = sum(total.values())
+    return {name: part / whole for name, part in sorted(total.items())} if whole > 0.0 else {}
+
+
+def _component_names(group: Group) -> list[str]:
+    return sorted({name for components in group.components_G for name in components})
+
+
+def _by_component(group: Group, names: Sequence[str]) -> Tensor:
+    """Weighted advantages [G, K] of each component by itself."""
+    weights = group.component_weights
+    q_GK = torch.tensor(
+        [
+            [components.get(name, float("nan")) for name in names]
+            for components in group.components_G
+        ],
+        dtype=torch.float64,
+    ).reshape(len(group.components_G), len(names))
+    weights_K = torch.tensor([weights.get(name, 1.0) for name in names], dtype=torch.float64)
+    return component_advantages(q_GK, weights_K)
+
+
 def _token_credit(sequence: TokenSequence, total: Tensor, by_span_P: Tensor) -> Tensor:
     if sequence.spans_T is None:
         return total.expand(sequence.num_trained)
@@ -98,8 +144,20 @@ def _token_credit(sequence: TokenSequence, total: Tensor, by_span_P: Tensor) -> 
     return token_credit(span_n, total, by_span_P)
 
 
-def _group_credit(group: Group, config: AdvantageConfig, shaping: ShapingConfig) -> _GroupCredit:
+def _penalties(group: Group, rest_S: Tensor) -> Tensor:
+    """[G]: the first of `rest_S` to the rollouts with tokens, in order; nothing to the others."""
+    is_there_G = torch.tensor([sequence is not None for sequence in group.sequences])
+    penalty_G = torch.zeros(len(is_there_G), dtype=torch.float64)
+    penalty_G[is_there_G] = rest_S[: int(is_there_G.sum())].double()
+    return penalty_G
+
+
+def _group_credit(
+    group: Group, config: AdvantageConfig, shaping: ShapingConfig, penalty_G: Tensor | None = None
+) -> _GroupCredit:
     added_G = _shaping(group, shaping)
+    if penalty_G is not None:
+        added_G = added_G - penalty_G
     if config.kind == "decoupled":
         credit = _decoupled(group, added_G)
     else:
@@ -117,17 +175,8 @@ def _group_credit(group: Group, config: AdvantageConfig, shaping: ShapingConfig)
 
 def _decoupled(group: Group, added_G: Tensor) -> _GroupCredit:
     """Components by themselves; what was shaped comes on top, compared but not scaled (ours)."""
-    names = sorted({name for components in group.components_G for name in components})
-    weights = group.component_weights
-    q_GK = torch.tensor(
-        [
-            [components.get(name, float("nan")) for name in names]
-            for components in group.components_G
-        ],
-        dtype=torch.float64,
-    ).reshape(len(group.components_G), len(names))
-    weights_K = torch.tensor([weights.get(name, 1.0) for name in names], dtype=torch.float64)
-    by_component_GK = component_advantages(q_GK, weights_K)
+    names = _component_names(group)
+    by_component_GK = _by_component(group, names)
     shaped_G = added_G + torch.tensor(
         [all_ - rule for all_, rule in zip(group.rewards_G, group.rule_rewards_G, strict=True)],
         dtype=torch.float64,
@@ -142,9 +191,7 @@ def _decoupled(group: Group, added_G: Tensor) -> _GroupCredit:
 
 def _shaping(group: Group, config: ShapingConfig) -> Tensor:
     """What lengths add to each valid rollout's reward [G]; one without tokens has length 0."""
-    length_G = torch.tensor(
-        [0 if sequence is None else sequence.num_trained for sequence in group.sequences]
-    )
+    length_G = torch.tensor(group.num_trained_G)
     right_G = torch.tensor(group.successes_G)
     added_G = torch.zeros(len(length_G), dtype=torch.float64)
     if config.overlong_tokens:

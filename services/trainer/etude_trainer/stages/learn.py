@@ -1,136 +1,51 @@
 """Learn: one training batch in, a changed policy and the step's metrics out.
 
-Advantages, old log-probabilities, then the updates: per mini-batch as many micro-batches as the
-token budget wants, one clipped gradient, one AdamW step. Torch only; the network is elsewhere.
+Old log-probabilities, then the updates: per mini-batch as many micro-batches as the token budget
+wants, one clipped gradient, one AdamW step. How the batch is cut is `plan.py`, what happens when
+memory runs out `room.py`; the network is elsewhere.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from ..algorithms.aggregation import Aggregation, token_weights
 from ..algorithms.objective import TokenInputs, token_losses
 from ..algorithms.schedules import learning_rate
-from ..batch import Group, TokenSequence
-from ..batching import MicroBatch, TokenTable, build_micro_batch, token_table
-from ..config import TrainingConfig
-from ..layout import Budget, plan_group
+from ..batch import Group
+from ..batching import MicroBatch
+from ..errors import ModelMismatch
+from ..learner import Learner, make_optimizer
 from ..model import Policy
 from ..parallel.crew import ALONE, Crew
 from ..parallel.sharding import clip_gradients, idle_pass
-from ..parallel.shares import share_of
-from .credit import Credit, batch_credit, shaping_share
+from .credit import shaping_share
+from .plan import StepPlan, Update, plan_step
+from .room import within_memory
 from .tally import Tally, batch_metrics
+
+__all__ = ["Learner", "Progress", "learn", "make_optimizer", "plan_step", "score"]
+
+T = TypeVar("T")
 
 Progress = Callable[[int, int], None]
 """Called before every pass with passes done and passes in all; may raise to give up the step."""
 
 
 @dataclass(frozen=True, slots=True)
-class Learner:
-    """What a step works with."""
+class Fixed:
+    """Log-probabilities [N] that do not change during a step."""
 
-    policy: Policy
-    optimizer: torch.optim.Optimizer
-    reference: Policy | None
-    """The frozen model of the KL penalty; null without one."""
-    config: TrainingConfig
-    shares_prompts: bool
-    crew: Crew = ALONE
-    """The ranks that learn together, each on its share of a batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """The sequences of one optimizer step and the passes that cover this rank's share of them."""
-
-    micro_batches: tuple[MicroBatch, ...]
-    num_idle: int
-    """Passes without a token that follow, so that every rank makes as many."""
-    weight_N: Tensor
-    """Weight of every token of the step; 0 for tokens of other updates."""
-    by_token_N: Tensor
-    """The weight if every token counted alike; for the metrics."""
-    by_group_N: Tensor
-    """The weight if every group counted alike; for the metrics."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepPlan:
-    """A batch, cut into updates."""
-
-    table: TokenTable
-    updates: tuple[Update, ...]
-    credit: Credit
-
-
-def make_optimizer(policy: Policy, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW with empty moments; the rate is set at every step."""
-    settings = config.optimizer
-    return torch.optim.AdamW(
-        policy.parameters(),
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
-
-
-def plan_step(groups: Sequence[Group], learner: Learner) -> StepPlan:
-    """Cut a batch into updates and passes; weights are fixed here, before any pass runs."""
-    config = learner.config
-    credit = batch_credit(groups, config.advantage, config.shaping)
-    sequences: list[TokenSequence] = []
-    members: list[list[tuple[int, TokenSequence]]] = []
-    for group in groups:
-        own = [sequence for sequence in group.sequences if sequence is not None]
-        members.append(list(enumerate(own, start=len(sequences))))
-        sequences.extend(own)
-    table = token_table(sequences, credit.advantages_S, credit.advantage_N)
-    offsets = table.offsets
-    budget = Budget(
-        max_tokens=config.batch.micro_batch_tokens,
-        share_prompts=learner.shares_prompts,
-        pair_cost=learner.policy.pair_cost,
-    )
-    per_update = config.batch.mini_batch_groups or max(1, len(groups))
-    updates: list[Update] = []
-    for first in range(0, len(groups), per_update):
-        chosen = [group for group in members[first : first + per_update] if group]
-        if not chosen:
-            continue
-        rows = [row for group in chosen for row in plan_group(group, budget)]
-        begin, end = chosen[0][0][0], chosen[-1][-1][0] + 1
-        lengths_s = table.lengths_S[begin:end]
-        sizes = torch.tensor([len(group) for group in chosen])
-        groups_s = torch.arange(len(chosen)).repeat_interleave(sizes)
-        part = slice(offsets[begin], offsets[end])
-        kinds: tuple[Aggregation, ...] = (
-            config.objective.aggregation,
-            "token_mean",
-            "sequence_mean",
-        )
-        weights_3N = torch.zeros((len(kinds), offsets[-1]), dtype=torch.float64)
-        for row, kind in enumerate(kinds):
-            weights_3N[row, part] = token_weights(
-                lengths_s,
-                groups_s,
-                aggregation=kind,
-                max_tokens=config.objective.max_completion_tokens,
-            )
-        share = share_of(rows, budget, rank=learner.crew.rank, num_ranks=learner.crew.size)
-        batches = tuple(
-            build_micro_batch(packed_rows, sequences, offsets)
-            for packed_rows in share.micro_batches
-        )
-        updates.append(Update(batches, share.num_idle, *weights_3N.float()))
-    return StepPlan(table, tuple(updates), credit)
+    lp_old_N: Tensor | None
+    """Under the policy before the step; None: the only update's own, without gradient."""
+    lp_ref_N: Tensor | None
+    """Under the reference; None without one."""
 
 
 def score(
@@ -159,48 +74,135 @@ def learn(
     second pass is needed for the old log-probabilities: they are the new ones without gradient.
 
     Args:
+        learner: changed in place; untouched if this raises before the first update is done.
+        groups: the batch.
         step: t of the learning-rate schedule: the policy version that the batch was leased at.
+        progress: called before every pass.
+
+    Raises:
+        ModelMismatch: the engine sampled from another distribution than this model's.
+        OutOfMemory: not even a single sequence fits a pass.
     """
     config = learner.config
-    plan = plan_step(groups, learner)
-    updates = plan.updates * config.batch.inner_epochs
-    is_single = len(updates) == 1
-    passes = sum(len(update.micro_batches) + update.num_idle for update in plan.updates)
-    num_scores = (0 if is_single else passes) + (passes if learner.reference else 0)
-    total = num_scores + passes * config.batch.inner_epochs
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        progress(done, total)
-        done += 1
-
     rate = learning_rate(step, base=config.optimizer.lr, schedule=config.optimizer.rates())
     for parameters in learner.optimizer.param_groups:
         parameters["lr"] = rate
-    lp_old_N = None if is_single else score(learner.policy, plan, advance, crew=learner.crew)
-    lp_ref_N = (
-        score(learner.reference, plan, advance, crew=learner.crew) if learner.reference else None
-    )
-    tally = Tally()
-    for update in updates:
-        learner.optimizer.zero_grad(set_to_none=True)
-        for micro in update.micro_batches:
-            advance()
-            _pass(learner, plan, update, micro, fixed=(lp_old_N, lp_ref_N), tally=tally)
-        for _ in range(update.num_idle):
-            advance()
-            idle_pass(learner.policy)
-        norm = clip_gradients(learner.policy.parameters(), config.optimizer.max_grad_norm)
-        is_finite = math.isfinite(norm)
-        tally.add_update(norm)
-        if is_finite:
-            learner.optimizer.step()
+    running = _Step(learner, groups, progress)
+    fixed = running.score()
+    for number in range(running.num_updates):
+        running.update(number % len(running.plan.updates), fixed)
     learner.optimizer.zero_grad(set_to_none=True)
+    plan, tally = running.plan, running.tally
     tally.join(learner.crew)
-    metrics = batch_metrics(groups, plan.credit)
+    metrics = batch_metrics(plan.groups, plan.credit)
     metrics["shaping_share"] = shaping_share(groups, config.advantage, config.shaping)
-    return {**metrics, **tally.metrics(), "lr": rate}
+    if running.penalty_S is not None and len(running.penalty_S):
+        metrics["reference_penalty_mean"] = float(running.penalty_S.mean())
+    own = {"lr": rate, "micro_batch_tokens": float(plan.largest_pass)}
+    return {**metrics, **tally.metrics(), **own}
+
+
+class _Step:
+    """A step under way: its plan, which may be made anew, and its sums."""
+
+    def __init__(self, learner: Learner, groups: Sequence[Group], progress: Progress) -> None:
+        config = learner.config
+        self.learner = learner
+        self.plan = plan_step(groups, learner)
+        self.tally = Tally()
+        self.penalty_S: Tensor | None = None
+        """Taken from the sequences' rewards."""
+        self.num_updates = len(self.plan.updates) * config.batch.inner_epochs
+        self._groups = groups
+        self._progress = progress
+        self._is_single = self.num_updates == 1 and config.shaping.reference_kl == 0.0
+        num_scores = (0 if self._is_single else 1) + (1 if learner.reference else 0)
+        self._total = self.plan.num_passes * (num_scores + config.batch.inner_epochs)
+        self._done = 0
+
+    def score(self) -> Fixed:
+        """Old and reference log-probabilities, and what is taken from rewards for them."""
+        learner, shaping = self.learner, self.learner.config.shaping
+        lp_old_N = lp_ref_N = None
+        if not self._is_single:
+            lp_old_N = self._fit(self._scored(learner.policy))
+            check_gap(self.plan, lp_old_N, learner)
+        if learner.reference is not None:
+            lp_ref_N = self._fit(self._scored(learner.reference))
+        if shaping.reference_kl > 0.0:
+            assert lp_old_N is not None
+            assert lp_ref_N is not None
+            self.penalty_S = shaping.reference_kl * _sums(self.plan, lp_old_N - lp_ref_N)
+            self.plan = self._again()
+        return Fixed(lp_old_N, lp_ref_N)
+
+    def update(self, index: int, fixed: Fixed) -> None:
+        """The passes of one update, and the step of the optimizer."""
+        learner = self.learner
+
+        def passes(plan: StepPlan) -> Tally:
+            learner.optimizer.zero_grad(set_to_none=True)
+            trial = copy.deepcopy(self.tally)
+            update = plan.updates[index]
+            for micro in update.micro_batches:
+                self._advance()
+                _pass(learner, plan, update, micro, fixed=fixed, tally=trial)
+            for _ in range(update.num_idle):
+                self._advance()
+                idle_pass(learner.policy)
+            return trial
+
+        self.tally = self._fit(passes)
+        if self._is_single:
+            total = learner.crew.sum(torch.tensor(self.tally.gap_fresh, dtype=torch.float64))
+            _check_mean(total, learner)
+        norm = clip_gradients(learner.policy.parameters(), learner.config.optimizer.max_grad_norm)
+        self.tally.add_update(norm)
+        if math.isfinite(norm):
+            learner.optimizer.step()
+
+    def _scored(self, policy: Policy) -> Callable[[StepPlan], Tensor]:
+        return lambda plan: score(policy, plan, self._advance, crew=self.learner.crew)
+
+    def _fit(self, work: Callable[[StepPlan], T]) -> T:
+        self.plan, found = within_memory(self.learner, self.plan, work, again=self._again)
+        return found
+
+    def _again(self) -> StepPlan:
+        return plan_step(self._groups, self.learner, self.penalty_S)
+
+    def _advance(self) -> None:
+        """Tell the progress; more than was planned where passes had to shrink."""
+        self._progress(self._done, max(self._total, self._done + 1))
+        self._done += 1
+
+
+def check_gap(plan: StepPlan, lp_old_N: Tensor, learner: Learner) -> None:
+    """Compare trainer and engine on tokens that this very policy version sampled.
+
+    Raises:
+        ModelMismatch: their log-probabilities differ by more than `objective.max_gap_nats`.
+    """
+    gap_n = (lp_old_N - plan.table.lp_rollout_N).abs()[plan.fresh_N]
+    _check_mean(torch.tensor([float(gap_n.double().sum()), len(gap_n)]), learner)
+
+
+def _check_mean(total: Tensor, learner: Learner) -> None:
+    """`total`: sum of the gaps over all ranks' tokens, and how many there are."""
+    limit = learner.config.objective.max_gap_nats
+    mean = float(total[0]) / max(1.0, float(total[1]))
+    if limit > 0.0 and not mean <= limit:
+        raise ModelMismatch(
+            f"log-probabilities of tokens that this policy version sampled are {mean:.2f} nats off "
+            f"on average (objective.max_gap_nats is {limit:g}): the workers run another model, "
+            "vocabulary or temperature (model.temperature here, ETUDE_TEMPERATURE there)"
+        )
+
+
+def _sums(plan: StepPlan, values_N: Tensor) -> Tensor:
+    """[S]: sums over the tokens of each sequence."""
+    sums_S = torch.zeros(len(plan.table.lengths_S), dtype=torch.float64)
+    return sums_S.index_add(0, plan.table.sequence_N, values_N.double())
 
 
 def _pass(
@@ -209,7 +211,7 @@ def _pass(
     update: Update,
     micro: MicroBatch,
     *,
-    fixed: tuple[Tensor | None, Tensor | None],
+    fixed: Fixed,
     tally: Tally,
 ) -> None:
     """Forward and backward of one micro-batch; gradients add up."""
@@ -217,7 +219,6 @@ def _pass(
     device = learner.policy.device
     with_entropy = objective.entropy_coef > 0.0
     lp_new_n, entropy_n = learner.policy.token_logprobs(micro.to(device), entropy=with_entropy)
-    lp_old_N, lp_ref_N = fixed
     n = micro.token_n
 
     def here(values_N: Tensor) -> Tensor:
@@ -225,18 +226,18 @@ def _pass(
 
     inputs = TokenInputs(
         lp_new_N=lp_new_n,
-        lp_old_N=lp_new_n.detach() if lp_old_N is None else here(lp_old_N),
+        lp_old_N=lp_new_n.detach() if fixed.lp_old_N is None else here(fixed.lp_old_N),
         lp_rollout_N=here(plan.table.lp_rollout_N),
         advantage_N=here(plan.table.advantage_N),
         sequence_N=here(plan.table.sequence_N),
-        lp_ref_N=None if lp_ref_N is None else here(lp_ref_N),
+        lp_ref_N=None if fixed.lp_ref_N is None else here(fixed.lp_ref_N),
         entropy_N=entropy_n,
     )
     losses = token_losses(inputs, objective)
     weight_n = here(update.weight_N)
     loss = (weight_n * losses.loss_N).sum()
     loss.backward()
-    tally.add(inputs, losses, loss=float(loss.detach()))
+    tally.add(inputs, losses, loss=float(loss.detach()), fresh_N=here(plan.fresh_N))
     losses_n = losses.loss_N.detach()
     tally.add_both(
         by_token=float((here(update.by_token_N) * losses_n).sum()),

@@ -9,16 +9,22 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ..algorithms.objective import TokenInputs, TokenLosses
-from ..batch import Group
+from ..batch import Group, TokenSequence
 from ..parallel.crew import Crew
-from .credit import Credit
+from .credit import Credit, component_shares
 
 MAX_METRICS = 64
 """Most scalars that an ack carries."""
+
+_COMPONENT: Final = "component_"
+_ADVANTAGE_SHARE: Final = "advantage_share_"
 
 
 @dataclass(slots=True)
@@ -32,13 +38,21 @@ class Tally:
     sums: dict[str, float] = field(default_factory=dict)
     importance_max: float = 0.0
     norms: list[float] = field(default_factory=list)
+    gap_fresh: tuple[float, int] = (0.0, 0)
+    """Sum of the absolute gaps to the engine over tokens of the batch's own version; how many."""
 
-    def add(self, tokens: TokenInputs, losses: TokenLosses, *, loss: float) -> None:
-        """Count the tokens of one pass."""
+    def add(
+        self, tokens: TokenInputs, losses: TokenLosses, *, loss: float, fresh_N: Tensor
+    ) -> None:
+        """Count the tokens of one pass; `fresh_N` are those of the batch's own version."""
         gap_N = tokens.lp_rollout_N - tokens.lp_old_N
+        total, number = self.gap_fresh
+        fresh_gap = float(gap_N.abs()[fresh_N].double().sum())
+        self.gap_fresh = (total + fresh_gap, number + int(fresh_N.sum()))
         parts = {
             "clip_low_share": losses.clipped_low_N.float(),
             "clip_high_share": losses.clipped_high_N.float(),
+            "dual_clip_share": losses.dual_clipped_N.float(),
             "ratio_mean": losses.ratio_N,
             "importance_mean": losses.importance_N,
             "importance_capped_share": losses.capped_N.float(),
@@ -103,7 +117,7 @@ class Tally:
 
 
 def batch_metrics(groups: Sequence[Group], credit: Credit) -> dict[str, float]:
-    """Rewards, components, sizes and staleness of a batch."""
+    """Rewards, sizes, staleness and components of a batch."""
     metrics = {"num_groups": float(len(groups))}
     advantages_S = credit.advantages_S
     if not groups:
@@ -125,6 +139,9 @@ def batch_metrics(groups: Sequence[Group], credit: Credit) -> dict[str, float]:
         "num_tokens_trained": float(sum(s.num_trained for s in sequences)),
         "staleness_mean": sum(staleness) / len(staleness),
         "staleness_max": max(staleness),
+        "truncated_share": sum(sum(group.truncated_G) for group in groups) / sum(sizes),
+        "masked_share": 1.0 - len(sequences) / sum(sizes),
+        **_token_lags(sequences),
     }
     if credit.advantage_N is not None and sequences:
         metrics["spans_missing_share"] = credit.num_without_spans / len(sequences)
@@ -133,11 +150,26 @@ def batch_metrics(groups: Sequence[Group], credit: Credit) -> dict[str, float]:
         for name, value in group.components.items():
             by_component.setdefault(name, []).append(value)
     for name, values in sorted(by_component.items()):
-        metrics[f"component_{name}"] = sum(values) / len(values)
+        metrics[f"{_COMPONENT}{name}"] = sum(values) / len(values)
+    for name, share in component_shares(groups).items():
+        metrics[f"{_ADVANTAGE_SHARE}{name}"] = share
     return metrics
 
 
+def _token_lags(sequences: Sequence[TokenSequence]) -> dict[str, float]:
+    """How many versions old the trained tokens are, on average and at most."""
+    lags = [s.lag_T[s.trained_T] for s in sequences if s.lag_T is not None]
+    if not lags:
+        return {}
+    lag_N = np.concatenate(lags)
+    return {"token_lag_mean": float(lag_N.mean()), "token_lag_max": float(lag_N.max())}
+
+
 def reportable(metrics: dict[str, float]) -> dict[str, float]:
-    """What fits an ack: finite numbers, at most `MAX_METRICS`, the first ones if there are more."""
-    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    return dict(list(finite.items())[:MAX_METRICS])
+    """What fits an ack: finite numbers, at most `MAX_METRICS`.
+
+    If there are more, those of single components go first: a run may have 32 of them.
+    """
+    finite = [(name, value) for name, value in metrics.items() if math.isfinite(value)]
+    finite.sort(key=lambda item: item[0].startswith((_COMPONENT, _ADVANTAGE_SHARE)))
+    return dict(finite[:MAX_METRICS])

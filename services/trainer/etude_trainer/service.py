@@ -20,8 +20,9 @@ import torch
 from etude_client import EtudeClient
 from etude_proto.v1 import Run, TrainingBatchRequest
 
+from .agreement import tell_differences
 from .checkpoint import CheckpointStore
-from .checks import can_share_prompts, check_head
+from .checks import can_share_prompts, check_head, settle_attention
 from .config import TrainingConfig
 from .errors import ConfigError, RankLost, StateInUse, Stopped, TrainerError
 from .journal import Journal
@@ -131,6 +132,7 @@ class TrainerService:
         with dismissing(team), EtudeClient(settings.sampler_url, api_key=self.api_key) as client:
             run = await_run(client, job.run, board=self.board, stop=self._stop)
             check_credit(run, config.advantage)
+            tell_differences(run, config)
             folder = settings.trainer_dir / run.id
             with exclusive(folder):
                 site = self._site(client, run, folder)
@@ -209,18 +211,19 @@ def build_learner(
     Among several ranks the model is loaded and checked on the host, then split.
 
     Raises:
-        ModelError: see `load_policy`, `pick_device`, `check_head`, `shard`.
+        ModelError: see `load_policy`, `pick_device`, `checks.py`, `shard`.
         ConfigError: see `make_mesh`.
     """
     place = pick_device(device)
     load_place = place if crew.is_alone else torch.device("cpu")
     policy = load_policy(model_dir, config.model, load_place)
     check_head(policy, temperature=config.model.temperature)
+    settle_attention(policy, required=config.model.attention == "lines")
     shares = config.batch.share_prompts and can_share_prompts(policy)
     if config.batch.share_prompts and not shares:
         logger.warning("prompts.not_shared", extra={"model": type(policy.module).__name__})
     reference: Policy | None = None
-    if config.objective.kl_beta > 0.0:
+    if config.needs_reference:
         reference = load_policy(model_dir, config.model, load_place)
         reference.module.requires_grad_(False)
     if not crew.is_alone:

@@ -173,9 +173,14 @@ class Prompter:
         return self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
 
     def text(
-        self, messages: Sequence[Message], tools: Sequence[Tool], *, appended: str = ""
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        *,
+        appended: str = "",
+        opens_turn: bool = True,
     ) -> str:
-        """The rendered dialogue, up to where the assistant's next turn begins.
+        """The rendered dialogue, up to where the assistant's next turn begins, if it is to begin.
 
         Raises:
             PromptError: the chat template refuses the messages.
@@ -192,7 +197,7 @@ class Prompter:
             shown = [_function(tool) for tool in tools] if use_template else None
         try:
             return self._tokenizer.apply_chat_template(
-                conversation, tools=shown, add_generation_prompt=True, tokenize=False
+                conversation, tools=shown, add_generation_prompt=opens_turn, tokenize=False
             )
         except (TemplateError, TypeError, ValueError) as error:
             raise PromptError(f"the chat template refuses the task: {error}") from error

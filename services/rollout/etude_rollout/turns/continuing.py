@@ -26,6 +26,7 @@ class Continuer:
     def __init__(self, prompter: Prompter) -> None:
         self._prompter = prompter
         self._takes_tool_role = prompter.tools_in_template and self._shows_tool_turns()
+        self._ends = {prompter.tokenizer.eos_token_id, self._end_of_turn()}
 
     @property
     def prefill(self) -> str:
@@ -56,13 +57,23 @@ class Continuer:
         ids = self._prompter.encode(self._behind_mark(dialogue, tools, shown) + self.prefill)
         if self._prompter.decode([last_token]):
             return ids
-        ends = {last_token, self._prompter.tokenizer.eos_token_id}
+        ends = {last_token, *self._ends}
         for at, token in enumerate(ids):
             if token in ends:
                 return ids[at + 1 :]
             if self._prompter.decode([token]).strip():
                 break
         return ids
+
+    def _end_of_turn(self) -> int | None:
+        """The special token that the template ends the assistant's turn with; None without one."""
+        turns = [Message(role="user", content="hello"), Message(role="assistant", content=MARK)]
+        try:
+            text = self._prompter.text(turns, (), opens_turn=False).partition(MARK)[2]
+        except PromptError:
+            return None
+        ids = self._prompter.encode(text)
+        return next((token for token in ids if not self._prompter.decode([token])), None)
 
     def _shows_tool_turns(self) -> bool:
         """Whether the template has a place for a tool's answer."""

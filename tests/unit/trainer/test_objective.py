@@ -15,6 +15,7 @@ from etude_trainer.algorithms.objective import (
     TokenInputs,
     clipped_surrogate,
     kl_k3,
+    sequence_ratio,
     token_losses,
     truncated_importance,
 )
@@ -45,6 +46,48 @@ def test_clipped_surrogate(
 ) -> None:
     loss = clipped_surrogate(vector(ratio), vector(advantage), clip_low=low, clip_high=high)
     assert -float(loss) == pytest.approx(gain, abs=1e-9)
+
+
+def test_dual_clip_bounds_losses_of_negative_advantages_only() -> None:
+    """A token that the old policy hardly gave: r = 5, c = 3."""
+    options = {"clip_low": 0.2, "clip_high": 0.28}
+    ratio, falls, rises = vector(5.0, 2.9, 0.5), vector(-1.0, -1.0, -1.0), vector(1.0, 1.0, 1.0)
+    assert clipped_surrogate(ratio, falls, **options).tolist() == pytest.approx([5.0, 2.9, 0.8])
+    bounded = clipped_surrogate(ratio, falls, **options, dual_clip=3.0)
+    assert bounded.tolist() == pytest.approx([3.0, 2.9, 0.8])
+    same = clipped_surrogate(ratio, rises, **options, dual_clip=3.0)
+    assert same.tolist() == clipped_surrogate(ratio, rises, **options).tolist()
+
+
+def test_the_ratio_of_a_sequence_is_that_of_its_mean() -> None:
+    """The specification's numbers, with a second sequence in between."""
+    lp_new = vector(0.1, 9.0, -0.2, 0.4).requires_grad_()
+    ratio_N = sequence_ratio(lp_new, vector(0.0, 8.0, 0.0, 0.0), torch.tensor([7, 3, 7, 7]))
+    assert ratio_N.tolist() == pytest.approx([1.1052, math.e, 1.1052, 1.1052], abs=5e-5)
+    ratio_N[0].backward()
+    assert lp_new.grad is not None
+    assert lp_new.grad.tolist() == pytest.approx([0.36839, 0.0, 0.36839, 0.36839], abs=1e-5)
+    tokens = (vector(0.1, -0.2, 0.4)).exp()
+    assert tokens.tolist() == pytest.approx([1.1052, 0.8187, 1.4918], abs=5e-5)
+
+
+def test_local_token_means() -> None:
+    """Blocks of two sequences, by hand: (1 + 3) and (2) tokens."""
+    weight_N = token_weights(
+        torch.tensor([1, 3, 2]),
+        torch.tensor([0, 0, 1]),
+        aggregation="local_token_mean",
+        max_tokens=4,
+        local_sequences=2,
+    )
+    assert weight_N.tolist() == pytest.approx([1 / 8] * 4 + [1 / 4] * 2)
+    whole = token_weights(
+        torch.tensor([1, 3, 2]),
+        torch.tensor([0, 0, 1]),
+        aggregation="local_token_mean",
+        max_tokens=4,
+    )
+    assert whole.tolist() == pytest.approx([1 / 6] * 6)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +187,25 @@ def test_clip_takes_the_gradient_away_and_is_counted() -> None:
     assert lp_new_N.grad.tolist() == pytest.approx([0.0, 0.0, -0.35])
     assert losses.clipped_high_N.tolist() == [True, False, False]
     assert losses.clipped_low_N.tolist() == [False, True, False]
+
+
+def test_what_the_dual_clip_cuts_is_counted_and_has_no_gradient() -> None:
+    lp_new_N = (vector(-1.0, -2.0, -0.5) + math.log(5.0)).requires_grad_()
+    losses = token_losses(inputs(lp_new_N=lp_new_N), replace(PLAIN, dual_clip=3.0))
+    losses.loss_N.sum().backward()
+    assert lp_new_N.grad is not None
+    assert lp_new_N.grad.tolist() == [0.0, 0.0, 0.0]
+    assert losses.dual_clipped_N.tolist() == [False, True, False]
+    assert losses.loss_N.tolist() == pytest.approx([-1.28, 3.0, -0.64])
+
+
+def test_a_sequence_is_clipped_as_a_whole() -> None:
+    lp_new_N = (vector(-1.0, -2.0, -0.5) + vector(1.0, -0.9, 0.0)).requires_grad_()
+    settings = replace(PLAIN, ratio="sequence", clip_low=3e-4, clip_high=4e-4)
+    advantage_N = vector(1.0, 1.0, 0.5)
+    losses = token_losses(inputs(lp_new_N=lp_new_N, advantage_N=advantage_N), settings)
+    assert losses.clipped_high_N.tolist() == [True, True, False]
+    assert losses.loss_N.tolist() == pytest.approx([-1.0004, -1.0004, -0.5])
 
 
 def test_importance_weighs_the_surrogate_only() -> None:

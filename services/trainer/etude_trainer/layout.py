@@ -54,6 +54,9 @@ class Budget:
     share_prompts: bool
     pair_cost: float
     """Cost of one attended pair of positions over the cost of one token elsewhere in the model."""
+    uses_lines: bool = False
+    """Lay a micro-batch's rows end to end in one line, where the device skips the pairs between
+    them (`attention.py`), instead of padding them to one length."""
 
 
 def shared_prefix(sequences: Sequence[TokenSequence]) -> int:
@@ -81,7 +84,9 @@ def plan_group(members: Sequence[tuple[int, TokenSequence]], budget: Budget) -> 
     num_shared = shared_prefix(sequences) if budget.share_prompts and len(members) > 1 else 0
     if num_shared == 0:
         return [_solitary(index, sequence) for index, sequence in members]
-    limit = min(budget.max_tokens, MAX_SHARED_ROW_TOKENS)
+    limit = budget.max_tokens
+    if not budget.uses_lines:
+        limit = min(limit, MAX_SHARED_ROW_TOKENS)
     rows: list[Row] = []
     joined: list[int] = []
     length = 0
@@ -89,7 +94,9 @@ def plan_group(members: Sequence[tuple[int, TokenSequence]], budget: Budget) -> 
         alone = len(sequence.tokens_T)
         branch = alone - num_shared
         cost_alone = alone + 0.5 * budget.pair_cost * alone**2
-        cost_joined = branch + budget.pair_cost * ((length + branch) ** 2 - length**2)
+        cost_joined = branch + budget.pair_cost * _more_pairs(
+            num_shared, length, branch, budget=budget
+        )
         if joined and (length + branch > limit or cost_joined >= cost_alone):
             rows.append(Row(tuple(joined), num_shared, length))
             joined = []
@@ -101,12 +108,22 @@ def plan_group(members: Sequence[tuple[int, TokenSequence]], budget: Budget) -> 
     return rows
 
 
+def _more_pairs(shared: int, length: int, branch: int, *, budget: Budget) -> float:
+    """Pairs that a branch adds to a row: in a dense mask all of them, in a line those it sees."""
+    if budget.uses_lines:
+        return shared * branch + 0.5 * branch**2
+    return float((length + branch) ** 2 - length**2)
+
+
 def pack_rows(rows: Sequence[Row], budget: Budget) -> list[list[Row]]:
     """Micro-batches: rows of similar length, longest first, at most `max_tokens` with padding.
 
-    A row that alone exceeds the budget gets a micro-batch of its own.
+    A row that alone exceeds the budget gets a micro-batch of its own. In lines there is no padding,
+    and a row goes into the first line with room (first fit decreasing).
     """
     ordered = sorted(rows, key=lambda row: (-row.num_tokens, row.sequences))
+    if budget.uses_lines:
+        return _fill_lines(ordered, budget.max_tokens)
     batches: list[list[Row]] = []
     for row in ordered:
         if batches and (len(batches[-1]) + 1) * batches[-1][0].num_tokens <= budget.max_tokens:
@@ -114,3 +131,16 @@ def pack_rows(rows: Sequence[Row], budget: Budget) -> list[list[Row]]:
         else:
             batches.append([row])
     return batches
+
+
+def _fill_lines(ordered: Sequence[Row], max_tokens: int) -> list[list[Row]]:
+    lines: list[list[Row]] = []
+    room: list[int] = []
+    for row in ordered:
+        place = next((n for n, left in enumerate(room) if left >= row.num_tokens), len(lines))
+        if place == len(lines):
+            lines.append([])
+            room.append(max_tokens)
+        lines[place].append(row)
+        room[place] -= row.num_tokens
+    return lines

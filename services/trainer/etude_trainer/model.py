@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from . import attention
 from .batching import MicroBatch
 from .config import ModelConfig
 from .errors import ModelError
@@ -61,6 +62,15 @@ class Policy:
         """Cost of an attended pair over the cost of a token elsewhere, in multiply-adds."""
         cost = self.cost
         return cost.per_pair / cost.per_token
+
+    @property
+    def uses_lines(self) -> bool:
+        """Whether the model was loaded to take micro-batches as lines (`attention.py`)."""
+        return getattr(self.module.config, "_attn_implementation", None) == attention.NAME
+
+    def use_rows(self) -> None:
+        """Take micro-batches as padded rows from now on."""
+        self.module.set_attn_implementation("sdpa")  # type: ignore[operator]
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What the optimizer trains; a tied table once."""
@@ -116,11 +126,12 @@ class Policy:
 
     def _hidden(self, micro: MicroBatch) -> Tensor:
         """Last hidden states [n, H] at the positions that predict a trained token."""
+        mask = micro.mask_B1LL if micro.trees_2L is None else attention.line_mask(micro.trees_2L)
         with self._autocast(self.config.autocast == "bfloat16"):
             states_BLH: Tensor = self._decoder(
                 input_ids=micro.ids_BL,
                 position_ids=micro.positions_BL,
-                attention_mask=micro.mask_B1LL,
+                attention_mask=mask,
                 use_cache=False,
             ).last_hidden_state
         return states_BLH.flatten(0, 1).index_select(0, micro.source_n)
@@ -159,6 +170,8 @@ def load_policy(directory: Path, config: ModelConfig, device: torch.device) -> P
 
     if not (directory / "config.json").is_file():
         raise ModelError(f"{directory} is not a model directory: it has no config.json")
+    is_auto = config.attention == "auto"
+    wants_lines = attention.prefers_lines(device) if is_auto else config.attention == "lines"
     try:
         module = AutoModelForCausalLM.from_pretrained(
             directory,
@@ -167,6 +180,8 @@ def load_policy(directory: Path, config: ModelConfig, device: torch.device) -> P
             local_files_only=True,
             use_safetensors=True,
         )
+        if wants_lines:
+            _install_lines(module, required=not is_auto)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{directory}: {error}") from error
     for part in module.modules():
@@ -182,6 +197,19 @@ def load_policy(directory: Path, config: ModelConfig, device: torch.device) -> P
     else:
         module.eval()
     return Policy(module.to(device), config, device)
+
+
+def _install_lines(module: nn.Module, *, required: bool) -> None:
+    """Let a model take lines; one whose attention cannot be replaced keeps its rows.
+
+    Raises:
+        ValueError: it cannot, and lines are required.
+    """
+    try:
+        module.set_attn_implementation(attention.install())  # type: ignore[operator]
+    except ValueError:
+        if required:
+            raise
 
 
 def pick_device(name: str) -> torch.device:

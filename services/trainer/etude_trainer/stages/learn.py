@@ -25,6 +25,7 @@ from ..learner import Learner, make_optimizer
 from ..model import Policy
 from ..parallel.crew import ALONE, Crew
 from ..parallel.sharding import clip_gradients, idle_pass
+from ..throughput import forward_flops, training_flops
 from .credit import shaping_share
 from .plan import StepPlan, Update, plan_step
 from .room import within_memory
@@ -99,7 +100,7 @@ def learn(
     if running.penalty_S is not None and len(running.penalty_S):
         metrics["reference_penalty_mean"] = float(running.penalty_S.mean())
     own = {"lr": rate, "micro_batch_tokens": float(plan.largest_pass)}
-    return {**metrics, **tally.metrics(), **own}
+    return {**metrics, **tally.metrics(), **own, **running.work()}
 
 
 class _Step:
@@ -116,8 +117,8 @@ class _Step:
         self._groups = groups
         self._progress = progress
         self._is_single = self.num_updates == 1 and config.shaping.reference_kl == 0.0
-        num_scores = (0 if self._is_single else 1) + (1 if learner.reference else 0)
-        self._total = self.plan.num_passes * (num_scores + config.batch.inner_epochs)
+        self._num_scores = (0 if self._is_single else 1) + (1 if learner.reference else 0)
+        self._total = self.plan.num_passes * (self._num_scores + config.batch.inner_epochs)
         self._done = 0
 
     def score(self) -> Fixed:
@@ -160,6 +161,19 @@ class _Step:
         self.tally.add_update(norm)
         if math.isfinite(norm):
             learner.optimizer.step()
+
+    def work(self) -> dict[str, float]:
+        """What the whole step computed, on all ranks; seconds are for the caller to divide by."""
+        learner, work, cost = self.learner, self.plan.work, self.learner.policy.cost
+        flops = self._num_scores * forward_flops(cost, work)
+        flops += learner.config.batch.inner_epochs * training_flops(cost, work)
+        own = [flops, float(work.num_tokens), float(work.num_padded)]
+        flops, computed, padded = learner.crew.sum(torch.tensor(own, dtype=torch.float64)).tolist()
+        return {
+            "flops": flops,
+            "num_tokens_computed": computed,
+            "padding_share": 1.0 - computed / padded if padded else 0.0,
+        }
 
     def _scored(self, policy: Policy) -> Callable[[StepPlan], Tensor]:
         return lambda plan: score(policy, plan, self._advance, crew=self.learner.crew)

@@ -19,6 +19,7 @@ from ..batching import MicroBatch, TokenTable, build_micro_batch, token_table
 from ..layout import Budget, plan_group
 from ..learner import Learner
 from ..parallel.shares import share_of
+from ..throughput import PassWork
 from .credit import Credit, batch_credit
 
 
@@ -60,6 +61,12 @@ class StepPlan:
         return sum(update.num_passes for update in self.updates)
 
     @property
+    def work(self) -> PassWork:
+        """What this rank computes when it goes over its sequences once."""
+        passes = [micro.work for update in self.updates for micro in update.micro_batches]
+        return sum(passes, PassWork())
+
+    @property
     def largest_pass(self) -> int:
         """Positions, padding included, of the largest pass."""
         sizes = [micro.ids_BL.numel() for update in self.updates for micro in update.micro_batches]
@@ -91,6 +98,7 @@ def plan_step(
         max_tokens=learner.room.max_tokens or config.batch.micro_batch_tokens,
         share_prompts=learner.shares_prompts,
         pair_cost=learner.policy.pair_cost,
+        uses_lines=learner.policy.uses_lines,
     )
     per_update = config.batch.mini_batch_groups or max(1, len(groups))
     updates: list[Update] = []
@@ -101,8 +109,8 @@ def plan_step(
         rows = [row for group in chosen for row in plan_group(group, budget)]
         share = share_of(rows, budget, rank=learner.crew.rank, num_ranks=learner.crew.size)
         batches = tuple(
-            build_micro_batch(packed_rows, sequences, table.offsets)
-            for packed_rows in share.micro_batches
+            build_micro_batch(packed, sequences, table.offsets, as_line=budget.uses_lines)
+            for packed in share.micro_batches
         )
         weights_3N = _weights(chosen, table, learner)
         updates.append(Update(batches, share.num_idle, *weights_3N))

@@ -65,6 +65,12 @@ class RolloutMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.loads = Counter(
+            "etude_rollout_weights_loads",
+            "Loads of published weights by the channel that brought them.",
+            ["channel"],
+            registry=registry,
+        )
         self.load_failures = Counter(
             "etude_rollout_weights_load_failures",
             "Loads that failed, by reason.",
@@ -98,6 +104,7 @@ class RolloutMetrics:
 
     def count_load(self, facts: LoadFacts) -> None:
         """Take in one load of weights."""
+        self.loads.labels(facts.channel).inc()
         self.load_seconds.observe(facts.seconds)
         self.policy_version.set(facts.policy_version)
         if facts.parity_gap is not None:

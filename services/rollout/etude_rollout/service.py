@@ -19,7 +19,7 @@ from etude_proto.v1 import Check, PromptBatchRequest, RunMode
 
 from .batch import Workshop
 from .engines.base import Engine, EngineError
-from .engines.opening import open_engine
+from .engines.opening import check_vocabulary, open_engine
 from .episode import EpisodeOptions, Episodes
 from .metrics import RolloutMetrics
 from .outbox import Sender
@@ -27,8 +27,9 @@ from .prompting import Prompter, PromptError, load_tokenizer
 from .settings import RolloutSettings
 from .spans import Decode, Marker, decoder
 from .status import Phase, WorkerStatus
-from .weights.disk import DiskChannel
+from .weights.channels import WeightChannel
 from .weights.loader import LoadFacts, WeightLoader
+from .weights.opening import open_channel
 from .worker import Worker, WorkerFailed, wait_for_run
 
 _log = logging.getLogger(__name__)
@@ -136,18 +137,24 @@ class RolloutService:
                 "engine.ready", extra={"engine": engine.info.name, "model": engine.info.model}
             )
             tokenizer = await asyncio.to_thread(load_tokenizer, settings.model_path)
+            await check_vocabulary(engine, tokenizer)
             prompter = Prompter(tokenizer, settings.prompt_options)
             self.generator = Generator(engine, prompter, decoder(tokenizer))
             key = settings.api_key
-            async with AsyncEtudeClient(
-                settings.sampler_url, api_key=None if key is None else key.get_secret_value()
-            ) as client:
-                await self._work_for_run(client, self.generator)
+            async with (
+                AsyncEtudeClient(
+                    settings.sampler_url, api_key=None if key is None else key.get_secret_value()
+                ) as client,
+                open_channel(settings) as channel,
+            ):
+                await self._work_for_run(client, self.generator, channel)
         finally:
             self.generator = None
             await engine.close()
 
-    async def _work_for_run(self, client: AsyncEtudeClient, generator: Generator) -> None:
+    async def _work_for_run(
+        self, client: AsyncEtudeClient, generator: Generator, channel: WeightChannel
+    ) -> None:
         settings, status = self.settings, self.status
         run = await wait_for_run(client, settings.run, status)
         _log.info("run.found", extra={"run": run.id, "run_name": run.name, "mode": run.mode})
@@ -167,7 +174,7 @@ class RolloutService:
             ),
             loader=WeightLoader(
                 engine,
-                DiskChannel(settings.weights_root),
+                channel,
                 parity_threshold=settings.parity_threshold,
                 require_parity=settings.require_parity and run.mode is RunMode.TRAINING,
                 on_load=self._on_load,

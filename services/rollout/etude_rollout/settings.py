@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from etude_proto.keys import checked, key_given
@@ -60,6 +67,10 @@ class RolloutSettings(BaseSettings):
     """Longest prompt and completion of a vLLM server that the service starts (at most the
     model's own context)."""
 
+    vllm_max_lora_rank: int | None = Field(default=None, ge=1, le=512)
+    """Largest rank of LoRA adapters that the vLLM server takes, where the trainer publishes
+    adapters; default: it takes whole models only (of a server of our own)."""
+
     batches_in_flight: int = Field(default=2, ge=1, le=256)
     """Prompt batches held and worked on at a time."""
     tasks_per_batch: int = Field(default=4, ge=1, le=4096)
@@ -98,6 +109,12 @@ class RolloutSettings(BaseSettings):
 
     weights_root: Path = Path(".etude/weights")
     """Volume shared with the trainer; weights are read strictly below it, from nowhere else."""
+    weight_channel: Literal["disk", "gloo", "nccl"] = "disk"
+    """How trained weights come: read from that volume, or sent by the trainer from process to
+    process (what is not sent is read). The trainer needs the same value; LoRA adapters are read
+    either way."""
+    trainer_url: str | None = Field(default=None, pattern=r"^https?://")
+    """Base URL of the trainer's small API, for `gloo` and `nccl`."""
     parity_threshold: float = Field(default=1e-3, gt=0.0)
     """Largest accepted difference in nats between the engine's and the trainer's log-probabilities
     after a load; above it the worker stops. fp32 on both sides stays near 1e-5."""
@@ -123,6 +140,14 @@ class RolloutSettings(BaseSettings):
             raise ValueError(f"{host} can be reached from other machines: set ETUDE_API_KEY")
         return host
 
+    @model_validator(mode="after")
+    def _channel_fits(self) -> Self:
+        if self.weight_channel != "disk" and self.trainer_url is None:
+            raise ValueError(f"weight_channel {self.weight_channel} needs ETUDE_TRAINER_URL")
+        if self.weight_channel == "nccl" and self.engine != "vllm":
+            raise ValueError("weight_channel nccl needs ETUDE_ENGINE=vllm: it goes from GPU to GPU")
+        return self
+
     def vllm_options(self) -> VllmOptions:
         """How a vLLM server of our own is started."""
         return VllmOptions(
@@ -133,6 +158,7 @@ class RolloutSettings(BaseSettings):
             max_model_len=self.vllm_max_model_len,
             max_num_seqs=self.engine_max_rows,
             kv_cache_bytes=self.vllm_kv_cache_bytes,
+            max_lora_rank=self.vllm_max_lora_rank,
         )
 
     @property

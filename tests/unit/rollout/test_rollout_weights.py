@@ -11,6 +11,7 @@ import pytest
 
 from etude_rollout.engines import WeightsRefused
 from etude_rollout.engines.transformers_engine import TransformersEngine
+from etude_rollout.weights.channels import FromDisk
 from etude_rollout.weights.disk import DiskChannel, WeightsMissing
 from etude_rollout.weights.loader import Announced, LoadFacts, WeightLoader
 from etude_rollout.weights.parity import ParityError, largest_gap, read_parity
@@ -26,7 +27,7 @@ class Loads:
         self.facts: list[LoadFacts] = []
         self.loader = WeightLoader(
             engine,
-            DiskChannel(root),
+            FromDisk(DiskChannel(root)),
             parity_threshold=1e-3,
             require_parity=required,
             on_load=self.facts.append,
@@ -152,7 +153,7 @@ async def test_trained_weights_must_bring_probes(
 async def test_the_first_weights_need_none(loads: Loads, policy_dir: Path, tmp_path: Path) -> None:
     (publish(policy_dir, tmp_path / "v0", version=0) / "parity.json").unlink()
     await loads.loader.ensure(Announced(1, 0, "v0"))
-    assert loads.facts == [LoadFacts(0, loads.facts[0].seconds, None)]
+    assert loads.facts == [LoadFacts(0, loads.facts[0].seconds, None, "disk")]
 
 
 async def test_a_directory_of_another_version_is_refused(

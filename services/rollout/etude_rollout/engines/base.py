@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from etude_proto.v1 import FinishReason
+from etude_proto.v1.weights import Transfer
 
 
 class EngineError(Exception):
@@ -122,6 +123,13 @@ class Engine(Protocol):
             EngineError: nothing was generated. Cancelling the call stops the work.
         """
 
+    async def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text by the engine's own tokenizer, without any that it would add.
+
+        Raises:
+            EngineError: it cannot say.
+        """
+
     async def score_logprobs(self, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
         """For each sequence, log p(token t+1 | tokens 0..t) at temperature 1, in nats.
 
@@ -130,10 +138,26 @@ class Engine(Protocol):
         """
 
     async def load_weights(self, directory: Path, *, version: int) -> None:
-        """Take the weights of a published directory; requests after this meet them.
+        """Take the weights of a published directory, or its adapter; requests after this meet them.
 
         Raises:
             WeightsRefused: names, shapes or files are wrong; the old weights still serve.
+            EngineError: the transfer failed in another way.
+        """
+
+    async def world_size(self) -> int:
+        """Processes that take part when weights are received from a trainer.
+
+        Raises:
+            EngineError: nobody knows.
+        """
+
+    async def receive_weights(self, transfer: Transfer, *, version: int) -> None:
+        """Take the weights that a trainer sends; requests after this meet them.
+
+        Raises:
+            WeightsRefused: they are another model's, or the trainer died, or was too slow; the old
+                weights still serve.
             EngineError: the transfer failed in another way.
         """
 

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from .base import GenerationRequest
+from etude_proto.v1 import FinishReason
+
+from .base import Completion, GenerationRequest, cut_off
 from .sampling import draw_tokens, sampled_distribution
 
 TextOf = Callable[[list[int]], str]
@@ -225,6 +227,20 @@ def _settle(
     for index in sorted({row.request_index for row in ended}):
         if all(row.is_done for row in rows_of[index]) and not ends.is_cancelled(index):
             on_done(index, rows_of[index])
+
+
+def completion_of(row: Row, *, text_of: TextOf, version: int) -> Completion:
+    """What became of a row, sampled by the weights of that version."""
+    if row.is_late:
+        return cut_off()
+    return Completion(
+        token_ids=tuple(row.token_ids),
+        logprobs=tuple(row.logprobs),
+        versions=(version,) * len(row.token_ids),
+        text=text_of(row.token_ids),
+        finish_reason=FinishReason.STOP if row.has_stopped else FinishReason.LENGTH,
+        top_logprobs=tuple(row.top_logprobs),
+    )
 
 
 @torch.inference_mode()

@@ -55,17 +55,19 @@ def load_model(
     return LocalModel(model, tokenizer, frozenset(eos_ids), 0 if pad_id is None else pad_id)
 
 
-def replace_weights(model: PreTrainedModel, directory: Path) -> None:
-    """Copy a directory's safetensors into the model, after checking all of them.
+def replace_weights(
+    model: PreTrainedModel, staged: dict[str, torch.Tensor], *, origin: str
+) -> None:
+    """Copy tensors into the model, after checking all of them.
+
+    Args:
+        origin: where they come from, for messages.
 
     Raises:
-        WeightsRefused: a name is missing or unknown, a shape differs, a file is broken.
+        WeightsRefused: a name is missing or unknown, or a shape differs.
     """
     import torch
 
-    from ..weights.files import read_tensors
-
-    staged = read_tensors(directory)
     wanted: dict[str, torch.Tensor] = dict(model.named_parameters())
     aliases = {
         name for name in model.state_dict() if name not in wanted
@@ -73,11 +75,11 @@ def replace_weights(model: PreTrainedModel, directory: Path) -> None:
     missing = sorted(wanted.keys() - staged.keys())
     unknown = sorted(staged.keys() - wanted.keys() - aliases)
     if missing or unknown:
-        raise WeightsRefused(f"{directory}: missing {missing[:3]}, unknown {unknown[:3]}")
+        raise WeightsRefused(f"{origin}: missing {missing[:3]}, unknown {unknown[:3]}")
     for name, parameter in wanted.items():
         if staged[name].shape != parameter.shape:
             raise WeightsRefused(
-                f"{directory}: {name} has shape {list(staged[name].shape)}, "
+                f"{origin}: {name} has shape {list(staged[name].shape)}, "
                 f"want {list(parameter.shape)}"
             )
     with torch.no_grad():

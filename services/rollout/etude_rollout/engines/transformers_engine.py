@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from etude_proto.v1 import FinishReason
+from etude_proto.v1.weights import Transfer
 
 from .base import (
     Completion,
@@ -24,11 +24,14 @@ from .base import (
     EngineInfo,
     EngineUnavailable,
     GenerationRequest,
+    WeightsRefused,
     cut_off,
 )
 from .local_model import LocalModel, load_model, replace_weights
 
 if TYPE_CHECKING:
+    import torch
+
     from .decoding import Row
 
 _log = logging.getLogger(__name__)
@@ -40,13 +43,12 @@ GATHER_S = 0.01
 
 @dataclass(slots=True)
 class _Pending:
-    """A request in the queue or in the batch, and who waits for it."""
+    """A request and who waits for it; the thread reads this between tokens."""
 
     request: GenerationRequest
     future: asyncio.Future[tuple[Completion, ...]]
     is_cancelled: bool = False
     is_late: bool = False
-    """Its time is up; the thread reads it between tokens."""
 
 
 class TransformersEngine:
@@ -72,8 +74,7 @@ class TransformersEngine:
         self._loop = asyncio.get_running_loop()
         self._pump = asyncio.create_task(self._run(), name="engine")
         self._is_closed = False
-        self.is_decoding = False
-        """Whether a batch is in the thread."""
+        self.is_decoding = False  # whether a batch is in the thread
 
     @classmethod
     async def open(
@@ -140,7 +141,7 @@ class TransformersEngine:
         try:
             return await pending.future
         except asyncio.CancelledError:
-            pending.is_cancelled = True  # the thread reads it between tokens
+            pending.is_cancelled = True
             raise
         finally:
             if timer is not None:
@@ -152,11 +153,36 @@ class TransformersEngine:
 
         return await self._in_thread(lambda: score(self._loaded.model, token_ids))
 
+    async def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        ids: list[int] = self._loaded.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
     async def load_weights(self, directory: Path, *, version: int) -> None:
         """Take the weights of a published directory; see `Engine.load_weights`."""
+        from ..weights.files import is_adapter, read_tensors
 
+        if is_adapter(directory):
+            raise WeightsRefused(f"{directory} is an adapter, which needs the engine vllm")
+        staged = await asyncio.to_thread(read_tensors, directory)
+        await self._replace(staged, str(directory), version)
+
+    async def world_size(self) -> int:
+        """This process alone."""
+        return 1
+
+    async def receive_weights(self, transfer: Transfer, *, version: int) -> None:
+        """Take the weights that a trainer sends; see `Engine.receive_weights`."""
+        import torch
+
+        from ..weights.receiving import receive
+
+        staged = await asyncio.to_thread(receive, transfer, rank=1, device=torch.device("cpu"))
+        await self._replace(staged, f"transfer {transfer.session}", version)
+
+    async def _replace(self, staged: dict[str, torch.Tensor], origin: str, version: int) -> None:
         def work() -> None:
-            replace_weights(self._loaded.model, directory)
+            replace_weights(self._loaded.model, staged, origin=origin)
             self._version = version  # in the thread: what is decoded next carries it
 
         await self._in_thread(work)
@@ -224,13 +250,14 @@ class TransformersEngine:
         return batch
 
     async def _decode(self, batch: list[_Pending]) -> None:
-        from .decoding import Ends, decode
+        from .decoding import Ends, completion_of, decode
 
         started = time.monotonic()
 
         def on_done(index: int, rows: list[Row]) -> None:
-            completions = tuple(self._completion(row) for row in rows)
-            self._loop.call_soon_threadsafe(_resolve, batch[index].future, completions)
+            version = self._version
+            made = [completion_of(row, text_of=self._text_of, version=version) for row in rows]
+            self._loop.call_soon_threadsafe(_resolve, batch[index].future, tuple(made))
 
         ends = Ends(
             self._loaded.eos_ids,
@@ -264,18 +291,6 @@ class TransformersEngine:
         text = self._loaded.tokenizer.decode(token_ids, skip_special_tokens=True)
         assert isinstance(text, str)
         return text
-
-    def _completion(self, row: Row) -> Completion:
-        if row.is_late:
-            return cut_off()
-        return Completion(
-            token_ids=tuple(row.token_ids),
-            logprobs=tuple(row.logprobs),
-            versions=(self._version,) * len(row.token_ids),
-            text=self._text_of(row.token_ids),
-            finish_reason=FinishReason.STOP if row.has_stopped else FinishReason.LENGTH,
-            top_logprobs=tuple(row.top_logprobs),
-        )
 
 
 def _resolve(

@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 SERVED_MODEL = "policy"
 MAX_BATCHED_TOKENS = 2048
 """Most prompt tokens of one step on a CPU, unless a single prompt may be longer (our choice)."""
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Limits that vLLM 0.32 knows for `--max-lora-rank`."""
 READY_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 20.0
 NVIDIA_CONTROL = Path("/dev/nvidiactl")
@@ -47,6 +49,8 @@ class VllmOptions:
     max_num_seqs: int = 64
     kv_cache_bytes: int = 512 << 20
     """Used on a CPU, where vLLM's own default takes nearly all memory."""
+    max_lora_rank: int | None = None
+    """Of adapters that may be loaded; null serves whole models only."""
     extra: tuple[str, ...] = ()
     """More arguments for vLLM."""
 
@@ -80,8 +84,16 @@ def server_arguments(options: VllmOptions, *, on_cpu: bool) -> list[str]:
         # Of the distribution that was sampled from, which is what the trainer corrects by.
         *("--logprobs-mode", "processed_logprobs"),
         *("--weight-transfer-config", json.dumps({"backend": BACKEND})),
+        # The route that says which weights sampled which token.
+        "--enable-scale-out",
+        "--enable-prefix-caching",
         "--disable-uvicorn-access-log",
     ]
+    if options.max_lora_rank is not None:
+        # Two at a time: requests under way end with the adapter that they began with.
+        rank = min(rank for rank in LORA_RANKS if rank >= options.max_lora_rank)
+        arguments += ["--enable-lora", "--max-lora-rank", str(rank)]
+        arguments += ["--max-loras", "2", "--max-cpu-loras", "4"]
     if on_cpu:
         arguments += ["--enforce-eager", "--kv-cache-memory-bytes", str(options.kv_cache_bytes)]
         # A seeded request whose prompt is read in two steps kills a CPU engine of vLLM 0.32: it
@@ -95,6 +107,7 @@ def server_environment() -> dict[str, str]:
     """Our environment with what vLLM needs: control routes on, no network, no usage reports."""
     switches = {
         "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

@@ -2,13 +2,12 @@
 
 The trainer writes a temporary directory and renames it to `v{version:06d}-{batch}` when it is
 complete, so a directory that is there is whole. It may disappear again when newer ones are
-published. Used by `loader.py`.
+published. Used by `channels.py` and by the plug-in's stage.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from ..engines.base import WeightsRefused
@@ -16,18 +15,6 @@ from ..engines.base import WeightsRefused
 
 class WeightsMissing(LookupError):
     """The directory is not there (any more): a newer version replaces it."""
-
-
-class WeightChannel(Protocol):
-    """Finds announced weights. One implementation for each way they travel."""
-
-    def resolve(self, uri: str) -> Path:
-        """The local directory of an announced `weights_uri`.
-
-        Raises:
-            WeightsMissing: not there.
-            WeightsRefused: not a place that weights may be read from.
-        """
 
 
 class DiskChannel:

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     import torch
 
 
+ADAPTER_FILE = "adapter_config.json"
+"""Its presence says that a directory holds an adapter (PEFT's format), not a whole model."""
+
+
+def is_adapter(directory: Path) -> bool:
+    """Whether a published directory holds an adapter."""
+    return (directory / ADAPTER_FILE).is_file()
+
+
 def weight_files(directory: Path) -> list[Path]:
     """The directory's `*.safetensors`, sorted.
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..engines.base import Engine, WeightsRefused
-from .disk import WeightChannel
-from .parity import ParityError, largest_gap, read_parity
+from .channels import WeightChannel
+from .parity import ParityError, largest_gap
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ class LoadFacts:
     seconds: float
     parity_gap: float | None
     """In nats; null when the trainer published no probes."""
+    channel: str
+    """That brought them: `disk`, `gloo`, `nccl` or `lora`."""
 
 
 class WeightLoader:
@@ -99,35 +101,36 @@ class WeightLoader:
             await self._engine.set_version(version)
             self._loaded = announced.weights
             return
-        directory = await asyncio.to_thread(self._channel.resolve, uri)
-        parity = await asyncio.to_thread(read_parity, directory)
+        incoming = await self._channel.find(uri, self._engine)
+        parity = incoming.parity
         if parity is None and self._require_parity and version > 0:
-            raise WeightsRefused(f"{directory} holds no parity.json to prove the load with")
+            raise WeightsRefused(f"{incoming.origin} holds no parity.json to prove the load with")
         if parity is not None and parity.policy_version != version:
             raise WeightsRefused(
-                f"{directory} was published as version {parity.policy_version}, not {version}"
+                f"{incoming.origin} was published as version {parity.policy_version}, not {version}"
             )
         started = time.monotonic()
-        await self._engine.load_weights(directory, version=version)
+        channel = await incoming.deliver(self._engine, version)
         seconds = time.monotonic() - started
         gap = None
         if parity is not None:
             ours = await self._engine.score_logprobs(parity.token_ids)
             gap = largest_gap(ours, parity.logprobs)
-        self._on_load(LoadFacts(version, seconds, gap))
+        self._on_load(LoadFacts(version, seconds, gap, channel))
         _log.info(
             "weights.loaded",
             extra={
                 "version": version,
                 "seconds": seconds,
                 "parity_gap": gap,
-                "directory": directory,
+                "channel": channel,
+                "origin": incoming.origin,
             },
         )
         if gap is not None and gap > self._parity_threshold:
             raise ParityError(
                 f"version {version}: log-probabilities differ from the trainer's by {gap:.3g} "
                 f"nats, more than {self._parity_threshold:g}; the engine does not serve the "
-                f"weights in {directory}"
+                f"weights of {incoming.origin}"
             )
         self._loaded = announced.weights

@@ -48,6 +48,9 @@ app.command()(rebuild)
 app.command()(replay)
 
 
+_WORKER_PATIENCE_S = 60
+"""A worker that has not answered for so long is replaced. uvicorn's 5 s are less than a busy
+machine takes to import one: there it would start workers and end them for ever."""
 _NO_KEYS = "set ETUDE_API_KEYS: {host} can be reached from other machines, and there is no key yet"
 
 
@@ -150,6 +153,7 @@ def serve(
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=5,
+            timeout_worker_healthcheck=_WORKER_PATIENCE_S,
         )
     finally:
         if keeper is not None:

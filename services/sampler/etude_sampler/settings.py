@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from etude_proto.places import place_of
 
+from .database_url import async_url
+
 
 class Settings(BaseSettings):
     """Where the sampler listens, what it connects to, and what it may use."""
@@ -27,7 +29,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that serve; all are equal, any of them can answer any call."""
     database_url: str | None = None
-    """PostgreSQL, `postgresql+asyncpg://user:password@host/name`; unset: embedded."""
+    """PostgreSQL, `postgresql://user:password@host/name`; unset: embedded."""
     redis_url: str | None = None
     """Redis or Valkey, `redis://host:6379/0` or `unix:///path`; unset: embedded."""
     data_dir: Path = Path(".etude")
@@ -56,6 +58,11 @@ class Settings(BaseSettings):
     """Memory for encoded tasks in one process."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least severe events that are logged."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _for_the_driver(cls, url: str | None) -> str | None:
+        return None if url is None else async_url(url)
 
     @field_validator("weights_roots")
     @classmethod

@@ -19,6 +19,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from ...database_url import libpq_url, sync_url
+
 _LOCK = 0x657475646500
 """Advisory lock: two replicas that start together migrate one after the other."""
 _OLDEST_SERVER = 14
@@ -43,11 +45,6 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(files(__package__) / "migrations"))
     return config
-
-
-def sync_url(url: str) -> str:
-    """The psycopg form of an asyncpg URL."""
-    return url.replace("postgresql+asyncpg://", "postgresql+psycopg://", 1)
 
 
 def _run(url: str, revision: str, *, down: bool) -> None:
@@ -138,9 +135,7 @@ def _refuse_server(url: str) -> None:
         SchemaFault: too old a server, or an encoding that cannot hold every text.
     """
     try:
-        with psycopg.connect(
-            url.replace("postgresql+asyncpg://", "postgresql://", 1), connect_timeout=10
-        ) as connection:
+        with psycopg.connect(libpq_url(url), connect_timeout=10) as connection:
             major = connection.info.server_version // 10000
             encoding = connection.info.parameter_status("server_encoding")
             name = connection.info.dbname

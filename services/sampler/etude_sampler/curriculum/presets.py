@@ -202,6 +202,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             gate=Choice("vcrl", MappingProxyType({"kappa_later": 0.8})),
             control_share=1.0,
         ),
+        "learnability_fresh": _uniform_draws(
+            "uniform draws, the best quarter of the groups by p (1 - p) (score: SFL, LILO)",
+            "learnability",
+        ),
         "dapo": _uniform_draws("uniform draws, groups with 0 < m < G (DAPO)", "dapo"),
         "speed": _uniform_draws(
             "uniform draws, 4 rollouts, 20 more where some are right, some wrong (SPEED)",

@@ -52,6 +52,7 @@ _MODULES = (
     "gates.success_band",
     "gates.dapo",
     "gates.vcrl",
+    "gates.learnability",
     "budgets.group_size",
     "budgets.cures",
     "budgets.knapsack",

@@ -8,7 +8,8 @@ import numpy as np
 import orjson
 
 from etude_proto.v1 import Attempt, GateVerdict, Verdict
-from etude_sampler.curriculum import dated
+from etude_sampler.curriculum import Gate, dated
+from etude_sampler.curriculum.binding import is_paced_part
 from etude_sampler.curriculum.hard import Visit
 from etude_sampler.statistics import (
     GroupSummary,
@@ -26,7 +27,7 @@ from .allotting import held_back
 from .context import RunContext
 from .demonstrating import new_demonstrations
 from .folding import Folder, pick, select_summary
-from .hard_states import gate_of_lane, hard_for_report
+from .hard_states import PaceMoved, gate_of_lane, hard_for_report
 from .outcomes import Columns
 from .reported import Emas, Fate, Reported, Told, ledger_rows
 
@@ -60,7 +61,7 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
             keys, select_summary(summary, members), view.policy_version
         )
     _visit(context, folder, told, view, summary=summary, verdicts=verdicts)
-    gate_now = dated(context.curriculum.gate, view.policy_version)
+    gate_now = _gate_at(context, view.policy_version)
     admitted = gate_now.admit(summary).tolist()
     last = {g: i for i, (g, _) in enumerate(flat)}
     fates = []
@@ -94,6 +95,14 @@ def plan_report(context: RunContext, reported: Reported, view: CommitView) -> Co
             version=view.policy_version,
         ),
     )
+
+
+def _gate_at(context: RunContext, version: int) -> Gate:
+    """The gate at the version that the transaction sees. Raises `PaceMoved`: its pace is older."""
+    gate = context.curriculum.gate
+    if is_paced_part(gate) and context.row.policy_version != version:
+        raise PaceMoved
+    return dated(gate, version)
 
 
 def _visit(

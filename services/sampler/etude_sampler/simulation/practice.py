@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from etude_sampler.curriculum import (
-    Dated,
     Seeing,
     at_pace,
+    dated,
     fold_state,
     lane_shares,
     micro,
@@ -221,9 +221,7 @@ class Practice:
             told = (self._stats, self._served, tasks_B)
             self._guidance.visit(*told, summary=summary, hard=self._hard())
         self._lanes.enter(tasks_B, self._weights(tasks_B))
-        gate = self._arm.curriculum.gate
-        if isinstance(gate, Dated):
-            gate = gate.at_version(self._version)
+        gate = dated(at_pace(self._arm.curriculum, self._state.pace).gate, self._version)
         if trained is not outcomes:
             summary = summarise(self._standing.scored(trained, tasks_B))
         return gate.admit(summary), summary.reward_var_N > INFORMATIVE_VARIANCE

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import MistralConfig, MistralForCausalLM
 
@@ -109,6 +109,7 @@ def test_blocks_that_nobody_sees_are_skipped() -> None:
     assert int(mask.kv_num_blocks.sum() + mask.full_kv_num_blocks.sum()) == 4 * 3
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     num_prompts=st.lists(st.integers(1, 60), min_size=1, max_size=4),
     lengths=st.lists(st.integers(1, 50), min_size=1, max_size=8),

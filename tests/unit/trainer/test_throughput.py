@@ -9,10 +9,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from etude_trainer.batch import decode_batch
 from etude_trainer.batching import build_micro_batch
-from etude_trainer.config import ModelConfig
+from etude_trainer.config import ModelConfig, parse_config
 from etude_trainer.layout import Row
 from etude_trainer.model import Policy, load_policy
+from etude_trainer.service import build_learner
+from etude_trainer.stages.learn import learn, plan_step
 from etude_trainer.throughput import (
     PassWork,
     forward_flops,
@@ -22,6 +25,7 @@ from etude_trainer.throughput import (
     utilisation,
 )
 from support.token_sequences import branches
+from support.trajectories import sample_batch
 
 CPU = torch.device("cpu")
 PROMPT, LENGTHS = 20, (5, 9, 12)
@@ -70,6 +74,23 @@ def test_operations_are_those_that_torch_counts(policy: Policy) -> None:
     unseen = 2 * policy.cost.per_trained * micro.work.num_trained
     both = forward.get_total_flops() + backward.get_total_flops() + unseen
     assert both == pytest.approx(training_flops(policy.cost, dense) - 6 * norms * total, rel=1e-6)
+
+
+@pytest.mark.parametrize(("mini_batch_groups", "inner_epochs"), [(0, 1), (2, 3)])
+def test_a_step_tells_what_it_computed(
+    tiny_dir: Path, mini_batch_groups: int, inner_epochs: int
+) -> None:
+    batch = f"mini_batch_groups = {mini_batch_groups}\ninner_epochs = {inner_epochs}"
+    config = parse_config(f"[batch]\n{batch}\n")
+    learner = build_learner(tiny_dir, config, device="cpu")
+    frame = sample_batch(learner.policy.module)
+    groups = decode_batch(frame.manifest, frame.bodies, vocab_size=512).groups
+    work, cost = plan_step(groups, learner).work, learner.policy.cost
+    metrics = learn(learner, groups, step=0, progress=lambda _done, _total: None)
+    scored = 0.0 if inner_epochs == 1 else forward_flops(cost, work)
+    assert metrics["flops"] == pytest.approx(scored + inner_epochs * training_flops(cost, work))
+    assert metrics["num_tokens_computed"] == work.num_tokens < metrics["num_tokens"]
+    assert metrics["padding_share"] == work.padding_share > 0.0
 
 
 def test_work_adds_up() -> None:

@@ -24,9 +24,12 @@ from .episode import EpisodeOptions, Episodes
 from .metrics import RolloutMetrics
 from .outbox import Sender
 from .prompting import Prompter, PromptError, load_tokenizer
+from .rolling import Kit
 from .settings import RolloutSettings
 from .spans import Decode, Marker, decoder
 from .status import Phase, WorkerStatus
+from .tools.opening import Environments
+from .turns.tabling import TurnEpisodes
 from .weights.channels import WeightChannel
 from .weights.loader import LoadFacts, WeightLoader
 from .weights.opening import open_channel
@@ -141,37 +144,45 @@ class RolloutService:
             prompter = Prompter(tokenizer, settings.prompt_options)
             self.generator = Generator(engine, prompter, decoder(tokenizer))
             key = settings.api_key
-            async with (
-                AsyncEtudeClient(
-                    settings.sampler_url, api_key=None if key is None else key.get_secret_value()
-                ) as client,
-                open_channel(settings) as channel,
-            ):
-                await self._work_for_run(client, self.generator, channel)
+            environments = Environments.of(settings.tool_servers)
+            try:
+                async with (
+                    AsyncEtudeClient(
+                        settings.sampler_url,
+                        api_key=None if key is None else key.get_secret_value(),
+                    ) as client,
+                    open_channel(settings) as channel,
+                ):
+                    await self._work_for_run(client, self.generator, environments, channel)
+            finally:
+                await environments.close()
         finally:
             self.generator = None
             await engine.close()
 
     async def _work_for_run(
-        self, client: AsyncEtudeClient, generator: Generator, channel: WeightChannel
+        self,
+        client: AsyncEtudeClient,
+        generator: Generator,
+        environments: Environments,
+        channel: WeightChannel,
     ) -> None:
         settings, status = self.settings, self.status
         run = await wait_for_run(client, settings.run, status)
         _log.info("run.found", extra={"run": run.id, "run_name": run.name, "mode": run.mode})
-        engine = generator.engine
+        engine, prompter = generator.engine, generator.prompter
+        options = EpisodeOptions(
+            sampling=settings.sampling,
+            seed=settings.seed,
+            max_prompt_tokens=settings.max_prompt_tokens,
+            timeout_s=settings.generation_timeout_s,
+        )
+        kit = Kit(engine, prompter, options)
+        turns = TurnEpisodes(kit, environments, settings.turn_options)
         shop = Workshop(
             client=client,
             run=run,
-            episodes=Episodes(
-                engine,
-                generator.prompter,
-                EpisodeOptions(
-                    sampling=settings.sampling,
-                    seed=settings.seed,
-                    max_prompt_tokens=settings.max_prompt_tokens,
-                    timeout_s=settings.generation_timeout_s,
-                ),
-            ),
+            episodes=Episodes(engine, prompter, options, turns),
             loader=WeightLoader(
                 engine,
                 channel,

@@ -25,6 +25,8 @@ from etude_proto.keys import checked, key_given
 from .engines.base import Sampling
 from .engines.vllm_server import VllmOptions
 from .prompting import PromptOptions, ToolsIn
+from .tools.servers import checked_servers
+from .turns.options import Branching, TurnOptions
 
 
 class RolloutSettings(BaseSettings):
@@ -97,6 +99,33 @@ class RolloutSettings(BaseSettings):
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Mixed with the run's seed, task and draw into the seed of every rollout."""
 
+    tool_servers: Annotated[Path, AfterValidator(checked_servers)] | None = None
+    """TOML file with the MCP and HTTP tool servers that tasks may name (docs/how-to/tools.md)."""
+    call_format: Literal["auto", "toolrl", "hermes", "llama3"] = "auto"
+    """How calls stand in a turn of an episode; `auto` tells it by prompt and chat template."""
+    episode_max_turns: int = Field(default=32, ge=1, le=1000)
+    """Turns of the assistant in an episode; then it ends with finish reason `max_turns`."""
+    episode_max_calls: int = Field(default=128, ge=1, le=10_000)
+    """Tool calls in an episode; the turn that asks for more ends it with `tool_limit`."""
+    episode_max_tokens: int | None = Field(default=None, ge=2)
+    """Tokens of an episode, prompt and observations included; default: the engine's context.
+    The time of an episode is `ETUDE_GENERATION_TIMEOUT_S`."""
+    tool_timeout_s: float = Field(default=30.0, gt=0.0, le=3600.0)
+    """A tool call that takes longer is an infrastructure failure: finish reason `timeout`."""
+    tool_max_chars: int = Field(default=8192, ge=1, le=1 << 20)
+    """Longest answer of a tool that the policy sees; the rest is cut."""
+    parallel_tools: bool = False
+    """Run the calls of one turn at the same time, show their results in one JSON text, and allow
+    four turns with calls (RAG-R1); else calls run one after another."""
+    parallel_calls: int = Field(default=3, ge=1, le=3)
+    """Most calls of one turn under `ETUDE_PARALLEL_TOOLS`."""
+    branch_roots: int = Field(default=0, ge=0, le=1024)
+    """ARPO: an episode's group begins with so many rollouts, and branches of them, cloned after
+    tools' answers, fill it up; 0: no branches. At most the run's group size makes sense."""
+    branch_weight: float = Field(default=0.2, ge=0.0, le=10.0)
+    """ARPO's w: how much a rise of the entropy after a tool's answer adds to the probability of a
+    branch, which is a half without any."""
+
     tools_in: ToolsIn = "auto"
     """Where tools are shown: by the chat `template`, in the `system` text, in short in the `user`
     turn (for very small models), or `auto`: by the template if it shows tools."""
@@ -165,6 +194,22 @@ class RolloutSettings(BaseSettings):
     def sampling(self) -> Sampling:
         """The distribution that rollouts are sampled from."""
         return Sampling(self.max_new_tokens, self.temperature, self.top_p)
+
+    @property
+    def turn_options(self) -> TurnOptions:
+        """Limits and options of episodes."""
+        roots = self.branch_roots
+        return TurnOptions(
+            call_format=self.call_format,
+            max_turns=self.episode_max_turns,
+            max_calls=self.episode_max_calls,
+            max_tokens=self.episode_max_tokens,
+            call_timeout_s=self.tool_timeout_s,
+            max_observation_chars=self.tool_max_chars,
+            parallel_tools=self.parallel_tools,
+            parallel_calls=self.parallel_calls,
+            branching=Branching(roots, self.branch_weight) if roots else None,
+        )
 
     @property
     def prompt_options(self) -> PromptOptions:

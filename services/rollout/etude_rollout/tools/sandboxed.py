@@ -27,7 +27,7 @@ from .base import EnvironmentFailed, Opening, ToolCall, ToolError
 _log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
-ANSWER_GRACE_S = 5.0
+ANSWER_GRACE_S = 2.0
 """How much longer than a call's limit its answer is waited for: the kernel's alarm comes first."""
 MAX_LINE = 16 << 20
 NEW_TOOLS = "From now on these tools are on offer too."
@@ -154,10 +154,20 @@ class Sandbox:
         self.facts: dict[str, bool] = {}
         """`network`, `files`: whether sessions still reach them; `services`: BFCL's are there."""
 
+    @property
+    def process_id(self) -> int | None:
+        """Of the nursery; None before the first environment."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the nursery lives."""
+        return self._process is not None and self._process.poll() is None
+
     async def open(self, opening: Opening) -> SandboxedEnvironment:
         """A session with a fresh state; see `EnvironmentOpener.open`."""
         async with self._starting:
-            if self._process is None or self._process.poll() is not None:
+            if not self.is_running:
                 await self._start()
         if opening.spec.kind == "bfcl_multi_turn" and not self.facts["services"]:
             raise EnvironmentFailed(FinishReason.ERROR, "bfcl-eval is not installed here")

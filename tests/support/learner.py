@@ -6,12 +6,21 @@ It says nothing about language models.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from etude_proto.v1.curriculum import CurriculumConfig
-from etude_sampler.curriculum import FoldInput, build, importance, micro, resolve
+from etude_sampler.curriculum import (
+    AllocatorState,
+    FoldInput,
+    build,
+    importance,
+    micro,
+    resolve,
+)
+from etude_sampler.curriculum.trend import Trend
 from etude_sampler.leasing import Drawn, Lanes
 from etude_sampler.statistics import (
     Bools,
@@ -54,8 +63,18 @@ class Trace:
     """The allocator's mastery after each version."""
     error_VK: Floats
     """Its standard error."""
+    now_VK: Floats
+    """Mastery as it is now."""
+    now_error_VK: Floats
+    """Its standard error."""
     truth_VK: Floats
     """True mean of each component over the tasks that have it."""
+
+
+def _of_trends(states: list[AllocatorState], read: Callable[[Trend], float]) -> Floats:
+    return np.array(
+        [[np.nan if one is None else read(one) for one in state.trend_K] for state in states]
+    )
 
 
 class Learner:
@@ -96,6 +115,8 @@ class Learner:
             counts_VK=np.array([state.n_K for state in states]),
             mastery_VK=np.array([state.M_K for state in states]),
             error_VK=np.array([state.se_K for state in states]),
+            now_VK=_of_trends(states, lambda trend: trend.now),
+            now_error_VK=_of_trends(states, lambda trend: trend.standard_error),
             truth_VK=np.array(truth),
         )
 

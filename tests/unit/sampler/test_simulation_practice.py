@@ -49,6 +49,13 @@ def test_uniform_has_the_reference_figures_and_dscl_beats_it() -> None:
     sooner = dscl.versus_baseline["rollouts_to_target"]
     assert sooner.high is not None
     assert sooner.high < 0
+    for one in (uniform, dscl):
+        rms, close = one.metrics["mastery_rms"], one.metrics["mastery_within"]
+        assert max(value for value in rms.values if value is not None) < 0.015
+        assert close.mean is not None
+        assert close.mean > 0.95
+        assert one.metrics["mastery_bias"].mean == pytest.approx(0.0, abs=0.01)
+        assert one.metrics["ema_rms"].mean == pytest.approx(0.045, abs=0.01)
 
 
 UNEQUAL = ("speed", "scaf_grpo", "ghpo")
@@ -112,11 +119,14 @@ def test_an_oracle_draws_the_tasks_that_are_best() -> None:
 
 
 def test_mastery_follows_the_truth() -> None:
-    """Of a learner that gains up to .006 a version in a component: the EMA lags ten versions."""
+    """Of a learner that gains up to .006 a version in a component: M lags ten versions."""
     trace = _run("dscl", plan=Plan(budget=50 * 512))
-    lag_K = trace.held_K - trace.mastery_K
+    assert np.abs(trace.held_K - trace.mastery_K).max() < 0.03
+    assert trace.estimates is not None
+    assert trace.estimates.held_VK[-1].tolist() == trace.held_K.tolist()
+    lag_K = trace.held_K - trace.estimates.ema_VK[-1]
     assert lag_K.min() > -0.01
-    assert lag_K.max() < 0.07
+    assert 0.03 < lag_K.max() < 0.07
 
 
 @pytest.mark.parametrize("budget", [0, 511, 513, -512])

@@ -15,6 +15,7 @@ from etude_sampler.simulation import (
     measure,
     t_quantile,
 )
+from etude_sampler.simulation.mastering import WARM_UP, Estimates, errors
 
 
 def _trace(success: list[float], *, mastery: float = np.nan) -> Trace:
@@ -51,6 +52,30 @@ def test_what_was_not_reached_has_no_number() -> None:
     assert measure(trace)["rollouts_to_target"] is None
     assert measure(trace)["steps_to_target"] is None
     assert measure(trace, target=0.5)["rollouts_to_target"] == 1024
+
+
+def test_errors_of_mastery_after_the_warm_up() -> None:
+    held_VK = np.full((WARM_UP + 4, 2), 0.5)
+    now_VK, ema_VK = held_VK + 0.3, held_VK - 0.1
+    now_VK[WARM_UP:, 0] = [0.51, 0.51, 0.53, 0.53]
+    now_VK[WARM_UP:, 1] = 0.5
+    found = errors(Estimates(held_VK, now_VK, ema_VK))
+    assert found["mastery_bias"] == pytest.approx(0.02)
+    assert found["mastery_rms"] == pytest.approx(np.sqrt(0.0005))
+    assert found["mastery_within"] == 0.75
+    assert found["ema_rms"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("num_versions", [0, WARM_UP])
+def test_too_few_versions_have_no_errors(num_versions: int) -> None:
+    some_VK = np.zeros((num_versions, 2))
+    given = Estimates(some_VK, some_VK, some_VK) if num_versions else None
+    assert set(errors(given).values()) == {None}
+
+
+def test_unknown_mastery_has_no_errors() -> None:
+    some_VK = np.zeros((WARM_UP + 1, 2))
+    assert set(errors(Estimates(some_VK, some_VK + np.nan, some_VK)).values()) == {None}
 
 
 def test_mastery_before_the_first_fold_has_no_error() -> None:

@@ -19,7 +19,7 @@ from etude_sampler.statistics.arrays import Floats
 
 from .parts import Context
 from .state import AllocatorState, FoldInput, SubtaskNumbers
-from .trend import Sight, moved, sight
+from .trend import Sight, Visits, moved, sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +109,16 @@ def _sight(
     """What the version's groups say of component `k` now."""
     active_N = ~np.isnan(folded.mean_NK[:, k])
     used_N = active_N & folded.is_control_N if knobs.control_only else active_N
-    if not used_N.any():
-        return None
-    # New tasks count whoever drew them: they are in the sum that the drift is added to.
-    first_N, again_N = active_N & folded.first_NK[:, k], used_N & ~folded.first_NK[:, k]
+    first_N, again_N = used_N & folded.first_NK[:, k], used_N & ~folded.first_NK[:, k]
     equal = knobs.control_only or not knobs.use_iota
-    return sight(
-        (state.S_K[k], state.n_K[k]),
-        folded.mean_NK[first_N, k],
-        folded.mean_NK[again_N, k] - folded.prev_NK[again_N, k],
-        np.ones(int(again_N.sum())) if equal else folded.iota_N[again_N],
+    iota_N = np.ones_like(folded.iota_N) if equal else folded.iota_N
+    visits = Visits(
+        first_N=folded.mean_NK[first_N, k],
+        first_iota_N=iota_N[first_N],
+        again_N=folded.mean_NK[again_N, k] - folded.prev_NK[again_N, k],
+        again_iota_N=iota_N[again_N],
     )
+    return sight(state.S_K[k], state.n_K[k], visits)
 
 
 def followed(state: AllocatorState, knobs: MasteryKnobs) -> list[float]:

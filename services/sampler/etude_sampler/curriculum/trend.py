@@ -23,8 +23,9 @@ SLOPE_DRIFT = 1e-7
 """What a version adds to it: a slope moves by about .0003 a version, .003 in a hundred."""
 FLOOR = 2.5e-5
 """Least variance of a version's estimate: .005, squared."""
-LONE_VARIANCE = 0.04
-"""Of the difference of a single group, which shows no spread."""
+FIRST_VARIANCE, AGAIN_VARIANCE = 0.25, 0.04
+"""Of one group's mean at a first visit, and of its difference to what was stored at a later one:
+what a version's few groups show is taken together with one group that strays so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,45 +78,55 @@ class Sight:
     variance: float
 
 
-def sight(
-    before: tuple[float, int], new_mean_N: Floats, differences_N: Floats, iota_N: Floats
-) -> Sight:
-    """The difference estimator of 3.4, with first visits and revisits kept apart.
+@dataclass(frozen=True, slots=True, eq=False)
+class Visits:
+    """Groups of one version with a component."""
 
-    In 3.4 a first visit says "no drift" for all tasks; while tasks are seen for the first time,
-    this dilutes the drift of those that were seen before. Here new tasks carry their own mean and
-    the drift of revisits is that of the tasks seen before alone:
-    `mean = (S + sum new + n sum(iota d) / sum(iota)) / (n + new)`. Its variance is that of the
-    drift and, for the tasks not seen yet, `mean (1 - mean) / seen` times the share of first visits.
+    first_N: Floats
+    """Means at first visits."""
+    first_iota_N: Floats
+    """Their importance."""
+    again_N: Floats
+    """Means less stored means at later visits."""
+    again_iota_N: Floats
+
+
+def sight(total: float, num: int, visits: Visits) -> Sight | None:
+    """The difference estimator of 3.4, with first and later visits kept apart; None without any.
+
+    In 3.4 a first visit says "no drift" of all tasks, which dilutes the drift of those seen before.
+    Here the tasks seen before say `S / n` plus the mean drift of revisits, the tasks seen for the
+    first time say their own mean, and the two are averaged by what each is worth. The first is as
+    sure as its drift and, while tasks are still unseen, as n draws of the tasks are.
 
     Args:
-        before: sum of the stored means and number of tasks, before this version.
-        new_mean_N: means of the tasks seen for the first time.
-        differences_N: mean less stored mean of each revisit.
-        iota_N: importance of each revisit.
+        total: S, the sum of the stored means, before this version.
+        num: n, the tasks it is over.
+        visits: of this version.
     """
-    total, num = before
-    seen = num + len(new_mean_N)
-    drift = variance = 0.0
-    if len(differences_N):
-        weight = math.fsum(iota_N)
-        drift = math.fsum(iota_N * differences_N) / weight
-        variance = _variance(differences_N - drift, iota_N, weight)
-    share = num / seen
-    mean = math.fsum([total, *new_mean_N, num * drift]) / seen
-    unseen = len(new_mean_N) / (len(new_mean_N) + len(differences_N))
-    bounded = min(1.0, max(0.0, mean))
-    sampling = bounded * (1.0 - bounded) / seen * unseen
-    return Sight(mean, variance * share * share + sampling + FLOOR)
+    found: list[Sight] = []
+    if len(visits.first_N):
+        found.append(_mean(visits.first_N, visits.first_iota_N, FIRST_VARIANCE))
+    if num and len(visits.again_N):
+        drift = _mean(visits.again_N, visits.again_iota_N, AGAIN_VARIANCE)
+        mean = min(1.0, max(0.0, total / num + drift.mean))
+        unseen = len(visits.first_N) / (len(visits.first_N) + len(visits.again_N))
+        found.append(Sight(mean, drift.variance + mean * (1.0 - mean) / num * unseen))
+    if not found:
+        return None
+    weights = [1.0 / one.variance for one in found]
+    worth = math.fsum(weights)
+    mean = math.fsum(one.mean * weight for one, weight in zip(found, weights, strict=True)) / worth
+    return Sight(mean, 1.0 / worth + FLOOR)
 
 
-def _variance(residuals_N: Floats, iota_N: Floats, weight: float) -> float:
-    """Of a weighted mean: `N / (N - 1) sum(iota^2 e^2) / sum(iota)^2`."""
-    num = len(residuals_N)
-    if num < 2:
-        return LONE_VARIANCE
-    deviation_N = iota_N * residuals_N
-    return num / (num - 1) * math.fsum(np.square(deviation_N)) / (weight * weight)
+def _mean(values_N: Floats, iota_N: Floats, usual: float) -> Sight:
+    """Weighted mean; its variance is `(sum iota^2 e^2 + usual mean iota^2) / (sum iota)^2`."""
+    weight = math.fsum(iota_N)
+    mean = math.fsum(iota_N * values_N) / weight
+    square_N = iota_N * iota_N
+    spread = math.fsum(square_N * np.square(values_N - mean))
+    return Sight(mean, (spread + usual * math.fsum(square_N) / len(values_N)) / (weight * weight))
 
 
 def moved(trend: Trend | None, seen: Sight | None) -> Trend | None:

@@ -76,17 +76,17 @@ def measure(side: str, setting: Setting) -> dict[str, float]:
     step = (_ours if side == "ours" else _theirs)(setting, work)
     step(make_work(WARM, vocab_size=vocab_size))
     cuda = setting.device == "cuda"
-    held = _reset_peak(cuda)
+    held = reset_peak(cuda)
     began, cpu = time.perf_counter(), time.process_time()
     loss, grad_norm = step(work)
     if cuda:
         torch.cuda.synchronize()
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
-    peak = torch.cuda.max_memory_allocated() / MIB if cuda else _status_mib("VmHWM")
+    peak = peak_mib(cuda)
     return asdict(Measured(seconds, cpu_seconds, peak - held, held, loss, grad_norm))
 
 
-def _reset_peak(cuda: bool) -> float:
+def reset_peak(cuda: bool) -> float:
     """Forget the high-water mark; returns what is held now, in MiB."""
     if cuda:
         torch.cuda.synchronize()
@@ -95,6 +95,11 @@ def _reset_peak(cuda: bool) -> float:
     ctypes.CDLL(None).malloc_trim(0)  # what loading has freed is not held
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return _status_mib("VmRSS")
+
+
+def peak_mib(cuda: bool) -> float:
+    """The high-water mark since `reset_peak`, in MiB."""
+    return torch.cuda.max_memory_allocated() / MIB if cuda else _status_mib("VmHWM")
 
 
 def _status_mib(name: str) -> float:

@@ -8,8 +8,9 @@
 Every step runs in a fresh process, ours and theirs by turns, on the same model, prompts,
 completions, advantages and loss, with the same number of threads; loss and gradient norm of both
 must agree. `--even` makes all sequences equally long, and with `--no-sharing` nothing is left for
-our layout to save: what remains is the computation itself. Exit code 1 if they disagree, or if ours
-is slower or larger by median.
+our layout to save: what remains is the computation itself. `--out` collects pairs over several
+calls, for a machine that has little time to give. Exit code 1 if they disagree, or if ours is
+slower or larger by median.
 """
 
 from __future__ import annotations
@@ -43,13 +44,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations")
     parser.add_argument("--groups", type=int, default=2)
     parser.add_argument("--group-size", type=int, default=4)
-    parser.add_argument("--prompt", default="32,80", help="shortest and longest, in tokens")
-    parser.add_argument("--completion", default="16,64", help="shortest and longest, in tokens")
+    parser.add_argument("--prompt", default="24,64", help="shortest and longest, in tokens")
+    parser.add_argument("--completion", default="12,48", help="shortest and longest, in tokens")
     parser.add_argument("--even", action="store_true", help="every sequence at its longest")
     parser.add_argument("--no-sharing", action="store_true", help="compute every prompt")
     parser.add_argument("--rows", type=int, default=8, help="sequences of a micro-batch")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="pairs are added here; those of it count, too")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -93,6 +95,19 @@ def in_child(side: str, arguments: list[str], threads: int) -> dict[str, float]:
     line = next(line for line in done.stdout.splitlines() if line.startswith('{"seconds"'))
     found: dict[str, float] = json.loads(line)
     return found
+
+
+def earlier(path: Path | None, setting: Setting) -> Steps:
+    """Pairs of this setting that a file holds already."""
+    steps: Steps = {side: [] for side in SIDES}
+    if path is None or not path.is_file():
+        return steps
+    told = json.loads(json.dumps(asdict(setting)))
+    for line in path.read_text("utf-8").splitlines():
+        found = json.loads(line)
+        for side in SIDES if found["setting"] == told else ():
+            steps[side].append(found["pair"][side])
+    return steps
 
 
 def disagreement(steps: Steps) -> dict[str, float]:
@@ -147,11 +162,18 @@ def main() -> None:
     work = make_work(setting.shape, vocab_size=512)
     print(f"machine: {machine()}, load {os.getloadavg()[0]:.1f} before", flush=True)
     print(f"{json.dumps(asdict(setting))}; {work.num_tokens} tokens, {work.num_trained} trained")
-    steps: Steps = {side: [] for side in SIDES}
-    for number in range(given.pairs):
-        for side in SIDES if number % 2 else reversed(SIDES):
-            steps[side].append(in_child(side, sys.argv[1:], given.threads))
-            print(side, json.dumps(steps[side][-1]), flush=True)
+    steps = earlier(given.out, setting)
+    for _ in range(given.pairs):
+        pair = {}
+        for side in SIDES if len(steps["ours"]) % 2 else reversed(SIDES):
+            pair[side] = in_child(side, sys.argv[1:], given.threads)
+            print(side, json.dumps(pair[side]), flush=True)
+        for side in SIDES:
+            steps[side].append(pair[side])
+        if given.out is not None:
+            with given.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"setting": asdict(setting), "pair": pair}) + "\n")
+    print(f"{len(steps['ours'])} pairs")
     print(table(steps))
     gaps = disagreement(steps)
     print(json.dumps({"setting": asdict(setting), "steps": steps, "disagreement": gaps}))

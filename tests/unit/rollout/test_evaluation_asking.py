@@ -15,7 +15,8 @@ from etude_rollout.engines.base import EngineUnavailable
 from etude_rollout.evaluation import cli
 from etude_rollout.evaluation.answers import Answer, read_answers, rewrite
 from etude_rollout.evaluation.api_bank import ApiBank
-from etude_rollout.evaluation.asking import item_seed, sample
+from etude_rollout.evaluation.asking import sample
+from etude_rollout.evaluation.engine_answers import item_seed
 from etude_rollout.evaluation.running import ANSWERS_FILE, Evaluated, Plan, evaluate
 from etude_rollout.evaluation.validation import read
 from etude_rollout.settings import RolloutSettings

@@ -13,7 +13,8 @@ import pytest
 
 from etude_proto.v1 import Split
 from etude_rollout.evaluation.bfcl import Bfcl, categories_of, predicted_calls
-from etude_rollout.evaluation.bfcl_data import IMPORTED, SINGLE_TURN
+from etude_rollout.evaluation.bfcl_data import ALL, IMPORTED, SINGLE_TURN
+from etude_rollout.evaluation.bfcl_scores import groups_of
 from etude_rollout.evaluation.calls import answer_text
 from etude_rollout.evaluation.items import EvaluationError, Item
 from etude_sampler.datasets.bfcl import Category, bfcl_rows, installed_data
@@ -35,7 +36,7 @@ NEVER_RIGHT = {
 
 @cache
 def everything() -> Bfcl:
-    return Bfcl()
+    return Bfcl(SINGLE_TURN)
 
 
 def item_of(item_id: str) -> Item:
@@ -45,7 +46,9 @@ def item_of(item_id: str) -> Item:
 def test_gold_is_right_on_every_row_but_those_listed() -> None:
     bench = everything()
     wrong = {
-        item.id for item in bench.items() if not bench.check(item, bench.gold_answer(item)).is_right
+        item.id
+        for item in bench.items()
+        if not bench.check(item, bench.gold_answers(item)[0]).is_right
     }
     assert wrong == set(NEVER_RIGHT)
     assert sum(bench.sizes.values()) == 3641
@@ -57,7 +60,7 @@ def test_each_gold_is_wrong_for_another_row() -> None:
     with_calls = [item for item in bench.items() if "relevance" not in item.domain]
     shifted = [*with_calls[7:], *with_calls[:7]]
     num_right = sum(
-        bench.check(item, bench.gold_answer(other)).is_right
+        bench.check(item, bench.gold_answers(other)[0]).is_right
         for item, other in zip(with_calls, shifted, strict=True)
     )
     assert num_right < 0.02 * len(with_calls), "some neighbours ask the same"
@@ -89,7 +92,7 @@ def test_rules_of_a_single_call(calls: list[dict[str, object]], is_right: bool) 
 def test_parallel_calls_in_any_order() -> None:
     bench = everything()
     item = item_of("parallel_0")
-    lines = bench.gold_answer(item).split("\n")
+    lines = bench.gold_answers(item)[0].split("\n")
     first, second = lines[2:4]
     for block, is_right in (
         ([second, first], True),
@@ -130,7 +133,9 @@ def test_values_that_crash_the_checker_are_wrong() -> None:
 
 def test_the_split_is_that_of_the_import() -> None:
     imported: dict[str, Split] = {}
-    for row in bfcl_rows(installed_data(), [Category(name) for name in IMPORTED]):
+    for row in bfcl_rows(
+        installed_data(), [Category(name) for name in IMPORTED if name in SINGLE_TURN]
+    ):
         assert isinstance(row, Row)
         imported[str(row.task.metadata["bfcl_id"])] = row.task.split
     for item in everything().items():
@@ -176,10 +181,17 @@ def test_the_way_out_is_named_on_request() -> None:
 
 
 def test_categories_and_their_means() -> None:
-    assert categories_of("all") == SINGLE_TURN
+    assert categories_of("all") == ALL
     assert categories_of("live_simple, simple_python") == ("simple_python", "live_simple")
     with pytest.raises(EvaluationError, match="no category 'simple'; there are all, "):
         categories_of("simple")
+    assert [group.name for group in groups_of(dict.fromkeys(ALL, 1))] == [
+        "non_live",
+        "live",
+        "multi_turn",
+        "single_turn",
+        "overall",
+    ]
     names = {group.name: group for group in everything().groups}
     assert list(names) == ["non_live", "live", "single_turn"]
     for group in names.values():

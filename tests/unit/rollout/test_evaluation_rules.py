@@ -71,9 +71,7 @@ def test_the_published_number_is_the_micro_average() -> None:
 
 def test_every_shared_gold_is_right() -> None:
     bank = ApiBank(SHARED_DATA / "api_bank")
-    wrong = [item.id for item in bank.items() if not bank.check(item, bank.gold_answer(item))]
-    assert wrong == []
-    assert all(bank.check(item, bank.gold_answer(item)).is_right for item in bank.items())
+    assert all(bank.check(item, bank.gold_answers(item)[0]).is_right for item in bank.items())
 
 
 @pytest.mark.parametrize(

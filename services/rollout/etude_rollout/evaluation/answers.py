@@ -67,11 +67,13 @@ class Answer(_Line):
     split: Split | None = None
     text: str
     """The whole turn, decoded without special tokens, the prefill included."""
+    turns: list[list[str]] | None = None
+    """Of an episode: what was said to each of the user's turns; `text` is then empty."""
     token_ids: list[int]
     """What the policy sampled."""
     num_prompt_tokens: int
     finish_reason: str
-    """`stop`, `length` or `not_asked`."""
+    """`stop`, `length`, `max_turns`, `tool_limit` or `not_asked`."""
     engine: str
     """Which engine in which precision gave it."""
     is_right: bool

@@ -15,7 +15,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from etude_proto.v1 import Message
 
 from .calls import answer_text, objects_in
-from .items import EvaluationError, Group, Item, Verdict
+from .items import EvaluationError, Group, Item, Turns, Verdict
 
 LEVELS = (1, 2, 3)
 _ROWS = TypeAdapter(list[dict[str, JsonValue]])
@@ -60,7 +60,7 @@ class ApiBank:
         """All items, level by level."""
         return self._items
 
-    def check(self, item: Item, text: str) -> Verdict:
+    def check(self, item: Item, text: str, turns: Turns = ()) -> Verdict:
         """Right iff any predicted call has the gold's name and parameters (Python equality).
 
         An object without both keys `name` and `parameters` is taken as parameters without a name:
@@ -77,10 +77,10 @@ class ApiBank:
             return Verdict(is_right=False, reason="wrong parameters")
         return Verdict(is_right=False, reason="wrong tool")
 
-    def gold_answer(self, item: Item) -> str:
+    def gold_answers(self, item: Item) -> Sequence[str]:
         """The gold call alone."""
         name, parameters = _as_call(_gold(item.row))
-        return answer_text([(str(name), parameters)])
+        return [answer_text([(str(name), parameters)])]
 
 
 def _item(row: dict[str, JsonValue], level: int, number: int, path: Path) -> Item:

@@ -12,34 +12,16 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from etude_proto.v1 import FinishReason
 
-from ..engines.base import Completion, EngineError, EngineUnavailable, GenerationRequest, Sampling
+from ..engines.base import EngineError, EngineUnavailable, GenerationRequest, Sampling
 from ..prompting import Prompt, Prompter, PromptError
+from ..tools.opening import Environments
 from .answers import NOT_ASKED, Answer
-from .items import Benchmark, EvaluationError, Item
-
-
-class Answering(Protocol):
-    """What answers a prompt; engines do, and so does `oracle.GoldEngine`."""
-
-    @property
-    def name(self) -> str:
-        """With its precision, as it is written into every answer."""
-
-    @property
-    def max_context(self) -> int:
-        """Most tokens of prompt and answer together; 0 where nobody knows."""
-
-    async def answer(self, item: Item, request: GenerationRequest) -> Completion:
-        """One completion.
-
-        Raises:
-            EngineUnavailable: the engine is away.
-            EngineError: it failed on this request.
-        """
+from .engine_answers import Answering, item_seed
+from .episodes import Episodes, PromptTooLong
+from .items import Benchmark, EpisodeSpec, EvaluationError, Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +32,7 @@ class Terms:
     seed: int
     concurrency: int
     timeout_s: float
-    """An answer that takes longer is left open."""
+    """An answer that takes longer is left open; an episode has it for each of the user's turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +47,18 @@ class Asker:
     """Asks the items of one benchmark."""
 
     def __init__(
-        self, answering: Answering, prompter: Prompter, benchmark: Benchmark, terms: Terms
+        self,
+        answering: Answering,
+        prompter: Prompter,
+        benchmark: Benchmark,
+        terms: Terms,
+        environments: Environments,
     ) -> None:
         self._answering = answering
         self._prompter = prompter
         self._benchmark = benchmark
         self._terms = terms
+        self._episodes = Episodes(answering, prompter, environments)
 
     async def ask(
         self, items: Sequence[Item], *, keep: Callable[[Answer], None]
@@ -98,15 +86,22 @@ class Asker:
         unanswered: list[Unanswered],
     ) -> None:
         for item in waiting:
+            spec = item.episode
+            limit_s = self._terms.timeout_s
+            if spec is not None:
+                limit_s *= 1 + len(spec.environment.user_turns)
             try:
-                async with asyncio.timeout(self._terms.timeout_s):
-                    keep(await self._answer(item))
+                async with asyncio.timeout(limit_s):
+                    answering = (
+                        self._answer(item) if spec is None else self._played(item, spec, limit_s)
+                    )
+                    keep(await answering)
             except EngineUnavailable:
                 raise
             except EngineError as error:
                 unanswered.append(Unanswered(item.id, str(error)))
             except TimeoutError:
-                reason = f"no answer within {self._terms.timeout_s:g} s"
+                reason = f"no answer within {limit_s:g} s"
                 unanswered.append(Unanswered(item.id, reason))
 
     async def _answer(self, item: Item) -> Answer:
@@ -154,6 +149,37 @@ class Asker:
             seed=item_seed(self._terms.seed, item.id),
         )
 
+    async def _played(self, item: Item, spec: EpisodeSpec, limit_s: float) -> Answer:
+        """
+        Raises:
+            EngineError: the engine or the environment failed.
+        """
+        sampling, seed = self._terms.sampling, self._terms.seed
+        try:
+            played = await self._episodes.play(item, spec, sampling, seed=seed, timeout_s=limit_s)
+        except PromptTooLong as error:
+            return self._not_asked(item, error.num_tokens, str(error))
+        except PromptError as error:
+            return self._not_asked(item, 0, f"the prompt cannot be made: {error}")
+        verdict = self._benchmark.check(item, "", played.turns)
+        if verdict.is_right or played.finish_reason is FinishReason.STOP:
+            reason = verdict.reason
+        else:
+            reason = f"{verdict.reason} ({played.finish_reason})"
+        return Answer(
+            id=item.id,
+            domain=item.domain,
+            split=item.split,
+            text="",
+            turns=played.turns,
+            token_ids=played.token_ids,
+            num_prompt_tokens=played.num_prompt_tokens,
+            finish_reason=played.finish_reason.value,
+            engine=self._answering.name,
+            is_right=verdict.is_right,
+            reason=reason,
+        )
+
     def _not_asked(self, item: Item, num_prompt: int, reason: str) -> Answer:
         return Answer(
             id=item.id,
@@ -167,11 +193,6 @@ class Asker:
             is_right=False,
             reason=reason,
         )
-
-
-def item_seed(seed: int, item_id: str) -> int:
-    """Seed of one item's answer: the same whatever else is asked, and in which order."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{item_id}".encode()).digest()[:4], "big")
 
 
 def sample(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:

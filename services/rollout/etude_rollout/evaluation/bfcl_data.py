@@ -1,7 +1,7 @@
 """BFCL's rows as items: categories, prompts, splits (package `bfcl-eval`, data of its version 4).
 
-Only the single-turn files and their answers are read here, from the installed package and without
-importing it. `bfcl.py` judges, `bfcl_scores.py` averages. Row format: platform.md 6.
+Files are read from the installed package without importing it; rows of several turns are made items
+by `bfcl_turns.py`. `bfcl.py` judges, `bfcl_scores.py` averages. Row format: platform.md 6.
 """
 
 from __future__ import annotations
@@ -40,7 +40,15 @@ LIVE = (
     "live_irrelevance",
     "live_relevance",
 )
+MULTI_TURN = (
+    "multi_turn_base",
+    "multi_turn_miss_func",
+    "multi_turn_miss_param",
+    "multi_turn_long_context",
+)
 SINGLE_TURN = NON_LIVE + LIVE
+ALL = SINGLE_TURN + MULTI_TURN
+"""What version 3 scores, in the order of the table."""
 WITHOUT_ANSWERS = ("irrelevance", "live_irrelevance", "live_relevance")
 IMPORTED = (
     "simple_python",
@@ -51,6 +59,7 @@ IMPORTED = (
     "live_multiple",
     "irrelevance",
     "live_irrelevance",
+    *MULTI_TURN,
 )
 """Categories that `etude import bfcl` makes tasks of: their rows may have been trained on."""
 

@@ -11,15 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .bfcl_data import LIVE, NON_LIVE
+from .bfcl_data import LIVE, MULTI_TURN, NON_LIVE
 from .items import Group
 
-MULTI_TURN = (
-    "multi_turn_base",
-    "multi_turn_miss_func",
-    "multi_turn_miss_param",
-    "multi_turn_long_context",
-)
 _SIMPLE = ("simple_python", "simple_java", "simple_javascript")
 
 

@@ -11,13 +11,24 @@ from typing import Literal, Protocol
 
 from pydantic import JsonValue
 
-from etude_proto.v1 import Message, Tool
+from etude_proto.v1 import Environment, Message, Tool
 
 Split = Literal["train", "held_out"]
+Turns = Sequence[Sequence[str]]
 
 
 class EvaluationError(Exception):
     """An evaluation that cannot be done as asked; the message is one line and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeSpec:
+    """How an item of several turns is played."""
+
+    environment: Environment
+    """With the user's later turns."""
+    max_steps: int
+    """Answers of the assistant in the whole episode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,8 @@ class Item:
     """The row it came from, gold included; only its benchmark reads it."""
     split: Split | None = None
     """On which side `etude import` puts it with its default share; null if it never imports it."""
+    episode: EpisodeSpec | None = None
+    """Null: one answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +90,14 @@ class Benchmark(Protocol):
     def items(self) -> Sequence[Item]:
         """All items of the chosen domains, in the order of the files."""
 
-    def check(self, item: Item, text: str) -> Verdict:
-        """Judge the whole text of an answer."""
+    def check(self, item: Item, text: str, turns: Turns = ()) -> Verdict:
+        """Judge an answer.
 
-    def gold_answer(self, item: Item) -> str:
-        """A right answer, in the form that the prompt asks for."""
+        Args:
+            item: with its gold.
+            text: the whole answer, of an item of one turn.
+            turns: of an episode, what was said to each of the user's turns.
+        """
+
+    def gold_answers(self, item: Item) -> Sequence[str]:
+        """A right answer, in the form that the prompt asks for; of an episode one after another."""

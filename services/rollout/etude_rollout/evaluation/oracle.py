@@ -7,6 +7,7 @@ with `--gold`; engines answer otherwise (`engine_answers.py`).
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Protocol
 
 from etude_proto.v1 import FinishReason
@@ -34,10 +35,14 @@ class GoldAnswers:
     def __init__(self, benchmark: Benchmark, tokenizer: Codec) -> None:
         self._benchmark = benchmark
         self._tokenizer = tokenizer
+        self._num_said: Counter[str] = Counter()
+        """By item: answers that were given."""
 
     async def answer(self, item: Item, request: GenerationRequest) -> Completion:
         """The gold, encoded and decoded, whatever the prompt and its limits."""
-        text = self._benchmark.gold_answer(item)
+        texts = self._benchmark.gold_answers(item)
+        text = texts[min(self._num_said[item.id], len(texts) - 1)]
+        self._num_said[item.id] += 1
         ids = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return Completion(
             token_ids=tuple(ids),

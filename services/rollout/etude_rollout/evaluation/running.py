@@ -17,9 +17,10 @@ from ..engines.base import Sampling
 from ..engines.opening import open_engine
 from ..prompting import ChatTokenizer, Prompter, load_tokenizer
 from ..settings import RolloutSettings
-from .answers import Answer, AnswerFile, Header, common, read_answers, rewrite
-from .asking import Answering, Asker, Terms, Unanswered, sample
-from .engine_answers import EngineAnswers
+from ..tools.opening import Environments
+from .answers import NOT_ASKED, Answer, AnswerFile, Header, common, read_answers, rewrite
+from .asking import Asker, Terms, Unanswered, sample
+from .engine_answers import Answering, EngineAnswers
 from .items import Benchmark, EvaluationError, Item
 from .model_facts import published_version, quantisation, weights_digest
 from .oracle import Codec, GoldAnswers
@@ -99,7 +100,9 @@ async def evaluate(plan: Plan, benchmark: Benchmark, *, on_answer: OnAnswer) -> 
             concurrency=plan.concurrency,
             timeout_s=plan.settings.generation_timeout_s,
         )
-        asker = Asker(opened.answering, opened.prompter, benchmark, terms)
+        environments = Environments()  # nothing is started before an item needs it
+        stack.push_async_callback(environments.close)
+        asker = Asker(opened.answering, opened.prompter, benchmark, terms, environments)
         unanswered = await asker.ask(open_items, keep=keep)
         summary = summarise(
             benchmark,
@@ -202,9 +205,9 @@ def _header(plan: Plan, benchmark: Benchmark, opened: _Opened) -> Header:
 
 def _judged(answer: Answer, item: Item, benchmark: Benchmark) -> Answer:
     """The answer with today's verdict; one that was never asked stays as it is."""
-    if not answer.token_ids:
+    if answer.finish_reason == NOT_ASKED:
         return answer
-    verdict = benchmark.check(item, answer.text)
+    verdict = benchmark.check(item, answer.text, answer.turns or ())
     return answer.model_copy(update={"is_right": verdict.is_right, "reason": verdict.reason})
 
 

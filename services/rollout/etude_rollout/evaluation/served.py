@@ -100,7 +100,7 @@ class ServedAnswers:
         return served
 
     async def answer(self, item: Item, request: GenerationRequest) -> Completion:
-        """See `asking.Answering`; also unavailable when the weights have changed."""
+        """See `Answering`; also unavailable when the weights have changed."""
         body = {
             "model": self._model,
             "prompt": list(request.prompt_ids),

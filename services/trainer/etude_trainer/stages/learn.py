@@ -31,7 +31,16 @@ from .plan import StepPlan, Update, plan_step
 from .room import within_memory
 from .tally import Tally, batch_metrics
 
-__all__ = ["Learner", "Progress", "learn", "make_optimizer", "plan_step", "score"]
+__all__ = [
+    "Fixed",
+    "Learner",
+    "Progress",
+    "learn",
+    "make_optimizer",
+    "plan_step",
+    "run_pass",
+    "score",
+]
 
 T = TypeVar("T")
 
@@ -147,7 +156,7 @@ class _Step:
             update = plan.updates[index]
             for micro in update.micro_batches:
                 self._advance()
-                _pass(learner, plan, update, micro, fixed=fixed, tally=trial)
+                run_pass(learner, plan, update, micro, fixed=fixed, tally=trial)
             for _ in range(update.num_idle):
                 self._advance()
                 idle_pass(learner.policy)
@@ -219,7 +228,7 @@ def _sums(plan: StepPlan, values_N: Tensor) -> Tensor:
     return sums_S.index_add(0, plan.table.sequence_N, values_N.double())
 
 
-def _pass(
+def run_pass(
     learner: Learner,
     plan: StepPlan,
     update: Update,

@@ -31,6 +31,8 @@ class Columns:
     counted: dict[str, list[int]]
     finish_reason: list[FinishReason]
     valid: list[bool]
+    num_roots: tuple[int | None, ...]
+    """Of each attempt; None: every rollout is one."""
 
     @classmethod
     def of(cls, attempts: Sequence[Attempt], *, version: int) -> Columns:
@@ -56,6 +58,7 @@ class Columns:
             },
             finish_reason=reasons,
             valid=[reason in _VALID for reason in reasons],
+            num_roots=tuple(attempt.num_roots for attempt in attempts),
         )
 
     def arrays(
@@ -79,7 +82,8 @@ class Columns:
         valid_NG[there] = self.valid
         if members is not None:
             q_NGK = success_scores(success_NG, subtasks, members)
-        return OutcomeArrays(q_NGK, reward_NG, success_NG, valid_NG)
+        shares_N = root_shares(self.num_roots, self.sizes)
+        return OutcomeArrays(q_NGK, reward_NG, success_NG, valid_NG, shares_N)
 
     def num_tokens(self) -> list[int]:
         """Completion tokens of each attempt."""
@@ -99,9 +103,9 @@ class Columns:
     def compact(self) -> list[str]:
         """Each attempt's outcomes as JSON arrays, one value a rollout."""
         packed = []
-        for at in self._slices():
+        for at, num_roots in zip(self._slices(), self.num_roots, strict=True):
             components = {name: values[at] for name, values in self.components.items()}
-            columns = {
+            columns: dict[str, object] = {
                 **{name: values[at] for name, values in self.plain.items()},
                 "components": {
                     name: values
@@ -111,6 +115,8 @@ class Columns:
                 "finish_reason": self.finish_reason[at],
                 **{name: values[at] for name, values in self.counted.items()},
             }
+            if num_roots is not None:
+                columns["num_roots"] = num_roots
             packed.append(orjson.dumps(columns).decode())
         return packed
 
@@ -125,6 +131,14 @@ def success_scores(
     """[N, G, K] success in the lanes that each of N tasks stands in; nan elsewhere."""
     active_NK = np.array([[name in lanes for name in subtasks] for lanes in members], dtype=bool)
     return np.where(active_NK[:, None, :], success_NG[:, :, None], np.nan)
+
+
+def root_shares(num_roots: Sequence[int | None], sizes: Sequence[int]) -> Floats:
+    """`n_roots / G` of each attempt (algorithms.md 8): 1 where every rollout is a root."""
+    shares = [
+        1.0 if num is None else num / size for num, size in zip(num_roots, sizes, strict=True)
+    ]
+    return np.array(shares)
 
 
 def oldest_version(outcomes: Sequence[Outcome], *, otherwise: int) -> int:

@@ -12,6 +12,7 @@ from etude_proto.v1 import FinishReason
 from etude_sampler.statistics import Bools, OutcomeArrays
 
 from ..ports.ledger import LedgerRow
+from .outcomes import root_shares
 
 _VALID = {reason.value for reason in FinishReason if reason.is_valid}
 
@@ -62,7 +63,9 @@ def outcome_arrays(
         valid_NG[i, :size] = [reason in _VALID for reason in group["finish_reason"]]
         if active_NK is not None:
             q_NGK[i] = np.where(active_NK[rows[i].ordinal], success_NG[i][:, None], np.nan)
-    return OutcomeArrays(q_NGK, reward_NG, success_NG, valid_NG)
+    sizes = [len(group["reward"]) for group in groups]
+    shares_N = root_shares([group.get("num_roots") for group in groups], sizes)
+    return OutcomeArrays(q_NGK, reward_NG, success_NG, valid_NG, shares_N)
 
 
 def rounds(rows: Sequence[LedgerRow]) -> list[list[int]]:

@@ -6,7 +6,7 @@ Neighbours: the service builds `OutcomeArrays` from a report; `task.fold` and th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,6 +25,9 @@ class OutcomeArrays:
     """1 or 0; nan where the rollout does not exist."""
     valid_NG: Bools
     """False for infrastructure failures and for padding."""
+    root_share_N: Floats = field(default_factory=lambda: np.ones(0))
+    """Share of a group's rollouts that began with the prompt, the others being branches of them
+    (algorithms.md 8); empty: all did, in every group."""
 
     def __post_init__(self) -> None:
         """Refuse arrays whose shapes disagree."""
@@ -33,6 +36,8 @@ class OutcomeArrays:
         for name in ("reward_NG", "success_NG", "valid_NG"):
             if getattr(self, name).shape != self.q_NGK.shape[:2]:
                 raise ValueError(f"{name} must be [N, G] like q_NGK")
+        if len(self.root_share_N) not in (0, len(self.q_NGK)):
+            raise ValueError("root_share_N must be empty or [N]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +56,9 @@ class GroupSummary:
     """Population variance of R; nan where no rollout is valid."""
     full_N: Bools
     """Every valid rollout has every active component equal to 1."""
+    root_share_N: Floats
+    """What each success or failure counts where counts become beliefs: branches of a rollout are
+    not independent of it. 1 without branches."""
 
 
 def summarise(outcomes: OutcomeArrays) -> GroupSummary:
@@ -76,6 +84,9 @@ def summarise(outcomes: OutcomeArrays) -> GroupSummary:
         reward_mean_N=reward_mean_N,
         reward_var_N=reward_var_N,
         full_N=np.all(perfect_NK, axis=1) & np.any(num_NK > 0, axis=1),
+        root_share_N=outcomes.root_share_N
+        if len(outcomes.root_share_N)
+        else np.ones(len(num_valid_N)),
     )
 
 

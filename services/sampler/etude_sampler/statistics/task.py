@@ -124,10 +124,10 @@ def fold(
         raise ValueError("a group without a valid rollout is never folded")
     won_N, num_N = summary.num_success_N, summary.num_valid_N
     phat_N = won_N / num_N
-    first_N = stats.n_N == 0
+    first_N, told_N = stats.n_N == 0, summary.root_share_N
     return TaskStatistics(
-        s_N=constants.lam * stats.s_N + won_N,
-        f_N=constants.lam * stats.f_N + (num_N - won_N),
+        s_N=constants.lam * stats.s_N + told_N * won_N,
+        f_N=constants.lam * stats.f_N + told_N * (num_N - won_N),
         ema_N=_ema(stats.ema_N, phat_N, first=first_N, step=constants.alpha),
         z_easy_N=np.where(won_N == num_N, stats.z_easy_N + 1, 0),
         z_hard_N=np.where(won_N == 0, stats.z_hard_N + 1, 0),

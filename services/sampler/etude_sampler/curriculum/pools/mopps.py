@@ -27,6 +27,7 @@ def belief_note(lam: float) -> Note:
     ) -> Floats:
         won_N = summary.num_success_N
         told_N2 = np.stack([won_N, summary.num_valid_N - won_N], axis=1)
+        told_N2 = summary.root_share_N[:, None] * told_N2
         return lam * x_NW + (1.0 - lam) + told_N2
 
     return Note("mopps", (1.0, 1.0), fold)

@@ -40,7 +40,8 @@ class BeliefFold:
     ) -> Floats:
         """[N, 2] mean and variance after the groups."""
         mean_N, variance_N = x_NW[:, 0], aged(x_NW[:, 1], before, version_N, drift=self.drift)
-        won_N, num_N = summary.num_success_N, summary.num_valid_N
+        won_N = summary.root_share_N * summary.num_success_N
+        num_N = summary.root_share_N * summary.num_valid_N
         mixed_N = (won_N > 0) & (won_N < num_N)
         seen_N = np.where(
             mixed_N,

@@ -7,133 +7,27 @@ must agree, and no group may be lost or counted twice.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from etude_client import EtudeClient
 from etude_proto.v1 import AckRequest, TrainingBatchRequest
 from etude_sampler.embedded import RunningServer
-from support.live_sampler import Gate, gated, live_sampler
-from support.tiny_model import save_tiny_model
-from support.tiny_worker import TRAINING_GROUPS, TinyWorker, create_run
-from support.trainer_process import start_trainer
+from support.tiny_worker import TRAINING_GROUPS
+from support.trainer_scene import ACK, LEASE, Scene, finish, kill, stopped_at_end, trainer_scene
 from support.waiting import wait_for
 
-ACK = r"POST /v1/training-batches/\w+/ack"
-LEASE = r"POST /v1/runs/\w+/training-batches"
-CONFIG = (
-    "resume = '{resume}'\n[optimizer]\nlr = 1e-2\n[batch]\nwait_s = 0.5\nlease_ttl_s = {ttl_s}\n"
-)
-
 pytestmark = pytest.mark.slow
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A run, its worker, and the folder of the trainers."""
-
-    client: EtudeClient
-    run_id: str
-    worker: TinyWorker
-    folder: Path
-    gate: Gate
-    url: str
-    """Of the gate."""
-
-    def start(
-        self,
-        *,
-        max_steps: int | None = None,
-        state: str = "trainer",
-        ttl_s: float = 20.0,
-        resume: str = "exact",
-    ) -> ForkServerProcess:
-        """Start a trainer process."""
-        config = self.folder / f"{state}-{ttl_s}-{resume}.toml"
-        config.write_text(CONFIG.format(ttl_s=ttl_s, resume=resume), encoding="utf-8")
-        command = ["run", "--run", self.run_id]
-        command += ["--config", str(config), "--model", str(self.folder / "model")]
-        command += ["--sampler-url", self.url, "--port", "0", "--device", "cpu"]
-        command += ["--weights-root", str(self.folder / "weights")]
-        command += ["--trainer-dir", str(self.folder / state)]
-        if max_steps is not None:
-            command += ["--max-steps", str(max_steps)]
-        return start_trainer(command, log=self.folder / f"{state}.log")
-
-    def events(self, state: str = "trainer") -> list[str]:
-        """Names of the events that the trainers of a folder logged."""
-        lines = (self.folder / f"{state}.log").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line)["event"] for line in lines if line.startswith("{")]
-
-    def version(self) -> int:
-        """The announced version."""
-        return self.client.get_run(self.run_id).policy_version
-
-    def journal(self, state: str = "trainer") -> list[int]:
-        """Versions of a folder's journal."""
-        text = (self.folder / state / self.run_id / "metrics.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line)["policy_version"] for line in text.splitlines()]
-
-    def check(self, *, state: str = "trainer") -> None:
-        """Announced weights exist, the newest checkpoint is theirs, tasks are conserved."""
-        run = self.client.get_run(self.run_id)
-        assert run.weights_uri is not None
-        announced = load_file(Path(run.weights_uri) / "model.safetensors")
-        folder = self.folder / state / self.run_id
-        newest = max((folder / "checkpoints").iterdir(), key=lambda path: path.name)
-        assert json.loads((newest / "state.json").read_text())["weights_uri"] == run.weights_uri
-        assert (newest / "acked.json").is_file()
-        ours = load_file(newest / "model.safetensors")
-        assert all(torch.equal(ours[name], announced[name]) for name in announced)
-        counts = self.client.get_curriculum(self.run_id).counts
-        assert counts.num_waiting + counts.num_leased + counts.num_parked == counts.num_tasks
-        assert counts.num_training_groups == 0
-        history = list(self.client.iter_history(self.run_id))
-        versions = [point.policy_version for point in history]
-        assert versions == sorted(set(versions))
 
 
 @pytest.fixture
 def scene(tmp_path: Path, database_url: str, valkey: RunningServer) -> Iterator[Scene]:
     """A run on a sampler of its own, behind a gate."""
-    save_tiny_model(tmp_path / "model")
-    with (
-        live_sampler(database_url, valkey.url) as sampler_url,
-        gated(sampler_url) as (url, gate),
-        EtudeClient(sampler_url) as client,
-    ):
-        run = create_run(client, "crash")
-        worker = TinyWorker(client, run.id, tmp_path / "model")
-        yield Scene(client, run.id, worker, tmp_path, gate, url)
-
-
-@contextmanager
-def stopped_at_end(process: ForkServerProcess) -> Iterator[ForkServerProcess]:
-    """The process, killed at the end if it still runs."""
-    try:
-        yield process
-    finally:
-        kill(process)
-
-
-def kill(process: ForkServerProcess) -> None:
-    process.kill()
-    process.join(timeout=30)
-
-
-def finish(process: ForkServerProcess, *, code: int = 0) -> None:
-    process.join(timeout=90)
-    assert process.exitcode == code
+    with trainer_scene(tmp_path, database_url, valkey.url) as scene:
+        yield scene
 
 
 def test_killed_at_every_point_with_its_lease_live(scene: Scene) -> None:

@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -218,18 +216,16 @@ class CheckpointStore:
         parity: Parity,
     ) -> Checkpoint:
         """Write a checkpoint of one process; it exists only when it is complete and on disk."""
-        with self.begin(state) as target:
-            return target.write(capture(policy, optimizer, copies=False), parity)
-
-    @contextmanager
-    def begin(self, state: CheckpointState) -> Iterator[Target]:
-        """A checkpoint to be written, and cleared away unless it was."""
-        path = self.folder / directory_name(state.policy_version, state.lease_id)
-        target = Target(path, state, begin_directory(path))
+        target = self.begin(state)
         try:
-            yield target
+            return target.write(capture(policy, optimizer, copies=False), parity)
         finally:
             target.abandon()
+
+    def begin(self, state: CheckpointState) -> Target:
+        """A checkpoint to be written; to be abandoned if it is not."""
+        path = self.folder / directory_name(state.policy_version, state.lease_id)
+        return Target(path, state, begin_directory(path))
 
     def all(self) -> list[Checkpoint]:
         """Every checkpoint, oldest version first.

@@ -1,35 +1,29 @@
 """The loop: fetch, train, checkpoint, publish, ack; read it from top to bottom.
 
-Runs in a thread of its own (`service.py`). A step counts when its ack is taken: until then the
-checkpoint is pending, and whatever kills the trainer, its successor either acks that checkpoint or
-goes back to the announced version (docs/adr/0010-trainer-ack.md).
+Runs in a thread of its own (`service.py`), on rank 0 alone. A step counts when its ack is taken:
+until then its checkpoint is pending, and whatever kills the trainer, its successor either acks
+that checkpoint or goes back to the announced version (docs/adr/0010-trainer-ack.md). With
+`overlap.enabled` a step settles beside the next one's training.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Final
 
-from etude_client.call import TrainingFrame
-from etude_client.heartbeat import Heartbeat
-from etude_proto.v1 import Lease, TrainingBatchRequest
-
-from .batch import decode_batch
-from .checkpoint import Checkpoint
-from .errors import LeaseLost, Stopped
-from .journal import Journal
+from .errors import Stopped
 from .parallel.team import Team
-from .stages.fetch import LeaseNote, fetch, give_back
-from .stages.rewind import kept_curricula, rewind
-from .stages.save import save_step
-from .stages.settle import LOST, Site, Standing, acknowledge, return_to_announced, settle_pending
+from .stages.account import Account
+from .stages.fetch import give_back_noted
+from .stages.record import Recorder
+from .stages.rewind import rewind
+from .stages.save import prepare_step
+from .stages.settle import LOST, UNSETTLED, Site, Standing, return_to_announced, settle_pending
+from .stages.settling import Settling
+from .stages.supply import Supply, Work
 from .status import Stage
 
 logger = logging.getLogger(__name__)
-
-IDLE_S: Final = 0.5
-"""Pause after an empty answer that came at once (a paused run)."""
 
 
 @dataclass(slots=True)
@@ -38,105 +32,119 @@ class Trainer:
 
     site: Site
     team: Team
-    note: LeaseNote
-    journal: Journal
-    request: TrainingBatchRequest
+    supply: Supply
+    account: Account
+    record: Recorder
     max_steps: int | None
+    overlaps: bool
     standing: Standing | None = None
-    num_steps: int = 0
+    """Where the model stands; the run stands there too once `settling` is done."""
+    settling: Settling | None = None
+    """The last step, until its ack is taken."""
 
     def run(self) -> None:
         """Train until `max_steps` or a stop; every other end is an exception."""
         try:
             self.recover(is_fresh=True)
-            while self.max_steps is None or self.num_steps < self.max_steps:
+            while self.num_wanted() > 0 or self.settling is not None:
                 self.site.stop.check()
                 self.step()
         except Stopped:
-            logger.info("trainer.stopped", extra={"num_steps": self.num_steps})
+            logger.info("trainer.stopped", extra={"num_steps": self.record.num_steps})
+            self.settle(is_last=True)
+        finally:
+            self.supply.close()
+
+    def num_wanted(self) -> float:
+        """Steps to begin still."""
+        begun = self.record.num_steps + (self.settling is not None)
+        return float("inf") if self.max_steps is None else self.max_steps - begun
 
     def step(self) -> None:
-        """One training batch, or one empty poll."""
-        site, board = self.site, self.site.board
-        with board.during(Stage.FETCH):
-            frame = fetch(site.client, site.run_id, self.request, board=board, stop=site.stop)
-            if frame is None:
-                site.stop.wait(IDLE_S)
-                return
-        lease = frame.manifest.lease
-        assert lease is not None
-        self.note.write(lease)
-        checkpoint: Checkpoint | None = None
+        """One training batch, or a look whether there is one."""
+        work: Work | None = None
         try:
-            self.check_standing(frame.manifest.policy_version)
-            with site.client.heartbeat(lease, kind="training") as beat:
-                checkpoint = self.train(frame, lease, beat)
-                with board.during(Stage.PUBLISH):
-                    site.channel.publish(checkpoint)
-            with board.during(Stage.ACK):
-                acknowledge(site, checkpoint)
+            if self.settling is not None and (self.settling.is_done or self.num_wanted() <= 0):
+                return self.settle()
+            with self.site.board.during(Stage.FETCH, self.account.seconds):
+                work = self.supply.take()
+            if work is None:
+                return
+            if self.overlaps and self.num_wanted() > 1:
+                self.supply.begin()
+            if self.supply.accepts(work, self.standing, follows_ack=self.settling is None):
+                self.train(work)
         except LOST as error:
-            logger.warning("lease.lost", extra={"lease": lease.id, "error": str(error)})
-            board.update(num_rolled_back=board.read().num_rolled_back + 1)
-            return self.recover()
+            self.lose(work, error)
         except BaseException:
-            if checkpoint is None:
-                give_back(site.client, lease)
-                self.note.clear()
+            self.drop(work)
             raise
-        self.conclude(checkpoint)
 
-    def check_standing(self, batch_version: int) -> None:
-        """Refuse to train on from a version that is not the announced one."""
-        announced = Standing.of_run(self.site.announced())
-        if announced != self.standing or batch_version != announced.policy_version:
-            raise LeaseLost(f"the run went on to {announced} while we stood at {self.standing}")
+    def train(self, work: Work) -> None:
+        """Learn from a batch, and begin to settle the step when the one before it is settled."""
+        site, board = self.site, self.site.board
 
-    def train(self, frame: TrainingFrame, lease: Lease, beat: Heartbeat) -> Checkpoint:
-        """Learn from a batch and write the checkpoint."""
-        board, team = self.site.board, self.team
-        vocab_size = team.learner.policy.vocab_size
-        with board.during(Stage.TRAIN):
-            batch = decode_batch(frame.manifest, frame.bodies, vocab_size=vocab_size)
-            for reason in batch.refused:
-                logger.error("group.refused", extra={"reason": reason})
+        def progress(done: int, total: int) -> None:
+            site.stop.check()
+            work.beat.check()
+            if self.settling is not None:
+                self.settling.check()
+            board.update(num_micro_batches_done=done, num_micro_batches=total)
 
-            def progress(done: int, total: int) -> None:
-                self.site.stop.check()
-                beat.check()
-                board.update(num_micro_batches_done=done, num_micro_batches=total)
+        with board.during(Stage.TRAIN, self.account.seconds):
+            learned = self.team.learn(work.manifest, work.frame.bodies, work.batch.groups, progress)
+        board.update(num_micro_batches=0, num_micro_batches_done=0)
+        self.settle()
+        with board.during(Stage.CHECKPOINT, self.account.seconds):
+            metrics = self.account.close_step(learned)
+            step = prepare_step(site, self.team, work, metrics=metrics, copies=self.overlaps)
+        self.settling = Settling(site, work, step, self.account.take_seconds())
+        self.standing = Standing.of_checkpoint(step.target)
+        if self.overlaps:
+            self.settling.begin()
+        else:
+            self.settle()
 
-            metrics = team.learn(frame.manifest, frame.bodies, batch.groups, progress)
-        with board.during(Stage.CHECKPOINT):
-            return save_step(self.site, team, frame=frame, batch=batch, metrics=metrics)
+    def settle(self, *, is_last: bool = False) -> None:
+        """Have the last step acked, and recorded; after a stop, if the sampler answers."""
+        settling, self.settling = self.settling, None
+        try:
+            if settling is not None:
+                self.record.conclude(settling.finish(), settling.seconds)
+        except UNSETTLED as error:
+            if not is_last:
+                raise
+            logger.warning("checkpoint.pending", extra={"error": str(error)})
 
-    def conclude(self, checkpoint: Checkpoint) -> None:
-        """After the ack: stand at the new version, tell what happened, forget what is old."""
-        state, board = checkpoint.state, self.site.board
-        self.note.clear()
-        self.num_steps += 1
-        self.standing = Standing.of_checkpoint(checkpoint)
-        self.journal.append(state, board.spent())
-        board.finish_step(state.policy_version, self.num_steps, state.metrics)
-        fields = {"policy_version": state.policy_version, "metrics": state.metrics}
-        logger.info("step.done", extra=fields)
-        keep = self.team.learner.config.publish.keep_checkpoints
-        self.site.store.prune(announced=checkpoint, keep=keep)
-        pinned = {one.weights_uri for one in kept_curricula(self.site) if one.pinned}
-        self.site.channel.prune(announced_version=state.policy_version, keep=pinned)
+    def lose(self, work: Work | None, error: Exception) -> None:
+        """After a lost lease: let go of everything, stand where the run stands."""
+        logger.warning("lease.lost", extra={"error": str(error)})
+        num_lost = 1
+        try:
+            self.settle()
+        except LOST as also:
+            logger.warning("lease.lost", extra={"error": str(also)})
+            num_lost += 1
+        board = self.site.board
+        board.update(num_rolled_back=board.read().num_rolled_back + num_lost)
+        self.drop(work)
+        self.supply.give_back()
+        self.recover()
+
+    def drop(self, work: Work | None) -> None:
+        """Give a batch back, unless a checkpoint decides about it."""
+        if work is not None and not work.is_saved:
+            self.supply.release(work)
 
     def recover(self, *, is_fresh: bool = False) -> None:
         """Settle what is pending, then stand where the run stands."""
         with self.site.board.during(Stage.RECOVER):
             settled = settle_pending(self.site)
-            for checkpoint in settled:
-                self.journal.append(checkpoint.state, {})
-            lease = self.note.read()
-            if lease is not None and lease.id not in {c.state.lease_id for c in settled}:
-                give_back(self.site.client, lease)
-            self.note.clear()
+            self.record.late(settled)
+            ours = {checkpoint.state.lease_id for checkpoint in settled}
+            give_back_noted(self.site.client, self.record.note, but=ours)
             if is_fresh and self.team.learner.config.resume == "exact":
                 rewind(self.site)
             self.standing = return_to_announced(self.site, self.team, is_fresh=is_fresh)
-        self.site.board.update(policy_version=self.standing.policy_version)
-        logger.info("trainer.standing", extra={"policy_version": self.standing.policy_version})
+        self.account.restart()
+        self.record.stand(self.standing.policy_version)

@@ -33,10 +33,13 @@ from .parallel.sharding import make_mesh, shard
 from .parallel.team import Team
 from .runs import await_run, check_credit
 from .settings import Settings
+from .stages.account import Account
 from .stages.fetch import LeaseNote
 from .stages.learn import Learner, make_optimizer
+from .stages.record import Recorder
 from .stages.save import DTYPES
 from .stages.settle import Site
+from .stages.supply import Ahead, Supply
 from .status import Stage, StatusBoard
 from .stop import StopSignal
 from .weights.disk import DiskChannel
@@ -141,15 +144,30 @@ class TrainerService:
                 if self.sender is not None:
                     place = learner.policy.device
                     self.sender.open(settings.weights_root.resolve() / run.id, place)
-                trainer = Trainer(
-                    site=site,
-                    team=team,
-                    note=LeaseNote(folder / "lease.json"),
-                    journal=Journal(folder / "metrics.jsonl"),
-                    request=self._request(run),
-                    max_steps=job.max_steps,
-                )
-                trainer.run()
+                self._trainer(site, team, run, folder).run()
+
+    def _trainer(self, site: Site, team: Team, run: Run, folder: Path) -> Trainer:
+        policy = team.learner.policy
+        note = LeaseNote(folder / "lease.json")
+        overlaps = self._config.overlap.enabled and run.limits.max_staleness > 0
+        if self._config.overlap.enabled and not overlaps:
+            logger.warning("overlap.off", extra={"reason": "the run's max_staleness is 0"})
+        ahead = Ahead(num_versions=int(overlaps), max_staleness=run.limits.max_staleness)
+        request, size = self._request(run), policy.vocab_size
+        return Trainer(
+            site=site,
+            team=team,
+            supply=Supply(site, note, request, vocab_size=size, ahead=ahead),
+            account=Account(policy.device),
+            record=Recorder(
+                site=site,
+                note=note,
+                journal=Journal(folder / "metrics.jsonl"),
+                keep_checkpoints=self._config.publish.keep_checkpoints,
+            ),
+            max_steps=self._job.max_steps,
+            overlaps=overlaps,
+        )
 
     def _site(self, client: EtudeClient, run: Run, folder: Path) -> Site:
         channel = DiskChannel(

@@ -69,7 +69,6 @@ class StatusBoard:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._snapshot = Snapshot()
-        self._seconds: dict[str, float] = {}
 
     def read(self) -> Snapshot:
         """The newest snapshot."""
@@ -82,32 +81,43 @@ class StatusBoard:
             self._snapshot = replace(self._snapshot, **changes)  # type: ignore[arg-type]
 
     def enter(self, stage: Stage, detail: str = "") -> None:
-        """Note that a stage begins."""
-        self.update(stage=stage, stage_since_s=time.monotonic(), detail=detail)
+        """Note that a stage begins, or goes on."""
+        before = self.read()
+        since_s = before.stage_since_s if before.stage is stage else time.monotonic()
+        self.update(stage=stage, stage_since_s=since_s, detail=detail)
 
     @contextmanager
-    def during(self, stage: Stage) -> Iterator[None]:
-        """Enter a stage and add its time to the step's."""
-        self.enter(stage)
+    def during(
+        self, stage: Stage, seconds: dict[str, float] | None = None, *, is_shown: bool = True
+    ) -> Iterator[None]:
+        """Enter a stage and add its time to a step's.
+
+        Args:
+            stage: what begins.
+            seconds: of the step, by stage; None where the time is nobody's.
+            is_shown: False for what goes on beside the loop's own stage.
+        """
+        if is_shown:
+            self.enter(stage)
         began = time.monotonic()
         try:
             yield
         finally:
-            seconds = time.monotonic() - began
-            self._seconds[stage.value] = self._seconds.get(stage.value, 0.0) + seconds
+            if seconds is not None:
+                spent = time.monotonic() - began
+                seconds[stage.value] = seconds.get(stage.value, 0.0) + spent
 
-    def spent(self) -> dict[str, float]:
-        """Seconds of the running step by stage, so far."""
-        return dict(self._seconds)
-
-    def finish_step(self, policy_version: int, num_steps: int, metrics: dict[str, float]) -> None:
-        """Note a step that counts, and count the stages' seconds anew."""
+    def finish_step(
+        self,
+        policy_version: int,
+        num_steps: int,
+        metrics: dict[str, float],
+        seconds: dict[str, float],
+    ) -> None:
+        """Note a step that counts."""
         self.update(
             policy_version=policy_version,
             num_steps=num_steps,
             last_metrics=dict(metrics),
-            last_seconds=self.spent(),
-            num_micro_batches=0,
-            num_micro_batches_done=0,
+            last_seconds=dict(seconds),
         )
-        self._seconds.clear()

@@ -68,14 +68,15 @@ class Team:
         self.crew.send(Order("measure", json.dumps([token_ids, policy_version, name])))
         return measure(self.learner.policy, token_ids, policy_version=policy_version, dtype=dtype)
 
-    def capture(self, shards: Path | None = None) -> Captured:
-        """Copy the state that a checkpoint is written from.
+    def capture(self, shards: Path | None = None, *, copies: bool = True) -> Captured:
+        """Take the state that a checkpoint is written from.
 
         Args:
             shards: where the ranks write their parts; None where one process writes it all.
+            copies: False where nothing is learned before all of it is written.
         """
         self.crew.send(Order("capture", str(shards or "")))
-        return self._capture(shards)
+        return self._capture(shards, copies=copies)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Put a checkpoint back."""
@@ -147,11 +148,10 @@ class Team:
     def _learn(self, groups: Sequence[Group], step: int, progress: Progress) -> dict[str, float]:
         return learn(self.learner, groups, step=step, progress=self.crew.in_step(progress))
 
-    def _capture(self, shards: Path | None) -> Captured:
+    def _capture(self, shards: Path | None, *, copies: bool = True) -> Captured:
         self._finish_writing()
-        captured = capture(
-            self.learner.policy, self.learner.optimizer, crew=self.crew, shards=shards
-        )
+        policy, optimizer = self.learner.policy, self.learner.optimizer
+        captured = capture(policy, optimizer, crew=self.crew, shards=shards, copies=copies)
         self._writing = captured.shards
         return captured
 

@@ -1,15 +1,18 @@
 """Fetch: lease a training batch, and outlast an absent sampler.
 
-The lease is noted on disk while it is held, so that a trainer that was killed before its
-checkpoint gives the groups back at once instead of letting the lease run out.
+Leases are noted on disk while they are held, so that a trainer that was killed before its
+checkpoint gives the groups back at once instead of letting the leases run out.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
+
+from pydantic import BeforeValidator, TypeAdapter
 
 from etude_client import EtudeClient
 from etude_client.call import TrainingFrame
@@ -27,6 +30,14 @@ RETRY_S: Final = 2.0
 """Pause between two rounds of attempts, on top of the client's own back-off."""
 
 T = TypeVar("T")
+
+
+def _listed(noted: object) -> object:
+    """One lease alone, as former releases noted it, is a list of one."""
+    return [noted] if isinstance(noted, dict) else noted
+
+
+_LEASES: Final = TypeAdapter(Annotated[list[Lease], BeforeValidator(_listed)])
 
 
 def insist(call: Callable[[], T], *, board: StatusBoard, stop: StopSignal) -> T:
@@ -67,25 +78,38 @@ def fetch(
 
 
 class LeaseNote:
-    """The lease in hand, as a file."""
+    """The leases in hand, as a file; written by the loop's thread and by that of `supply.py`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
 
-    def write(self, lease: Lease) -> None:
-        """Note the lease."""
-        write_file(self._path, lease.model_dump_json())
+    def add(self, lease: Lease) -> None:
+        """Note a lease."""
+        with self._lock:
+            self._write([*self.read(), lease])
+
+    def remove(self, lease_id: str) -> None:
+        """A lease is settled, or its fate is in a checkpoint."""
+        with self._lock:
+            self._write([one for one in self.read() if one.id != lease_id])
 
     def clear(self) -> None:
-        """The lease is settled, or its fate is in a checkpoint."""
+        """All of them are."""
         self._path.unlink(missing_ok=True)
 
-    def read(self) -> Lease | None:
-        """The lease of a trainer that was killed, or null."""
+    def read(self) -> list[Lease]:
+        """The leases of a trainer that was killed; none where nothing can be read."""
         try:
-            return Lease.model_validate_json(self._path.read_text(encoding="utf-8"))
+            return _LEASES.validate_json(self._path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None
+            return []
+
+    def _write(self, leases: list[Lease]) -> None:
+        if leases:
+            write_file(self._path, _LEASES.dump_json(leases).decode())
+        else:
+            self.clear()
 
 
 def give_back(client: EtudeClient, lease: Lease) -> None:
@@ -99,3 +123,10 @@ def give_back(client: EtudeClient, lease: Lease) -> None:
         logger.warning("lease.release_failed", extra={"lease": lease.id, "error": str(error)})
     else:
         logger.info("lease.released", extra={"lease": lease.id})
+
+
+def give_back_noted(client: EtudeClient, note: LeaseNote, but: Collection[str]) -> None:
+    """Give back every lease that is noted, but for those of settled batches."""
+    for lease in note.read():
+        if lease.id not in but:
+            give_back(client, lease)

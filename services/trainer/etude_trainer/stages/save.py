@@ -2,61 +2,77 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 
-from etude_client.call import TrainingFrame
-
-from ..batch import DecodedBatch
-from ..checkpoint import Checkpoint, CheckpointState
+from ..checkpoint import Captured, Checkpoint, CheckpointState, Target
 from ..parallel.team import Team
-from ..parity import probe_tokens
-from ..status import Stage
+from ..parity import Parity, probe_tokens
 from .settle import Site
+from .supply import Work
 from .tally import reportable
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Types of published weights by their name in the configuration."""
 
 
-def save_step(
-    site: Site,
-    team: Team,
-    *,
-    frame: TrainingFrame,
-    batch: DecodedBatch,
-    metrics: dict[str, float],
-) -> Checkpoint:
-    """Write the checkpoint of a trained batch; its metrics gain the stages' times so far."""
-    manifest, publish = frame.manifest, team.learner.config.publish
-    assert manifest.lease is not None
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A trained step, off the learner: what its checkpoint is written from."""
+
+    target: Target
+    captured: Captured
+    parity: Parity
+
+    def write(self) -> Checkpoint:
+        """Write the checkpoint."""
+        try:
+            return self.target.write(self.captured, self.parity)
+        finally:
+            self.target.abandon()
+
+
+def prepare_step(
+    site: Site, team: Team, work: Work, *, metrics: dict[str, float], copies: bool
+) -> Prepared:
+    """Measure the probe and take the learner's state.
+
+    Args:
+        site: where the checkpoint goes.
+        team: the learner, after the step.
+        work: the batch that it was trained on.
+        metrics: of the step.
+        copies: the learner goes on before the checkpoint is written.
+    """
+    manifest, config = work.manifest, team.learner.config
     version = manifest.policy_version + 1
     probe = probe_tokens(
-        batch.groups, num_sequences=publish.probe_sequences, num_tokens=publish.probe_tokens
+        work.batch.groups,
+        num_sequences=config.publish.probe_sequences,
+        num_tokens=config.publish.probe_tokens,
     )
-    dtype = DTYPES[publish.dtype]
-    parity = team.measure(probe, policy_version=version, dtype=dtype)
-    seconds = site.board.spent()
-    train_s = seconds.get(Stage.TRAIN, 0.0)
-    timed = {
+    parity = team.measure(probe, policy_version=version, dtype=DTYPES[config.publish.dtype])
+    counted = {
         **metrics,
-        "num_groups_refused": float(len(batch.refused)),
+        "num_groups_refused": float(len(work.batch.refused)),
         "num_groups_drawn": float(manifest.num_groups_drawn),
         "degraded": float(manifest.degraded),
-        "seconds_fetch": seconds.get(Stage.FETCH, 0.0),
-        "seconds_train": train_s,
-        "tokens_per_s": metrics.get("num_tokens", 0.0) / train_s if train_s > 0 else 0.0,
     }
     state = CheckpointState(
         policy_version=version,
-        lease_id=manifest.lease.id,
-        fence=manifest.lease.fence,
-        weights_uri=site.channel.uri(version, manifest.lease.id),
-        metrics=reportable(timed),
+        lease_id=work.lease.id,
+        fence=work.lease.fence,
+        weights_uri=site.channel.uri(version, work.lease.id),
+        metrics=reportable(counted),
         run_id=site.run_id,
-        takes_curriculum=team.learner.config.resume == "exact",
+        takes_curriculum=config.resume == "exact",
     )
-    with site.store.begin(state) as target:
-        captured = team.capture(None if team.crew.is_alone else target.shards)
-        return target.write(captured, parity)
+    target = site.store.begin(state)
+    try:
+        captured = team.capture(None if team.crew.is_alone else target.shards, copies=copies)
+    except BaseException:
+        target.abandon()
+        raise
+    return Prepared(target, captured, parity)

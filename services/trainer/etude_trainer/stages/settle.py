@@ -21,8 +21,8 @@ from etude_client.errors import (
 )
 from etude_proto.v1 import AckReceipt, AckRequest, CheckpointMark, Run
 
-from ..checkpoint import Checkpoint, CheckpointStore
-from ..errors import CheckpointError, LeaseLost, WeightsUnknown
+from ..checkpoint import Checkpoint, CheckpointStore, Target
+from ..errors import CheckpointError, LeaseLost, Stopped, WeightsUnknown
 from ..parallel.team import Team
 from ..status import StatusBoard
 from ..stop import StopSignal
@@ -43,6 +43,9 @@ REFUSED: Final[tuple[type[EtudeError], ...]] = (
 LOST: Final[tuple[type[Exception], ...]] = (*REFUSED, LeaseLost)
 """The same, and our own word for it."""
 
+UNSETTLED: Final[tuple[type[Exception], ...]] = (*LOST, Stopped)
+"""What leaves a checkpoint pending, to be settled by the next start."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -57,7 +60,7 @@ class Standing:
         return cls(run.policy_version, run.weights_uri)
 
     @classmethod
-    def of_checkpoint(cls, checkpoint: Checkpoint) -> Standing:
+    def of_checkpoint(cls, checkpoint: Checkpoint | Target) -> Standing:
         """What the checkpoint would be, once acked."""
         return cls(checkpoint.state.policy_version, checkpoint.state.weights_uri)
 

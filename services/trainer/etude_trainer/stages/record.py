@@ -1,0 +1,52 @@
+"""Record: what a step leaves behind once it counts: journal, live view, event files, log; and what
+is too old to keep goes.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from ..checkpoint import Checkpoint
+from ..journal import Journal
+from .fetch import LeaseNote
+from .rewind import kept_curricula
+from .settle import Site
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Tells of the steps that count."""
+
+    site: Site
+    note: LeaseNote
+    journal: Journal
+    keep_checkpoints: int
+    num_steps: int = 0
+    """Steps of this process that counted."""
+
+    def stand(self, policy_version: int) -> None:
+        """The model stands at a version: nothing of later ones is shown any more."""
+        self.note.clear()
+        self.site.board.update(policy_version=policy_version)
+        logger.info("trainer.standing", extra={"policy_version": policy_version})
+
+    def late(self, settled: list[Checkpoint]) -> None:
+        """Steps of a former process that count after all."""
+        for checkpoint in settled:
+            self.journal.append(checkpoint.state, {})
+
+    def conclude(self, checkpoint: Checkpoint, seconds: dict[str, float]) -> None:
+        """A step was acked: tell, and forget what is old."""
+        state, site = checkpoint.state, self.site
+        self.note.remove(state.lease_id)
+        self.num_steps += 1
+        self.journal.append(state, seconds)
+        site.board.finish_step(state.policy_version, self.num_steps, state.metrics, seconds)
+        fields = {"policy_version": state.policy_version, "metrics": state.metrics}
+        logger.info("step.done", extra=fields)
+        site.store.prune(announced=checkpoint, keep=self.keep_checkpoints)
+        pinned = {one.weights_uri for one in kept_curricula(site) if one.pinned}
+        site.channel.prune(announced_version=state.policy_version, keep=pinned)

@@ -1,16 +1,19 @@
-"""Writes Grafana's dashboard, `grafana/etude.json`, from the list of panels below.
+"""Writes Grafana's dashboard from the list of panels below, and the alerts for an operator.
 
-Run as a script it rewrites the file; tests/architecture/test_observability.py
-holds the file to this list, and its queries to the metrics that exist. Standard library only.
+Run as a script it rewrites both files; tests/architecture/test_observability.py
+holds them to this list, and queries to the metrics that exist. Standard library only.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import indent
 from typing import Final, NamedTuple
 
 OUT: Final = Path(__file__).with_name("grafana") / "etude.json"
+ALERTS: Final = Path(__file__).with_name("alerts.yaml")
+RULE: Final = Path(__file__).with_name("prometheus-rule.yaml")
 _WIDTH, _HEIGHT, _PER_ROW = 8, 8, 3
 _SOURCE: Final = {"type": "prometheus", "uid": "etude"}
 _RUN: Final = '{run="$run"}'
@@ -220,9 +223,20 @@ def dashboard() -> dict[str, object]:
 
 
 def text() -> str:
-    """What the file holds."""
+    """What the dashboard's file holds."""
     return json.dumps(dashboard(), indent=2) + "\n"
+
+
+def rule_text() -> str:
+    """The alerts as the Prometheus operator reads them."""
+    alerts = ALERTS.read_text("utf-8")
+    head = (
+        "# Made of alerts.yaml by dashboard.py.\napiVersion: monitoring.coreos.com/v1\n"
+        "kind: PrometheusRule\nmetadata:\n  name: etude\nspec:\n"
+    )
+    return head + indent(alerts[alerts.index("groups:") :], "  ")
 
 
 if __name__ == "__main__":
     OUT.write_text(text(), encoding="utf-8")
+    RULE.write_text(rule_text(), encoding="utf-8")

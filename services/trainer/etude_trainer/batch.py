@@ -17,6 +17,7 @@ from etude_proto.cargo import CargoError
 from etude_proto.tensors import SPAN_COMPONENTS, GroupTrajectories, decode_group
 from etude_proto.v1 import Attempt, CargoRef, FinishReason, TrainingBatch
 
+from .algorithms.branches import roots_of
 from .errors import ModelMismatch
 
 
@@ -66,6 +67,8 @@ class Group:
     """Raw reward components of every rollout."""
     component_weights: dict[str, float] = field(default_factory=dict)
     """w of the lease under which the group was rolled out; what is not there counts as 1."""
+    roots_G: tuple[int, ...] = ()
+    """The rollout that each goes back to; itself for roots; empty: all are roots."""
     truncated_G: tuple[bool, ...] = ()
     """Whether a rollout was cut off at the longest completion; empty: none was."""
     lengths_G: tuple[int, ...] = ()
@@ -158,8 +161,17 @@ def _group(
         sequences=_sequences(cargo, chosen_G, version=manifest.policy_version),
         components_G=tuple(dict(outcome.components) for outcome in chosen),
         component_weights=dict(cargo.component_weights or {}),
+        roots_G=_roots(cargo, chosen_G),
         truncated_G=tuple(outcome.finish_reason is FinishReason.LENGTH for outcome in chosen),
     )
+
+
+def _roots(cargo: GroupTrajectories, chosen_G: list[bool]) -> tuple[int, ...]:
+    """Roots of the chosen rollouts; branches of one that was not chosen stay a family."""
+    if cargo.parent_G is None:
+        return ()
+    roots = roots_of(cargo.parent_G.tolist())
+    return tuple(root for root, chosen in zip(roots, chosen_G, strict=True) if chosen)
 
 
 def _version_fault(
@@ -218,6 +230,9 @@ def decode_batch(
         if fault is not None:
             refused.append(f"{ref.task_id}: {fault}")
             continue
-        for chosen_G in _by_role(attempt, valid_G):
-            groups.append(_group(manifest, ref, cargo, attempt, chosen_G))
+        try:
+            for chosen_G in _by_role(attempt, valid_G):
+                groups.append(_group(manifest, ref, cargo, attempt, chosen_G))
+        except ValueError as error:
+            refused.append(f"{ref.task_id}: {error}")
     return DecodedBatch(tuple(groups), tuple(refused))

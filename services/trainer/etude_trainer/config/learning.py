@@ -42,6 +42,9 @@ class AdvantageConfig(Table):
     """`spans`, for `decoupled` only: a component's part goes only to the tokens that it judges
     (tags, tool name, parameter names, values), the sum to all others. The run's reward must ask for
     spans."""
+    shared_prefix: Literal["soft", "hard"] = "soft"
+    """Of tokens that a branch shares with the rollout it was cloned from (ARPO): `soft` gives each
+    copy its own rollout's advantage, `hard` the mean of all that go through it."""
     std_floor: float = Field(default=0.0, ge=0.0)
     """Above 0: divide by max(sample std, std_floor) instead; .1 suits a 0/1 reward, .3 ToolRL's
     scale."""
@@ -64,6 +67,8 @@ class AdvantageConfig(Table):
             )
         if self.kind != "decoupled" and self.credit == "spans":
             raise ValueError("credit spans needs kind decoupled: one reward has no parts to give")
+        if self.shared_prefix == "hard" and self.credit == "spans":
+            raise ValueError("shared_prefix hard needs credit sequence: tokens have one mean")
         if not self.whitens and self.credit == "spans":
             raise ValueError("credit spans needs whiten: parts and sum share the batch's scale")
         return self

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from etude_proto.tensors import SPAN_COMPONENTS
 
 from ..algorithms.advantages import EPSILON, group_advantages, whiten
+from ..algorithms.branches import hard_advantages, shared_lengths
 from ..algorithms.components import component_advantages, token_credit
 from ..algorithms.shaping import difficulty_factor, kimi_length, overlong, shortest_right
 from ..batch import Group, TokenSequence
@@ -73,7 +75,8 @@ def batch_credit(
     raw_S = torch.stack(totals)
     advantages_S = whiten(raw_S) if config.whitens else raw_S
     if config.credit == "sequence":
-        return Credit(advantages_S, None)
+        has_branches = config.shared_prefix == "hard" and any(group.roots_G for group in groups)
+        return Credit(advantages_S, _hard(groups, advantages_S) if has_branches else None)
     # The whole is shifted and scaled; a part has mean 0 in its group and is only scaled.
     scale = 1.0 / (raw_S.std(correction=1) + EPSILON) if len(raw_S) > 1 else raw_S.new_zeros(())
     tokens = [
@@ -82,6 +85,21 @@ def batch_credit(
     ]
     missing = sum(sequence.spans_T is None for sequence in members)
     return Credit(advantages_S, torch.cat(tokens), missing)
+
+
+def _hard(groups: Sequence[Group], advantages_S: Tensor) -> Tensor:
+    """Advantages of all trained tokens, shared ones with the mean of those that go through."""
+    tokens: list[Tensor] = []
+    first = 0
+    for group in groups:
+        there = [(j, one) for j, one in enumerate(group.sequences) if one is not None]
+        roots = [group.roots_G[j] if group.roots_G else -1 - j for j, _ in there]
+        shared_GG = shared_lengths([one.tokens_T for _, one in there], roots)
+        positions = [np.flatnonzero(one.trained_T) for _, one in there]
+        own_G = advantages_S[first : first + len(there)]
+        tokens += hard_advantages(own_G, shared_GG, positions)
+        first += len(there)
+    return torch.cat(tokens)
 
 
 def shaping_share(

@@ -91,12 +91,12 @@ class CellRun:
     def __init__(
         self, api: Api, policies: Policies, plan: CellPlan, *, held_out: Sequence[TaskCreate]
     ) -> None:
-        self._api = api
-        self._policies = policies
+        self.api = api
+        self.policies = policies
         self._plan = plan
         self._held_out = held_out
         self._curve: list[Point] = []
-        self._spent = self._version = self._num_trained = 0
+        self.spent = self._version = self._num_trained = 0
         self._served: set[str] = set()
 
     async def run(self, arm: str, seed: int) -> Cell:
@@ -104,17 +104,17 @@ class CellRun:
         began = time.monotonic()
         plan = self._plan
         torch.manual_seed(seed)
-        await self._policies.reset()
+        await self.policies.reset()
         learner = build_learner(
-            self._policies.model_dir, training_config(plan.lr, arm_of(arm)), device="cpu"
+            self.policies.model_dir, training_config(plan.lr, arm_of(arm)), device="cpu"
         )
         tasks = training_tasks(seed, plan.num_tasks, TASK_SETS[plan.task_set])
         run = await self._create_run(arm, seed, tasks)
         wanted = arm_of(arm).oracle
-        gauge = None if wanted is None else Gauge(self._policies, tasks, wanted)
+        gauge = None if wanted is None else Gauge(self.policies, tasks, wanted)
         episodes = Episodes(
-            self._policies.engine,
-            self._policies.prompter,
+            self.policies.engine,
+            self.policies.prompter,
             EpisodeOptions(
                 sampling=Sampling(max_new_tokens=MAX_NEW_TOKENS),
                 seed=seed,
@@ -123,18 +123,16 @@ class CellRun:
             ),
         )
         await self._measure(greedily=True)
-        if gauge is not None:
-            await gauge.read()
-        while self._spent < plan.rollouts:
+        await self._look(run, tasks, gauge)
+        while self.spent < plan.rollouts:
             await self._rollout(run, episodes, gauge)
             while await self._train(run, learner):
                 pass
-            is_over = self._spent >= plan.rollouts
-            if is_over or self._spent >= self._curve[-1].rollouts + plan.eval_every:
+            is_over = self.spent >= plan.rollouts
+            if is_over or self.spent >= self._curve[-1].rollouts + plan.eval_every:
                 await self._measure(greedily=is_over)
-                if gauge is not None:
-                    await gauge.read()
-        view = await self._api.view(run.id)
+                await self._look(run, tasks, gauge)
+        view = await self.api.view(run.id)
         return Cell(
             arm=arm,
             seed=seed,
@@ -148,10 +146,15 @@ class CellRun:
             seconds=round(time.monotonic() - began, 1),
         )
 
+    async def _look(self, run: Run, tasks: Sequence[TaskCreate], gauge: Gauge | None) -> None:
+        """What an oracle sees of the training tasks, at no cost to the budget."""
+        if gauge is not None:
+            await gauge.read()
+
     async def _create_run(self, arm: str, seed: int, tasks: Sequence[TaskCreate]) -> Run:
         plan = self._plan
-        dataset = await self._api.create_dataset(f"real-{arm}-{seed}-{time.time_ns()}", tasks=tasks)
-        return await self._api.create_run(
+        dataset = await self.api.create_dataset(f"real-{arm}-{seed}-{time.time_ns()}", tasks=tasks)
+        return await self.api.create_run(
             name=f"{arm}-{seed}",
             dataset_id=dataset,
             curriculum=arm_of(arm).curriculum,
@@ -165,7 +168,7 @@ class CellRun:
         """One batch; an oracle leases more and gives back what it does not want (rule L8)."""
         num = self._plan.tasks_per_batch
         num_leased = num if gauge is None else ORACLE_FACTOR * num
-        batch = await self._api.lease(run.id, num_leased, ttl_s=600.0)
+        batch = await self.api.lease(run.id, num_leased, ttl_s=600.0)
         items = batch.items if gauge is None else prefer(batch.items, gauge.value_N, num)
         terms = Terms(
             run_seed=run.seed,
@@ -175,18 +178,18 @@ class CellRun:
         )
         groups = await asyncio.gather(*(episodes.run(item, terms) for item in items))
         for group in groups:
-            self._spent += sum(len(attempt.outcomes) for attempt in group.report.attempts)
+            self.spent += sum(len(attempt.outcomes) for attempt in group.report.attempts)
             self._served.add(group.report.task_id)
-            await self._api.reported(batch, self._body(batch, group))
+            await self.api.reported(batch, self._body(batch, group))
         if len(items) < len(batch.items):
             assert batch.lease is not None
             path = f"/v1/leases/{batch.lease.id}/release"
-            response = await self._api.post(path, {"fence": batch.lease.fence})
+            response = await self.api.post(path, {"fence": batch.lease.fence})
             assert response.status_code == 200, response.text
 
     async def _train(self, run: Run, learner: Learner) -> bool:
         """One step, if a training batch is ready."""
-        found = frame(await self._api.try_train(run.id))
+        found = frame(await self.api.try_train(run.id))
         if found.manifest.lease is None:
             return False
         vocab_size = learner.policy.vocab_size
@@ -194,8 +197,8 @@ class CellRun:
         learn(learner, groups, step=self._version, progress=lambda done, total: None)
         self._version += 1
         self._num_trained += len(groups)
-        await self._policies.publish(learner, self._version)
-        await self._api.acked(found, self._version)
+        await self.policies.publish(learner, self._version)
+        await self.api.acked(found, self._version)
         return True
 
     async def _measure(self, *, greedily: bool = False) -> None:
@@ -207,7 +210,7 @@ class CellRun:
             grades.setdefault(grade_of(task), []).append(share)
         self._curve.append(
             Point(
-                rollouts=self._spent,
+                rollouts=self.spent,
                 version=self._version,
                 success=fmean(sampled),
                 greedy=None if greedy is None else fmean(greedy),
@@ -217,7 +220,7 @@ class CellRun:
 
     async def _answers(self, *, temperature: float, num: int) -> list[float]:
         """Share of right answers to each held-out task; the same chance every time."""
-        found = await answers(self._policies, self._held_out, num=num, temperature=temperature)
+        found = await answers(self.policies, self._held_out, num=num, temperature=temperature)
         return [fmean(float(scored.success) for scored in scores) for scores in found]
 
     def _body(self, batch: PromptBatch, group: FinishedGroup) -> Report | bytes:
@@ -226,4 +229,4 @@ class CellRun:
         report = Report(fence=batch.lease.fence, groups=[group.report])
         if group.trajectories is None:
             return report
-        return encode_group(self._policies.marker.of(batch)(group.trajectories), report)
+        return encode_group(self.policies.marker.of(batch)(group.trajectories), report)

@@ -43,6 +43,7 @@ async def create_run(
     lease_ttl_s: float = 30.0,
     rows: Sequence[TaskCreate] | None = None,
     credit: CreditSpec = _IN_REWARD,
+    max_staleness: int = 4,
 ) -> Run:
     """A run over the tiny policy's tasks."""
     tasks = rows if rows is not None else dataset(num_train=num_tasks, num_held_out=0)
@@ -62,6 +63,7 @@ async def create_run(
                 cap_groups=3 * GROUPS,
                 max_group_bytes=1 << 20,
                 lease_ttl_s=lease_ttl_s,
+                max_staleness=max_staleness,
             ),
         )
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from etude_client import AsyncEtudeClient
@@ -18,6 +18,7 @@ from etude_proto.v1 import Lease, PromptBatch, PromptItem, ReleaseRequest, Run, 
 
 from .engines.base import EngineError, EngineUnavailable, WeightsRefused
 from .episode import Episodes, Terms
+from .lengths import LengthBook
 from .metrics import RolloutMetrics
 from .outbox import Delivered, Outbox, Sender
 from .spans import Marker, reward_weights
@@ -44,6 +45,8 @@ class BatchEnd(StrEnum):
     """The engine went away; what was not reported is given back."""
     CUT_SHORT = "cut_short"
     """The worker stops; what was not reported is given back."""
+    STALE = "stale"
+    """The policy moved on past the run's staleness bound; what was not reported is given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Workshop:
     metrics: RolloutMetrics
     marker: Marker
     """Says in trajectories what their tokens were judged by."""
+    lengths: LengthBook = field(default_factory=LengthBook)
+    """What to start first."""
 
 
 class BatchWork:
@@ -78,6 +83,9 @@ class BatchWork:
             on_delivered=self._on_delivered,
         )
         self._cut = asyncio.Event()
+        self._cut_end = BatchEnd.CUT_SHORT
+        self._began_at: int | None = None
+        """Policy version of the first tokens; null before there are any."""
 
     def cut_short(self) -> None:
         """Stop generating; `run` returns when the rest is given back.
@@ -87,19 +95,39 @@ class BatchWork:
         """
         self._cut.set()
 
+    def hear(self, policy_version: int) -> None:
+        """The run is at this version now. Stop generating what could not be trained on any more:
+        the sampler purges groups whose oldest token is staler than the run allows."""
+        run = self._shop.run
+        if run.mode is not RunMode.TRAINING or self._began_at is None or self._cut.is_set():
+            return
+        if policy_version - self._began_at > run.limits.max_staleness:
+            _log.info(
+                "batch.stale",
+                extra={
+                    "lease": self._lease.id,
+                    "began_at": self._began_at,
+                    "policy_version": policy_version,
+                },
+            )
+            self._cut_end = BatchEnd.STALE
+            self._cut.set()
+
     async def run(self) -> BatchEnd:
         """Work until every group is delivered or the rest is given back.
 
         Raises:
             ParityError: the engine must not generate any more; the lease was given back.
         """
-        end = BatchEnd.CUT_SHORT
+        end = self._cut_end
         try:
             end = await self._run_until_cut()
         finally:
             # Also when cut short: reports under way are finished, the rest is given back.
             await self._outbox.flush(None if end is BatchEnd.DONE else FLUSH_S)
-            if end is not BatchEnd.LOST and self._outbox.num_settled < len(self._batch.items):
+            num_left = len(self._batch.items) - self._outbox.num_settled
+            if end is not BatchEnd.LOST and num_left > 0:
+                self._shop.metrics.given_back.labels(end.value).inc(num_left)
                 await self._release()
             self._shop.metrics.leases.labels(end.value).inc()
         return end
@@ -113,7 +141,7 @@ class BatchWork:
             cut.cancel()
             work.cancel()
             await asyncio.wait({work})
-        return BatchEnd.CUT_SHORT if work.cancelled() else work.result()
+        return self._cut_end if work.cancelled() else work.result()
 
     async def _run_leased(self) -> BatchEnd:
         shop, lease = self._shop, self._lease
@@ -159,9 +187,12 @@ class BatchWork:
             policy_version=self._batch.policy_version,
             wants_completions=self._batch.wants_completions,
         )
+        items = self._batch.items
+        order = self._shop.lengths.longest_first([(i.task.id, _prompt_chars(i)) for i in items])
+        self._began_at = self._shop.loader.version
         try:
             async with asyncio.TaskGroup() as group:
-                for item in self._batch.items:
+                for item in (items[index] for index in order):
                     group.create_task(self._episode(item, terms), name=f"episode {item.task.id}")
         except* EngineUnavailable as errors:
             raise EngineUnavailable(str(errors.exceptions[0])) from errors
@@ -173,6 +204,8 @@ class BatchWork:
             group = await shop.episodes.run(item, terms)
         finally:
             shop.status.end_group()
+        lengths = [outcome.num_tokens for outcome in group.outcomes]
+        shop.lengths.learn(item.task.id, _prompt_chars(item), lengths)
         shop.status.seconds["score"] += group.score_s
         shop.metrics.generate_seconds.observe(group.generate_s)
         shop.metrics.score_seconds.observe(group.score_s)
@@ -204,3 +237,8 @@ class BatchWork:
                 "lease.released",
                 extra={"lease": self._lease.id, "num_tasks": released.num_released},
             )
+
+
+def _prompt_chars(item: PromptItem) -> int:
+    """Size of what is shown, by the task's messages."""
+    return sum(len(message.content) for message in item.task.messages)

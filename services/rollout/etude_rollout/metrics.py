@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from etude_proto.v1 import Outcome
+from etude_proto.v1 import FinishReason, Outcome
 
 from .outbox import Delivered
 from .weights.loader import LoadFacts
@@ -40,6 +40,17 @@ class RolloutMetrics:
         )
         self.leases = Counter(
             "etude_rollout_leases", "Prompt batches by how they ended.", ["end"], registry=registry
+        )
+        self.given_back = Counter(
+            "etude_rollout_given_back",
+            "Tasks given back unreported, by how their prompt batch ended.",
+            ["end"],
+            registry=registry,
+        )
+        self.partial_groups = Counter(
+            "etude_rollout_partial_groups",
+            "Groups that ran out of time with some rollouts done.",
+            registry=registry,
         )
         self.generate_seconds = Histogram(
             "etude_rollout_generate_seconds",
@@ -96,6 +107,9 @@ class RolloutMetrics:
         for outcome in outcomes:
             self.rollouts.labels(outcome.finish_reason.value).inc()
         self.tokens.inc(sum(outcome.num_tokens for outcome in outcomes))
+        reasons = {outcome.finish_reason for outcome in outcomes}
+        if FinishReason.TIMEOUT in reasons and any(reason.is_valid for reason in reasons):
+            self.partial_groups.inc()
 
     def count_delivery(self, delivered: Delivered) -> None:
         """Take in the end of one delivery."""

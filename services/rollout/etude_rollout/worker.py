@@ -21,7 +21,7 @@ from etude_client.errors import (
     RunNotFound,
     Unreachable,
 )
-from etude_proto.v1 import PromptBatch, PromptBatchRequest, Run
+from etude_proto.v1 import PromptBatch, PromptBatchRequest, Run, RunMode
 
 from .batch import BatchEnd, BatchWork, Workshop
 from .engines.base import Engine, EngineUnavailable
@@ -35,6 +35,8 @@ LONGEST_RETRY_S = 10.0
 """Most that pauses after failed weight loads grow to."""
 IDLE_S = 0.2
 """Pause after an empty batch that came at once (our choice; long polls are the normal wait)."""
+LISTEN_S = 2.0
+"""How often a worker asks for the run's version, to hear of it while all its slots are at work."""
 MAX_WEIGHT_FAILURES = 10
 """Batches in a row that end without weights before the worker gives up (our choice)."""
 
@@ -130,12 +132,14 @@ class Worker:
         Raises:
             WorkerFailed: the weights are wrong, the sampler refuses us, or there is a bug.
         """
+        listening = asyncio.create_task(self._listen(), name="run version")
         try:
             while await self._has_room():
                 await self._take_batch()
         finally:
             self._shop.status.phase = Phase.STOPPING
             await self._finish_batches()
+            listening.cancel()
         if self._failure is not None:
             raise WorkerFailed(str(self._failure)) from self._failure
 
@@ -163,6 +167,8 @@ class Worker:
 
     async def _take_batch(self) -> None:
         batch = await self._lease()
+        if batch is not None:
+            self._hear(batch.policy_version)
         if batch is None or batch.lease is None:
             return
         work = BatchWork(self._shop, batch, batch.lease)
@@ -172,6 +178,23 @@ class Worker:
         self._batches[task] = work
         self._count_batches()
         task.add_done_callback(self._batch_ended)
+
+    async def _listen(self) -> None:
+        """Hear of new versions also while nothing is leased."""
+        if self._shop.run.mode is not RunMode.TRAINING:
+            return
+        while True:
+            await asyncio.sleep(LISTEN_S)
+            try:
+                run = await self._shop.client.get_run(self._shop.run.id)
+            except EtudeError as error:
+                _log.debug("run.not_heard", extra={"detail": error})
+            else:
+                self._hear(run.policy_version)
+
+    def _hear(self, policy_version: int) -> None:
+        for work in self._batches.values():
+            work.hear(policy_version)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not for a worker that was stopped meanwhile."""

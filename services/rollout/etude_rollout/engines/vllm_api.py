@@ -30,6 +30,8 @@ from .vllm_wire import (
 
 CONNECT_TIMEOUT_S = 5.0
 CONTROL_TIMEOUT_S = 300.0
+GENERATING = ("/v1/completions", "/inference/", "/tokenize")
+"""Routes that share their connections."""
 
 
 _AnswerT = TypeVar("_AnswerT", bound=Answer)
@@ -178,9 +180,12 @@ class VllmApi:
     async def _post(
         self, path: str, body: dict[str, Any] | None, *, timeout: httpx.Timeout | None = None
     ) -> httpx.Response:
+        # A control route that fails closes its connection without saying so, and the next request
+        # on it would fail as well.
+        headers = {} if path.startswith(GENERATING) else {"connection": "close"}
         return await self._send(
             self._client.build_request(
-                "POST", path, json=body, timeout=timeout or self._client.timeout
+                "POST", path, json=body, headers=headers, timeout=timeout or self._client.timeout
             )
         )
 

@@ -75,6 +75,11 @@ class WeightLoader:
         self._loaded: tuple[int, str | None] = (0, None)
         self._lock = asyncio.Lock()
 
+    @property
+    def version(self) -> int:
+        """Policy version that the next request will meet."""
+        return self._engine.version
+
     async def ensure(self, announced: Announced) -> None:
         """Return when the engine serves the newest announced weights.
 

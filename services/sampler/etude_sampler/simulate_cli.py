@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from . import simulate_calibration
 from .cli_options import AsJson
 from .simulate_plot import PlotFault, check_plot, plot
 from .simulation import (
@@ -57,6 +58,10 @@ def simulate_command(  # noqa: PLR0917 - options, by name
     plot_file: Annotated[
         Path | None, typer.Option("--plot", help="Draw the curves into this PNG.")
     ] = None,
+    calibration: Annotated[
+        bool,
+        typer.Option("--calibration", help="Instead: how well `etude` predicts the tasks."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare strategies on a simulated learner, on equal rollout budgets.
@@ -68,6 +73,8 @@ def simulate_command(  # noqa: PLR0917 - options, by name
 
     Example: `etude simulate --strategies dscl,learnability --seeds 10`
     """
+    if calibration and strategies is not None:
+        raise _fail("--calibration is of preset etude alone: leave --strategies out")
     names = _names(strategies)
     try:
         plan = Plan(budget=budget)
@@ -78,8 +85,12 @@ def simulate_command(  # noqa: PLR0917 - options, by name
             check_plot(plot_file)
         except PlotFault as error:
             raise _fail(str(error)) from error
+    num_workers = workers or os.cpu_count() or 1
+    if calibration:
+        _calibrate(seeds, plan, workers=num_workers, plot_file=plot_file, as_json=as_json)
+        return
     arms = arms_of(names)
-    outcomes = run_all(arms, seeds, plan, workers=workers or os.cpu_count() or 1)
+    outcomes = run_all(arms, seeds, plan, workers=num_workers)
     results = compare(outcomes)
     if plot_file is not None:
         plot(outcomes, plot_file, target=TARGET, note=NOTE)
@@ -87,6 +98,19 @@ def simulate_command(  # noqa: PLR0917 - options, by name
         typer.echo(json.dumps(document(results, seeds=seeds, plan=plan)))
         return
     show(results, seeds=seeds, plan=plan)
+
+
+def _calibrate(
+    seeds: int, plan: Plan, *, workers: int, plot_file: Path | None, as_json: bool
+) -> None:
+    """Forecasts of `etude` against what came."""
+    runs = simulate_calibration.forecast_all(seeds, plan, workers=min(workers, seeds))
+    if plot_file is not None:
+        simulate_calibration.draw(runs, plot_file)
+    if as_json:
+        typer.echo(simulate_calibration.document(runs, plan=plan, note=NOTE))
+        return
+    simulate_calibration.show(runs, note=NOTE)
 
 
 def _names(given: str | None) -> list[str]:

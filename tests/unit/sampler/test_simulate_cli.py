@@ -60,6 +60,29 @@ def test_tables_and_plot(tmp_path: Path) -> None:
     assert picture.stat().st_size > 20_000
 
 
+def test_calibration(tmp_path: Path) -> None:
+    """Two processes say what one says; the truth scores best, the flat prior .25 of the unseen."""
+    picture = tmp_path / "reliability.png"
+    alone = _simulate("--calibration", *SMALL, "--json", "--plot", str(picture))
+    assert alone.exit_code == 0, alone.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    found = json.loads(alone.stdout)
+    scores = {one["groups"]: one["brier"] for one in found["results"]}
+    assert list(scores) == ["unseen, control arm", "seen, control arm", "unseen, all", "seen, all"]
+    assert scores["unseen, all"]["flat prior"]["mean"] == pytest.approx(0.25)
+    assert scores["unseen, all"]["truth"]["mean"] < scores["unseen, all"]["etude"]["mean"] < 0.2
+    low, high = scores["unseen, all"]["etude"]["ci95"]
+    assert low < scores["unseen, all"]["etude"]["mean"] < high
+    num = {one["groups"]: one["num_groups"] for one in found["results"]}
+    unseen = found["reliability"]["unseen"]
+    assert sum(one["num_groups"] for one in unseen) == num["unseen, control arm"]
+    assert num["unseen, all"] + num["seen, all"] == 2 * 10 * 64
+    shown = _simulate("--calibration", *SMALL[:-1], "2")
+    assert shown.exit_code == 0, shown.output
+    assert f"{scores['unseen, all']['etude']['mean']:.3f} ±" in shown.stdout
+    assert "forecast, seen, control arm" in shown.stdout
+
+
 def test_one_seed_is_shown_without_intervals() -> None:
     done = _simulate("--budget", "1024", "--seeds", "1", "--workers", "1", "--strategies", "dscl")
     assert done.exit_code == 0, done.output
@@ -71,6 +94,7 @@ def test_one_seed_is_shown_without_intervals() -> None:
     [
         (("--strategies", "dscl,magic"), "unknown strategy 'magic'; known: uniform, dscl,"),
         (("--strategies", " , "), "names none"),
+        (("--calibration", "--strategies", "etude"), "of preset etude alone"),
         (("--budget", "1000"), "multiple of 512"),
         (("--plot", "curves.pdf"), "must end in .png"),
         (("--plot", "no/such/folder/x.png"), "no such folder"),

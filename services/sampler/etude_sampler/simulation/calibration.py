@@ -1,7 +1,7 @@
 """How well `etude` predicts the success of the simulated tasks, beside simpler forecasts (ours).
 
 Every group is forecast before it is rolled out, by what is known then. Neighbours: `practice` runs
-the arm, `curriculum.prediction` is the model; `tests/bench/calibration.py` prints what is found.
+the arm, `curriculum.prediction` is the model; `etude simulate --calibration` prints what is found.
 """
 
 from __future__ import annotations

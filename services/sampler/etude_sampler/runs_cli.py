@@ -107,7 +107,7 @@ def show(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = Fa
     show_run(found, as_json=False)
     if view.loading is not None:
         typer.echo(f"not served: Redis is loaded anew, {view.loading.share:.0%} is there")
-    table = Table("lane", "share", "waiting", "mastery", "threshold", "weight w")
+    table = Table("lane", "share", "waiting", "mastery", "now", "threshold", "weight w")
     mastery = {one.name: one for one in view.subtasks}
     for lane in view.lanes:
         one = mastery.get(lane.name)
@@ -117,6 +117,7 @@ def show(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = Fa
             f"{lane.share:.3f}",
             str(lane.num_waiting),
             level,
+            "-" if one is None or one.mastery_now is None else f"{one.mastery_now:.3f}",
             "-" if one is None else f"{one.threshold:.2f}",
             "-" if one is None else f"{one.component_weight:.3f}",
         )

@@ -18,6 +18,7 @@ from rich.console import Console
 from .api.heads import BoundedHeads
 from .archives.cli import register as register_archives
 from .datasets.cli import import_app
+from .doctor.command import doctor
 from .embedded import EmbeddedServerError, Keeper, keep, start_embedded
 from .keys_cli import keys_app, num_live_keys
 from .rebuild_cli import rebuild
@@ -46,6 +47,7 @@ app.command()(strategies)
 app.command("simulate")(simulate_command)
 app.command()(rebuild)
 app.command()(replay)
+app.command()(doctor)
 
 
 _WORKER_PATIENCE_S = 60

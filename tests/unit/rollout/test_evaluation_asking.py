@@ -161,8 +161,9 @@ def test_gold_comes_through_tokenizer_parser_and_check(
     assert json.loads(document)["groups"][0]["share"] == 1.0
 
 
-def test_ctrl_c_keeps_what_there_is_and_a_run_gets_its_line(
-    tmp_path: Path, policy_dir: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_there_is_and_a_run_gets_its_line(
+    tmp_path: Path, policy_dir: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ETUDE_ENGINE_MAX_ROWS", "1")
@@ -173,7 +174,7 @@ def test_ctrl_c_keeps_what_there_is_and_a_run_gets_its_line(
     class Stops(cli.Progress):
         def __call__(self, num_answered: int, num_items: int, num_right: int) -> None:
             if num_answered == 4:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
 
     with monkeypatch.context() as patched:
         patched.setattr(cli, "Progress", Stops)

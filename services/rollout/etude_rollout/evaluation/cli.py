@@ -1,12 +1,13 @@
 """`etude-rollout eval ...`: benchmarks and the quantisation gate. The package's `cli.py` mounts it.
 
 Exit codes: 0 done (PASS and WARN too), 1 BLOCK, 2 a wrong argument or file, 3 an engine that is
-away or failed on some items, 130 after Ctrl-C. After 3 and 130 the same command goes on.
+away or failed on some items, 130 after Ctrl-C or SIGTERM. After 3 and 130 the same command goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from ..settings import RolloutSettings
 from .api_bank import ApiBank
 from .bfcl import Bfcl, categories_of
 from .items import Benchmark, EvaluationError, Split
-from .running import MAX_NEW_TOKENS, Plan, evaluate, rescore
+from .running import MAX_NEW_TOKENS, Evaluated, Plan, evaluate, rescore
 from .summary import Summary
 from .tables import gate_lines, score_lines
 from .validation import append, validation_line
@@ -185,20 +186,33 @@ def _evaluate(asked: Asked, make_benchmark: Callable[[], Benchmark]) -> None:
             summary = rescore(plan.out, benchmark, limit=plan.limit, run=plan.run)
             unanswered: list[str] = []
         else:
-            evaluated = asyncio.run(evaluate(plan, benchmark, on_answer=Progress()))
+            evaluated = asyncio.run(_until_stopped(plan, benchmark))
             summary = evaluated.summary
             unanswered = [f"{each.id}: {each.reason}" for each in evaluated.unanswered]
     except EngineUnavailable as error:
         _end(f"{error}; the same command goes on when it is back", EXIT_ENGINE)
     except (EvaluationError, EngineError, PromptError) as error:
         _refuse(str(error))
-    except KeyboardInterrupt:
+    except asyncio.CancelledError:
         _end("stopped; the same command goes on", EXIT_STOPPED)
     _show(summary, as_json=asked.as_json)
     if asked.run is not None and not asked.is_gold:
         _add_result(summary, asked.run)
     if unanswered:
         _end(f"{len(unanswered)} items are open, first {unanswered[0]}", EXIT_ENGINE)
+
+
+async def _until_stopped(plan: Plan, benchmark: Benchmark) -> Evaluated:
+    """Evaluate; SIGINT and SIGTERM cancel, so that engines are stopped and the file is whole."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(evaluate(plan, benchmark, on_answer=Progress()))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
 def _plan(asked: Asked, settings: RolloutSettings, benchmark: Benchmark) -> Plan:

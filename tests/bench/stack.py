@@ -35,6 +35,8 @@ from etude_sampler.store.postgres.catalog import encode_task
 from etude_sampler.store.postgres.migrate import upgrade
 
 SUBTASKS = ["format", "tool_name", "param_name", "param_value"]
+GOLD = {"kind": "toolrl", "text": "<think> so </think>"}
+"""Without it no run that trains can be created; nothing is scored here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ def fill(
         template = {
             "messages": [{"role": "user", "content": ""}],
             "subtasks": SUBTASKS,
+            "reference": GOLD,
         }
         blank = len(
             encode_task(TaskCreate.model_validate(template), ordinal=0, identifier="x" * 29)
@@ -178,7 +181,7 @@ def _encode(template: dict[str, object], ordinal: int) -> tuple[str, bytes]:
         "ordinal": ordinal,
         **template,
         "tools": [],
-        "reference": None,
+        "reference": GOLD,
         "source": "bench",
         "split": "train",
         "metadata": {},

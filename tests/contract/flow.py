@@ -18,6 +18,7 @@ from etude_proto.v1 import (
     RunLimits,
     TaskCreate,
 )
+from etude_proto.v1.tasks import ToolRLReference
 
 GROUP_SIZE = 2
 LIMITS = RunLimits(
@@ -29,7 +30,10 @@ def tasks(count: int) -> Iterator[bytes]:
     """NDJSON lines."""
     for number in range(count):
         message = Message(role="user", content=f"What is {number} + {number}?")
-        task = TaskCreate(messages=[message], subtasks=["format", "answer"], source="sums")
+        gold = ToolRLReference(text=f"<think> add </think>\n<response> {2 * number} </response>")
+        task = TaskCreate(
+            messages=[message], reference=gold, subtasks=["format", "answer"], source="sums"
+        )
         yield task.model_dump_json().encode()
 
 

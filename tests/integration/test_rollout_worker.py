@@ -225,7 +225,8 @@ async def test_tasks_that_cannot_be_scored_move_no_statistics(
     rows = [
         row.model_copy(update={"reference": None}) for row in dataset(num_train=4, num_held_out=0)
     ]
-    observer = Observer(client, await create_run(client, rows=rows))
+    run = await create_run(client, rows=rows, mode=RunMode.CURRICULUM_ONLY)
+    observer = Observer(client, run)
     async with rolling_out(policy_dir, sampler_url, tmp_path) as service:
         await until(lambda: service.status.deliveries["accepted"] >= 4, "failures are reported")
         assert set(service.status.finish_reasons) == {FinishReason.ERROR.value}

@@ -31,6 +31,22 @@ class RunStatus(StrEnum):
     PAUSED = "paused"
 
 
+REWARD_SWITCHES = (
+    "CORRECTMAX1",
+    "MAX1STEP30MAX3",
+    "SCHEDULEREWARD",
+    "WITHLENGTH",
+    "SCHEDULELENGTH",
+    "REFINEDREWARD",
+    "INTERMEDIATEREWARD",
+    "COARSEREWARD",
+    "STRICTMATCH",
+)
+"""ToolRL's variant switches (algorithms.md 2.3)."""
+WHOLE_REWARD_SWITCHES = ("INTERMEDIATEREWARD", "COARSEREWARD")
+"""Those that score calls as a whole, so that weights of components cannot act in the reward."""
+
+
 class RewardSpec(Request):
     """How the rollout service scores a completion (algorithms.md, section 2)."""
 

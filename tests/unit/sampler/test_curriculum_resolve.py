@@ -13,6 +13,7 @@ from etude_sampler.curriculum import (
     PRESETS,
     ConfigFault,
     build,
+    moves_weights,
     resolve,
 )
 from etude_sampler.curriculum.faults import pointer
@@ -272,3 +273,13 @@ def test_lanes_by_number() -> None:
     plain, pooled = build(_resolve({"preset": "dscl"})), build(_resolve({"preset": "plr"}))
     assert [plain.lane_name(lane) for lane in (0, 4, 5)] == ["uniform", "param_value", "former"]
     assert [pooled.lane_name(lane) for lane in (4, 5, 6)] == ["param_value", "pool", "former"]
+
+
+def test_which_curricula_move_the_weights_of_components() -> None:
+    moving = [name for name in ("dscl", "dscl_rds_only", "uniform") if _moves({"preset": name})]
+    assert moving == ["dscl"]
+    assert not _moves({"preset": "dscl", "lanes_by": "source"}), "sources are no components"
+
+
+def _moves(config: Config) -> bool:
+    return moves_weights(_resolve(config))

@@ -160,10 +160,6 @@ def test_what_a_task_is_said_to_be() -> None:
             {"hard": {"name": "multi_round", "knobs": {"probe_from": 10}}},
             "/curriculum/hard/knobs/probe_from",
         ),
-        (
-            {**ON, "budget": {"name": "cures"}},
-            "/curriculum/budget",
-        ),
     ],
 )
 def test_wrong_configs_are_named(config: Config, where: str) -> None:
@@ -177,6 +173,12 @@ def test_names_of_lanes_are_reserved() -> None:
         resolved(ON, (*COMPONENTS, "probe"))
     assert fault.value.pointer == "/curriculum/subtasks/4"
     assert resolved({"preset": "uniform"}, ("probe",)).lanes == ["uniform", "probe"]
+
+
+def test_a_budget_may_stand_beside() -> None:
+    curriculum, _ = sampling({**ON, "budget": {"name": "cures"}})
+    assert curriculum.budget is not None
+    assert curriculum.lanes[-2:] == ("hard", "probe")
 
 
 def test_a_pool_draws_from_no_lane_hard() -> None:

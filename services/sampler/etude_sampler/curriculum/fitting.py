@@ -61,6 +61,13 @@ def check_fit(
         )
 
 
+def moves_weights(resolved: ResolvedCurriculum) -> bool:
+    """Whether weights of reward components may become other than 1."""
+    if resolved.lanes_by != "subtasks":
+        return False
+    return configured(part_table().allocators, resolved.allocator, kind="allocator").moves_weights
+
+
 def takes_bare(resolved: ResolvedCurriculum) -> bool:
     """Whether tasks that lack what the scaffold shows may be served without help."""
     part = resolved.scaffold

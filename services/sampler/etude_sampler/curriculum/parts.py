@@ -149,6 +149,11 @@ class WeigherConfig(PartConfig):
 class AllocatorConfig(PartConfig):
     """Base of the allocators' knobs."""
 
+    @property
+    def moves_weights(self) -> bool:
+        """Whether component weights may become other than 1."""
+        return False
+
     @abstractmethod
     def build(self, context: Context) -> Allocator:
         """The allocator; raises `KnobFault` if a knob contradicts the run."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 from etude_proto.v1.curriculum import CurriculumConfig, LanesBy
 
 from .faults import ConfigFault, pointer
+from .hard.lanes import NO_SLOTS
 from .parts import AllocatorConfig, PoolConfig
 
 AllocatorT = TypeVar("AllocatorT", bound=AllocatorConfig)
@@ -54,7 +55,7 @@ def beside_pool(
         detail = f"a pool draws from lane `uniform` alone: {weigher!r} would never act; 'uniform'"
         raise ConfigFault(pointer("curriculum", "weigher"), detail)
     if config.hard is not None:
-        raise ConfigFault(pointer("curriculum", "hard"), "a pool draws from no lane `hard`")
+        raise ConfigFault(pointer("curriculum", "hard"), NO_SLOTS)
     if "mastery_source" not in type(allocator).model_fields:
         return allocator
     asked = None if config.allocator is None else config.allocator.knobs.get("mastery_source")

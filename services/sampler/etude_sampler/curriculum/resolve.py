@@ -137,7 +137,7 @@ def resolve(
     gate = choose(table.gates, config.gate, preset.gate, kind="gate")
     hard = optional(table.hards, config.hard, preset.hard, kind="hard")
     scaffold = optional(table.scaffolds, config.scaffold, preset.scaffold, kind="scaffold")
-    beside_hard(hard, subtasks, pool=pool, budget=budget)
+    beside_hard(hard, subtasks, pool=pool)
     resolved = ResolvedCurriculum(
         preset=config.preset,
         weigher=resolved_part(weigher, context, kind="weigher"),

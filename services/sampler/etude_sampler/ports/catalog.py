@@ -136,6 +136,11 @@ class Catalog(Protocol):
     ) -> list[int]:
         """Ordinals of those of the first `among` drawable tasks that bring an aid, ascending."""
 
+    async def num_without_reference(
+        self, dataset_id: str, sources: list[str] | None, *, among: int
+    ) -> int:
+        """How many of the first `among` drawable tasks have no gold."""
+
     async def run_tasks(
         self,
         run_id: str,

@@ -7,7 +7,7 @@ same numbers, whatever was reported meanwhile. Neighbours: `prompts` asks after 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from etude_sampler.statistics import TaskStatistics
 from ..ports.allotments import Allotments, Allotted
 from ..ports.races import EpochMismatch, NoTasks, PromptLease
 from .context import RunContext
-from .hard_states import allotted_by_lane
+from .hard_states import Taken, allotted_by_lane
 from .steps import Ground
 from .weighing import statistics_now
 
@@ -36,43 +36,49 @@ async def allot(
         return found
     if found.allotted is not None:
         return found
-    ordinals = sorted(one.ordinal for one in found.drawn)
-    stats = await statistics_now(ground, context, ordinals)
+    taken = {one.ordinal: Taken(one.lane, one.weight_micro) for one in found.drawn}
+    stats = await statistics_now(ground, context, sorted(taken))
     said = await ground.races.allot(
-        context.key, found.lease_id, found.fence, decide(context, ordinals, stats)
+        context.key, found.lease_id, found.fence, decide(context, taken, stats)
     )
     if isinstance(said, str):
         raise EpochMismatch("a lease ended before its rollouts were allotted")
     return replace(found, allotted=said)
 
 
-def decide(context: RunContext, ordinals: Sequence[int], stats: TaskStatistics) -> Allotments:
-    """What the run's budget gives these tasks, in ascending order of their ordinals.
+def decide(context: RunContext, taken: Mapping[int, Taken], stats: TaskStatistics) -> Allotments:
+    """What these tasks get, in ascending order of their ordinals.
+
+    The budget divides among those that no lane of hard sampling decides about.
 
     Args:
         context: a run with a budget.
-        ordinals: ascending: ties between tasks never depend on the order of a reply.
-        stats: un-scaffolded statistics [N] of these tasks.
+        taken: how each task was drawn, by ordinal.
+        stats: un-scaffolded statistics [N] of these tasks, by ascending ordinal: ties between
+            tasks never depend on the order of a reply.
     """
     budget = context.curriculum.budget
     assert budget is not None
-    found = budget.allot(BudgetInput(stats, context.row.spec.group_size))
+    ordinals = sorted(taken)
+    by_lane = {ordinal: allotted_by_lane(context, taken[ordinal]) for ordinal in ordinals}
+    rest = [row for row, ordinal in enumerate(ordinals) if by_lane[ordinal] is None]
+    left = stats.select(np.array(rest, dtype=np.int64))
+    found = budget.allot(BudgetInput(left, context.row.spec.group_size))
     columns = (found.num_rollouts_B, found.screen_B, found.train_B)
-    rows = zip(ordinals, *(np.asarray(column).tolist() for column in columns), strict=True)
-    return {ordinal: Allotted(num, screen, train) for ordinal, num, screen, train in rows}
+    rows = zip(*(np.asarray(column).tolist() for column in columns), strict=True)
+    divided = (Allotted(num, screen, train) for num, screen, train in rows)
+    return {ordinal: by_lane[ordinal] or next(divided) for ordinal in ordinals}
 
 
 def rollouts_of(context: RunContext, lease: PromptLease) -> list[Allotted]:
-    """What each drawn task gets, in the order drawn; the group size where nothing was decided.
-
-    A probe gets what its lane says, whatever the budget would give it.
-    """
-    kept = lease.allotted or {}
-    if context.curriculum.hard is None:
-        plain = Allotted(context.row.spec.group_size)
-        return [kept.get(one.ordinal, plain) for one in lease.drawn]
-    found = [(one.ordinal, allotted_by_lane(context, one)) for one in lease.drawn]
-    return [kept.get(ordinal, own) if own.train else own for ordinal, own in found]
+    """What each drawn task gets, in the order drawn: the group size where nothing is decided."""
+    kept, plain = lease.allotted or {}, Allotted(context.row.spec.group_size)
+    return [
+        kept.get(one.ordinal)
+        or allotted_by_lane(context, Taken(one.lane, one.weight_micro))
+        or plain
+        for one in lease.drawn
+    ]
 
 
 def item_fields(one: Allotted) -> bytes:

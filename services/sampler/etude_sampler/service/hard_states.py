@@ -9,21 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from etude_proto.v1 import GateVerdict
 from etude_sampler.curriculum import AllocatorState, Curriculum, FoldInput
-from etude_sampler.curriculum.hard import PROBE_LANE, HardSampling, Visit
+from etude_sampler.curriculum.hard import HARD_LANE, PROBE_LANE, HardSampling, Visit
 from etude_sampler.statistics import Floats
 
 from ..ports.allotments import Allotted
-from ..ports.races import Drawn
 from .context import RunContext
 
 
 class PaceMoved(Exception):
     """A report was planned with the pace of another version than its transaction sees."""
+
+
+class Taken(NamedTuple):
+    """How a task was drawn, as far as it matters for its rollouts."""
+
+    lane: int
+    weight_micro: int
 
 
 def hard_at(curriculum: Curriculum, state: AllocatorState) -> HardSampling | None:
@@ -73,13 +80,17 @@ def with_run(
     )
 
 
-def allotted_by_lane(context: RunContext, drawn: Drawn) -> Allotted:
-    """What a drawn task gets: a probe what its weight asks for, any other the group size."""
+def allotted_by_lane(context: RunContext, taken: Taken) -> Allotted | None:
+    """What a drawn task gets whatever the run's budget says; None: what the budget says.
+
+    A probe gets what its weight asks for. A guided task gets the group size: hard tasks are never
+    answered with more rollouts, and a budget knows of bare successes only.
+    """
     hard = context.curriculum.hard
-    assert hard is not None
-    if context.curriculum.lanes[drawn.lane] == PROBE_LANE:
-        return Allotted(hard.served(drawn.weight_micro), train=False)
-    return Allotted(context.row.spec.group_size)
+    lane = None if hard is None else context.curriculum.lanes[taken.lane]
+    if hard is not None and lane == PROBE_LANE:
+        return Allotted(hard.served(taken.weight_micro), train=False)
+    return Allotted(context.row.spec.group_size) if lane == HARD_LANE else None
 
 
 def gate_of_lane(context: RunContext, lane: int) -> GateVerdict | None:

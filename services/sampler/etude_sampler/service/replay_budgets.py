@@ -38,7 +38,8 @@ def check_allotment(
     ordinals = sorted(held.entries)
     if list(logged) != ordinals:
         raise Differs(f"rollouts of {len(logged)} tasks; {len(ordinals)} are in the lease")
-    again = decide(context, ordinals, walk.stats.select(np.array(ordinals, dtype=np.int64)))
+    taken = {ordinal: held.taken[ordinal] for ordinal in ordinals}
+    again = decide(context, taken, walk.stats.select(np.array(ordinals, dtype=np.int64)))
     for ordinal in ordinals:
         if logged[ordinal] != again[ordinal]:
             found, want = tuple(logged[ordinal]), tuple(again[ordinal])

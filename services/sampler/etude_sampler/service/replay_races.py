@@ -17,6 +17,7 @@ from etude_sampler.statistics import Floats, Ints
 from ..ports.decisions import LoggedDecision
 from .context import RunContext
 from .entering import draws
+from .hard_states import Taken
 from .lane_loads import ENTRIES_PER_EPOCH
 from .replay_log import Entered, LoggedDraw, entered, logged_draw, logged_shares
 
@@ -34,6 +35,8 @@ class Held:
     fence: int
     version: int
     entries: dict[int, int]
+    taken: dict[int, Taken]
+    """How each of them was drawn."""
 
 
 def first_of(tasks_B: Ints, found_B: Floats | Ints, want_B: Floats | Ints) -> str:
@@ -150,7 +153,9 @@ class EpochRaces:
         _compare(logged, again)
         self._fence = decision.fence
         held = dict(zip(again.tasks_B.tolist(), entries_B.tolist(), strict=True))
-        self.leases[decision.lease_id] = Held(decision.fence, self.version, held)
+        pairs = zip(again.lanes_B.tolist(), again.weights_B.tolist(), strict=True)
+        taken = dict(zip(held, (Taken(*pair) for pair in pairs), strict=True))
+        self.leases[decision.lease_id] = Held(decision.fence, self.version, held, taken)
         return len(held)
 
     def settle(self, decision: LoggedDecision, back: Entered, draws_NL: Floats) -> None:

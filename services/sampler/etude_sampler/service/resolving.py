@@ -6,11 +6,13 @@ Neighbours: `curriculum` knows the rules; `runs` and `travel` (forks) create run
 from __future__ import annotations
 
 from etude_proto.v1 import ProblemItem, ResolvedCurriculum, RunCreate, RunMode
+from etude_proto.v1.runs import REWARD_SWITCHES, WHOLE_REWARD_SWITCHES
 from etude_sampler.curriculum import (
     ConfigFault,
     build,
     check_fit,
     lanes_by,
+    moves_weights,
     reads_features,
     resolve,
     takes_bare,
@@ -57,6 +59,7 @@ async def resolve_curriculum(catalog: Catalog, spec: RunCreate) -> tuple[Resolve
         raise _refused(fault) from fault
     fit(resolved, spec)
     await _check_aids(catalog, spec, resolved, num_tasks=num_tasks)
+    await _check_reward(catalog, spec, resolved, num_tasks=num_tasks)
     return resolved, num_tasks
 
 
@@ -76,6 +79,38 @@ async def _check_aids(
             "/curriculum/scaffold",
             f"{lacking} of {num_tasks} tasks have no aids.{scaffold.aid}; import them with it"
             + (", or set knob `missing` to 'bare' to serve those without help" if found else ""),
+        )
+
+
+async def _check_reward(
+    catalog: Catalog, spec: RunCreate, resolved: ResolvedCurriculum, *, num_tasks: int
+) -> None:
+    """Raise `PayloadInvalid` if the reward could not score what is drawn, or the weights."""
+    for place, switch in enumerate(spec.reward.switches):
+        if switch not in REWARD_SWITCHES:
+            raise PayloadInvalid.at(
+                f"/reward/switches/{place}",
+                f"unknown switch {switch!r}; known: {', '.join(REWARD_SWITCHES)}",
+            )
+        if (
+            switch in WHOLE_REWARD_SWITCHES
+            and spec.credit.component_weights_in == "reward"
+            and moves_weights(resolved)
+        ):
+            raise PayloadInvalid.at(
+                f"/reward/switches/{place}",
+                f"{switch} scores calls as a whole, so the component weights of allocator "
+                f"{resolved.allocator.name!r} cannot act in the reward; choose another allocator, "
+                "or credit.component_weights_in 'advantage'",
+            )
+    if spec.mode is not RunMode.TRAINING:
+        return
+    lacking = await catalog.num_without_reference(spec.dataset_id, spec.sources, among=num_tasks)
+    if lacking:
+        raise PayloadInvalid.at(
+            "/dataset_id",
+            f"{lacking} of {num_tasks} tasks have no reference to score against; import them with "
+            "one, or choose mode 'curriculum_only', in which your framework scores",
         )
 
 

@@ -50,6 +50,11 @@ class TdclConfig(MasteryConfig):
     adapt: bool = True
     """Whether weights move at all; otherwise mastery is only tracked."""
 
+    @property
+    def moves_weights(self) -> bool:
+        """If they move at all."""
+        return self.adapt
+
     def build(self, context: Context) -> Allocator:
         """The allocator."""
         return TdclAllocator(context, self, self.mastery_knobs(context))

@@ -20,21 +20,19 @@ def with_hard(lanes: Sequence[str], hard: object | None) -> list[str]:
     return [*lanes, *(() if hard is None else ADDED)]
 
 
-def beside_hard(
-    hard: object | None, subtasks: Sequence[str], *, pool: object | None, budget: object | None
-) -> None:
+NO_SLOTS = "a pool draws from lane `uniform` alone: lanes `hard` and `probe` would get no slots"
+
+
+def beside_hard(hard: object | None, subtasks: Sequence[str], *, pool: object | None) -> None:
     """Refuse what hard sampling cannot stand beside.
 
     Raises:
-        ConfigFault: sub-tasks that bear the names of the added lanes, a pool, a budget.
+        ConfigFault: sub-tasks that bear the names of the added lanes, a pool.
     """
     if hard is None:
         return
     if pool is not None:
-        raise ConfigFault(pointer("curriculum", "pool"), "a pool draws from no lane `hard`")
-    if budget is not None:
-        detail = "hard sampling decides how many rollouts its tasks get"
-        raise ConfigFault(pointer("curriculum", "budget"), detail)
+        raise ConfigFault(pointer("curriculum", "pool"), NO_SLOTS)
     for place, name in enumerate(subtasks):
         if name in ADDED:
             raise ConfigFault(

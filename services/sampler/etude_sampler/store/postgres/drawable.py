@@ -23,6 +23,17 @@ SELECT ordinal FROM (
     AND ($2::text[] IS NULL OR source = ANY($2)) ORDER BY ordinal LIMIT $4
 ) AS first WHERE aids IS NOT NULL AND convert_from(aids, 'UTF8')::jsonb ? $3 ORDER BY ordinal
 """
+_WITHOUT_REFERENCE = """
+SELECT count(*) FROM (
+    SELECT body FROM tasks WHERE dataset_id = $1 AND split = 'train'
+    AND ($2::text[] IS NULL OR source = ANY($2)) ORDER BY ordinal LIMIT $3
+) AS first
+WHERE CASE WHEN position($4::bytea IN body) > 0
+THEN convert_from(body, 'UTF8')::jsonb -> 'reference' = 'null'::jsonb ELSE false END
+"""
+"""Bodies are parsed only where the bytes `"reference":null` stand, as `encode_task` writes them:
+unescaped quotes are no part of a text, but metadata may have such a field."""
+_NULL_REFERENCE = b'"reference":null'
 
 
 class PostgresDrawable:
@@ -73,6 +84,16 @@ class PostgresDrawable:
         async with raw(self._engine) as connection:
             found = await connection.fetch(_WITH_AID, dataset_id, sources, aid, among)
         return [record["ordinal"] for record in found]
+
+    async def num_without_reference(
+        self, dataset_id: str, sources: list[str] | None, *, among: int
+    ) -> int:
+        """How many of the first `among` drawable tasks have no gold."""
+        async with raw(self._engine) as connection:
+            found = await connection.fetchval(
+                _WITHOUT_REFERENCE, dataset_id, sources, among, _NULL_REFERENCE
+            )
+        return int(found)
 
     def _drawable(self, dataset_id: str, sources: list[str] | None) -> list[sa.ColumnElement[bool]]:
         where = [tasks.c.dataset_id == dataset_id, tasks.c.split == Split.TRAIN.value]

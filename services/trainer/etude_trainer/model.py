@@ -83,12 +83,15 @@ class Policy:
 
         Both float32 [n], in nats, of the distribution at the configured temperature, on the
         model's device. Gradients flow unless switched off outside.
+
+        Args:
+            micro: on the model's device.
+            entropy: whether it is needed; it comes anyway where it costs nothing.
         """
         hidden_nH = self._hidden(micro)
         chunk = max(1, self.config.logits_elements // self.vocab_size)
         if self._head_is_plain():
-            lp_n, entropy_n = self._fused(hidden_nH, micro.target_n, chunk)
-            return lp_n, entropy_n if entropy else None
+            return self._fused(hidden_nH, micro.target_n, chunk)
         logprobs: list[Tensor] = []
         entropies: list[Tensor] = []
         recompute = torch.is_grad_enabled() and len(hidden_nH) > chunk

@@ -81,7 +81,7 @@ def test_a_step_tells_what_it_computed(
     tiny_dir: Path, mini_batch_groups: int, inner_epochs: int
 ) -> None:
     batch = f"mini_batch_groups = {mini_batch_groups}\ninner_epochs = {inner_epochs}"
-    config = parse_config(f"[batch]\n{batch}\n")
+    config = parse_config(f"[objective]\nentropy_coef = 0.0\n[batch]\n{batch}\n")
     learner = build_learner(tiny_dir, config, device="cpu")
     frame = sample_batch(learner.policy.module)
     groups = decode_batch(frame.manifest, frame.bodies, vocab_size=512).groups
@@ -91,6 +91,7 @@ def test_a_step_tells_what_it_computed(
     assert metrics["flops"] == pytest.approx(scored + inner_epochs * training_flops(cost, work))
     assert metrics["num_tokens_computed"] == work.num_tokens < metrics["num_tokens"]
     assert metrics["padding_share"] == work.padding_share > 0.0
+    assert metrics["entropy"] > 1.0, "it is watched without a bonus, too"
 
 
 def test_work_adds_up() -> None:

@@ -23,10 +23,11 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def append(self, state: CheckpointState, seconds: dict[str, float]) -> None:
-        """Write one step, unless it is the last one written (an ack repeated after a kill)."""
+    def append(self, state: CheckpointState, seconds: dict[str, float]) -> bool:
+        """Write one step, unless it is the last one written (an ack repeated after a kill);
+        whether it was written now."""
         if self._last_batch() == state.lease_id:
-            return
+            return False
         record = {
             "time_unix_s": round(time.time(), 3),
             "policy_version": state.policy_version,
@@ -37,6 +38,7 @@ class Journal:
         }
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+        return True
 
     def _last_batch(self) -> str | None:
         """Batch of the last line; a line that a kill cut short is removed."""

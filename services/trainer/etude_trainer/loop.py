@@ -93,7 +93,6 @@ class Trainer:
 
         with board.during(Stage.TRAIN, self.account.seconds):
             learned = self.team.learn(work.manifest, work.frame.bodies, work.batch.groups, progress)
-        board.update(num_micro_batches=0, num_micro_batches_done=0)
         self.settle()
         with board.during(Stage.CHECKPOINT, self.account.seconds):
             metrics = self.account.close_step(learned)

@@ -21,6 +21,7 @@ from etude_client import EtudeClient
 from etude_proto.v1 import Run, TrainingBatchRequest
 
 from .agreement import tell_differences
+from .charts import Chart, check_wandb, opened
 from .checkpoint import CheckpointStore
 from .checks import can_share_prompts, check_head, settle_attention
 from .config import TrainingConfig
@@ -130,6 +131,7 @@ class TrainerService:
 
     def _work(self) -> None:
         settings, config, job = self._settings, self._config, self._job
+        check_wandb(settings.trainer_wandb)
         team = build_team(settings, config, model_dir=job.model_dir, crew=self._crew)
         learner = team.learner
         with dismissing(team), EtudeClient(settings.sampler_url, api_key=self.api_key) as client:
@@ -144,9 +146,12 @@ class TrainerService:
                 if self.sender is not None:
                     place = learner.policy.device
                     self.sender.open(settings.weights_root.resolve() / run.id, place)
-                self._trainer(site, team, run, folder).run()
+                team.profile(folder / "profiles")
+                with opened(folder, run=run, wandb=settings.trainer_wandb) as charts:
+                    self._trainer(site, team, run, charts).run()
 
-    def _trainer(self, site: Site, team: Team, run: Run, folder: Path) -> Trainer:
+    def _trainer(self, site: Site, team: Team, run: Run, charts: list[Chart]) -> Trainer:
+        folder = self._settings.trainer_dir / run.id
         policy = team.learner.policy
         note = LeaseNote(folder / "lease.json")
         overlaps = self._config.overlap.enabled and run.limits.max_staleness > 0
@@ -158,11 +163,12 @@ class TrainerService:
             site=site,
             team=team,
             supply=Supply(site, note, request, vocab_size=size, ahead=ahead),
-            account=Account(policy.device),
+            account=Account(policy.device, self._crew.size),
             record=Recorder(
                 site=site,
                 note=note,
                 journal=Journal(folder / "metrics.jsonl"),
+                charts=charts,
                 keep_checkpoints=self._config.publish.keep_checkpoints,
             ),
             max_steps=self._job.max_steps,

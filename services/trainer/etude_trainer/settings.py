@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     """`auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1`, ..."""
     trainer_threads: int = Field(default=0, ge=0, le=4096)
     """Compute threads on a CPU; 0 leaves it to torch."""
+    trainer_wandb: Literal["off", "offline", "online"] = "off"
+    """Send the metrics to Weights & Biases as well: `offline` writes them below the trainer's
+    folder, for `wandb sync`. Needs the package wandb, which is not installed with the trainer."""
 
     weight_channel: Literal["disk", "gloo", "nccl"] = "disk"
     """How weights reach the engines: from the shared volume, or sent from process to process (the

@@ -120,4 +120,6 @@ class StatusBoard:
             num_steps=num_steps,
             last_metrics=dict(metrics),
             last_seconds=dict(seconds),
+            num_micro_batches=0,
+            num_micro_batches_done=0,
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from pydantic import SecretStr, ValidationError
 
 from etude_trainer.api import problems
 from etude_trainer.api.metrics import STEP_GAUGES
@@ -34,14 +36,15 @@ def test_starting() -> None:
 def test_training() -> None:
     board = StatusBoard()
     board.update(run_id="run_a", policy_version=6, reaches_sampler=True)
-    with board.during(Stage.TRAIN):
+    seconds: dict[str, float] = {}
+    with board.during(Stage.TRAIN, seconds):
         board.update(num_micro_batches=4, num_micro_batches_done=1)
         client = client_of(board)
         assert client.get("/readyz").status_code == 200
         status = client.get("/v1/status").json()
     assert (status["stage"], status["num_micro_batches_done"]) == ("train", 1)
     metrics = dict.fromkeys(STEP_GAUGES, 0.5)
-    board.finish_step(7, 1, metrics)
+    board.finish_step(7, 1, metrics, seconds)
     status = client.get("/v1/status").json()
     assert status["policy_version"] == 7
     assert status["num_micro_batches"] == 0
@@ -87,7 +90,7 @@ def test_transfers_are_asked_for_with_the_key_and_refused_as_problems(tmp_path: 
     sender = make_sender(settings)
     app = FastAPI()
     problems.install(app)
-    app.include_router(make_weights_router(sender, api_key="etude_key"))
+    app.include_router(make_weights_router(sender, key="etude_key"))
     client = TestClient(app)
     path = "/v1/weights/v000001-lease_a/transfers"
     wanted = {"backend": "gloo", "world_size": 1}
@@ -105,6 +108,13 @@ def test_transfers_are_asked_for_with_the_key_and_refused_as_problems(tmp_path: 
     sender.open(tmp_path, torch.device("cpu"))
     assert client.post(path, json=wanted, headers=key).status_code == 404
     sender.close()
+
+
+def test_weights_are_not_offered_to_other_machines_without_a_key() -> None:
+    with pytest.raises(ValidationError, match="ETUDE_TRANSFER_KEY"):
+        Settings(weight_channel="gloo", transfer_host="0.0.0.0")
+    Settings(weight_channel="gloo", transfer_host="0.0.0.0", transfer_key=SecretStr("k"))
+    Settings(transfer_host="0.0.0.0")  # the disk's
 
 
 def test_without_a_sender_there_is_nothing_to_ask_for() -> None:

@@ -45,17 +45,25 @@ def test_a_line_that_was_cut_short_does_not_stop_the_journal(tmp_path: Path) -> 
     assert [json.loads(line)["policy_version"] for line in lines] == [2, 3]
 
 
-def test_a_lease_is_noted_until_it_is_cleared(tmp_path: Path) -> None:
-    note = LeaseNote(tmp_path / "lease.json")
-    assert note.read() is None
-    lease = Lease(id="tb_1", run_id="run_1", fence=3, deadline_ms=5, ttl_s=60.0)
-    note.write(lease)
-    assert LeaseNote(tmp_path / "lease.json").read() == lease
+def test_leases_are_noted_until_they_are_removed(tmp_path: Path) -> None:
+    path = tmp_path / "lease.json"
+    note = LeaseNote(path)
+    assert note.read() == []
+    first = Lease(id="tb_1", run_id="run_1", fence=3, deadline_ms=5, ttl_s=60.0)
+    second = first.model_copy(update={"id": "tb_2"})
+    note.add(first)
+    note.add(second)
+    assert LeaseNote(path).read() == [first, second]
+    note.remove("tb_1")
+    assert LeaseNote(path).read() == [second]
+    note.remove("tb_2")
+    assert not path.exists()
     note.clear()
-    note.clear()
-    assert note.read() is None
-    (tmp_path / "lease.json").write_text("{", encoding="utf-8")
-    assert note.read() is None
+    assert note.read() == []
+    path.write_text("{", encoding="utf-8")
+    assert note.read() == []
+    path.write_text(first.model_dump_json(), encoding="utf-8")  # as the first release noted one
+    assert note.read() == [first]
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

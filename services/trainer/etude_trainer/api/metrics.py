@@ -25,6 +25,12 @@ STEP_GAUGES: Final[dict[str, tuple[str, str]]] = {
     "staleness_mean": ("etude_trainer_staleness_versions", "Mean age of the groups"),
     "num_groups": ("etude_trainer_batch_groups", "Groups of the last training batch"),
     "num_tokens": ("etude_trainer_batch_tokens", "Tokens of the last training batch"),
+    "mfu": ("etude_trainer_mfu", "Share of the devices' bfloat16 peak; 0 where it is not known"),
+    "memory_peak_bytes": ("etude_trainer_memory_peak_bytes", "Peak memory of rank 0"),
+    "wait_share": ("etude_trainer_wait_share", "Share of the last step that was not training"),
+    "seconds_step": ("etude_trainer_step_seconds", "From the end of one training to the next"),
+    "entropy": ("etude_trainer_entropy_nats", "Entropy of the model where it sampled, a token"),
+    "kl_reference": ("etude_trainer_kl_reference_nats", "KL to the reference, a token"),
     "num_updates_skipped": ("etude_trainer_updates_skipped", "Updates without a finite gradient"),
 }
 """Metric of a step -> name and help of its gauge."""

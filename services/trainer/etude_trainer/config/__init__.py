@@ -25,7 +25,14 @@ from .learning import (
     ShapingConfig,
     Table,
 )
-from .running import BatchConfig, ModelConfig, OverlapConfig, ParallelConfig, PublishConfig
+from .running import (
+    BatchConfig,
+    ModelConfig,
+    OverlapConfig,
+    ParallelConfig,
+    ProfilerConfig,
+    PublishConfig,
+)
 
 __all__ = [
     "AdvantageConfig",
@@ -35,6 +42,7 @@ __all__ = [
     "OptimizerConfig",
     "OverlapConfig",
     "ParallelConfig",
+    "ProfilerConfig",
     "PublishConfig",
     "ResetsConfig",
     "ShapingConfig",
@@ -72,6 +80,8 @@ class TrainingConfig(Table):
     """Checkpoints and weights on disk."""
     overlap: OverlapConfig = OverlapConfig()
     """Steps that overlap."""
+    profiler: ProfilerConfig = ProfilerConfig()
+    """Traces of steps."""
     parallel: ParallelConfig = ParallelConfig()
     """Many ranks."""
 

@@ -5,9 +5,9 @@ Part of `TrainingConfig` (`__init__.py`).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .learning import Positive, Table
 
@@ -72,6 +72,23 @@ class OverlapConfig(Table):
     """Lease and decode the next batch while the current one trains, and write, publish and ack a
     step while the next one trains: a step stalls for a copy of the weights and moments only. Its
     batches were leased a version earlier; a run with `max_staleness` 0 cannot have it."""
+
+
+class ProfilerConfig(Table):
+    """`[profiler]`: traces of some steps, in `profiles/` of the run's folder."""
+
+    first_step: int = Field(default=0, ge=0)
+    """First step of this process that is traced, from 1; 0 is no profile."""
+    last_step: int = Field(default=0, ge=0)
+    """Last one; a trace grows by some 10 MB a step."""
+    memory: bool = False
+    """Record allocations and shapes as well: slower, larger."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.last_step < self.first_step:
+            raise ValueError("last_step must not come before first_step")
+        return self
 
 
 class ParallelConfig(Table):

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ..batch import Group, decode_batch
 from ..checkpoint import Captured, Checkpoint, CheckpointState, capture
 from ..model import load_policy
 from ..parity import Parity, measure
+from ..profiling import Profiler
 from ..stages.learn import Learner, learn, make_optimizer
 from ..weight_files import load_into, put_into
 from .crew import Crew, Order, Progress, StepAbandoned
@@ -34,6 +36,7 @@ class Team:
     """One rank's learner, moved in step with the others'."""
 
     learner: Learner
+    profiler: Profiler | None = None
     _writing: Future[object] | None = field(default=None, repr=False)
     """This rank's shards of the newest checkpoint."""
 
@@ -41,6 +44,11 @@ class Team:
     def crew(self) -> Crew:
         """The ranks."""
         return self.learner.crew
+
+    def profile(self, folder: Path) -> None:
+        """Watch the steps that the configuration names."""
+        self.crew.send(Order("profile", str(folder)))
+        self._profile(folder)
 
     def learn(
         self,
@@ -126,6 +134,8 @@ class Team:
                 vocab_size = learner.policy.vocab_size
                 batch = decode_batch(manifest, order.bodies, vocab_size=vocab_size)
                 self._learn(batch.groups, manifest.policy_version, _quiet)
+            case "profile":
+                self._profile(Path(order.text))
             case "measure":
                 token_ids, version, name = json.loads(order.text)
                 dtype = getattr(torch, name)
@@ -145,8 +155,14 @@ class Team:
             case _:
                 raise ValueError(f"unknown order {order.name!r}")
 
+    def _profile(self, folder: Path) -> None:
+        config = self.learner.config.profiler
+        if config.first_step:
+            self.profiler = Profiler(config, folder, rank=self.crew.rank)
+
     def _learn(self, groups: Sequence[Group], step: int, progress: Progress) -> dict[str, float]:
-        return learn(self.learner, groups, step=step, progress=self.crew.in_step(progress))
+        with self.profiler.step() if self.profiler is not None else nullcontext():
+            return learn(self.learner, groups, step=step, progress=self.crew.in_step(progress))
 
     def _capture(self, shards: Path | None, *, copies: bool = True) -> Captured:
         self._finish_writing()

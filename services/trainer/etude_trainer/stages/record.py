@@ -5,8 +5,10 @@ is too old to keep goes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..charts import Chart, tagged
 from ..checkpoint import Checkpoint
 from ..journal import Journal
 from .fetch import LeaseNote
@@ -23,6 +25,7 @@ class Recorder:
     site: Site
     note: LeaseNote
     journal: Journal
+    charts: Sequence[Chart]
     keep_checkpoints: int
     num_steps: int = 0
     """Steps of this process that counted."""
@@ -30,23 +33,32 @@ class Recorder:
     def stand(self, policy_version: int) -> None:
         """The model stands at a version: nothing of later ones is shown any more."""
         self.note.clear()
+        for chart in self.charts:
+            chart.stand(policy_version)
         self.site.board.update(policy_version=policy_version)
         logger.info("trainer.standing", extra={"policy_version": policy_version})
 
     def late(self, settled: list[Checkpoint]) -> None:
         """Steps of a former process that count after all."""
         for checkpoint in settled:
-            self.journal.append(checkpoint.state, {})
+            self._draw(checkpoint, {})
 
     def conclude(self, checkpoint: Checkpoint, seconds: dict[str, float]) -> None:
         """A step was acked: tell, and forget what is old."""
         state, site = checkpoint.state, self.site
         self.note.remove(state.lease_id)
         self.num_steps += 1
-        self.journal.append(state, seconds)
+        self._draw(checkpoint, seconds)
         site.board.finish_step(state.policy_version, self.num_steps, state.metrics, seconds)
         fields = {"policy_version": state.policy_version, "metrics": state.metrics}
         logger.info("step.done", extra=fields)
         site.store.prune(announced=checkpoint, keep=self.keep_checkpoints)
         pinned = {one.weights_uri for one in kept_curricula(site) if one.pinned}
         site.channel.prune(announced_version=state.policy_version, keep=pinned)
+
+    def _draw(self, checkpoint: Checkpoint, seconds: dict[str, float]) -> None:
+        """Into journal and charts, unless they have it (an ack repeated after a kill)."""
+        state = checkpoint.state
+        if self.journal.append(state, seconds):
+            for chart in self.charts:
+                chart.add(state.policy_version, tagged(state.metrics, seconds))

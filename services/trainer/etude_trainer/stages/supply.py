@@ -13,11 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+
 from etude_client.call import TrainingFrame
 from etude_client.heartbeat import Heartbeat
 from etude_proto.v1 import Lease, TrainingBatch, TrainingBatchRequest
 
-from ..batch import DecodedBatch, decode_batch
+from ..batch import DecodedBatch, Group, TokenSequence, decode_batch
 from ..errors import LeaseLost
 from .fetch import LeaseNote, fetch, give_back
 from .settle import Site, Standing
@@ -73,10 +75,22 @@ class Work:
         lag = policy_version - self.manifest.policy_version
         if lag == 0:
             return
-        groups = tuple(replace(g, staleness=g.staleness + lag) for g in self.batch.groups)
+        groups = tuple(_older(group, lag) for group in self.batch.groups)
         manifest = self.manifest.model_copy(update={"policy_version": policy_version})
         self.frame = replace(self.frame, manifest=manifest)
         self.batch = replace(self.batch, groups=groups)
+
+
+def _older(group: Group, lag: int) -> Group:
+    """The group, and each of its tokens, by so many versions."""
+    sequences = tuple(None if one is None else _older_tokens(one, lag) for one in group.sequences)
+    return replace(group, staleness=group.staleness + lag, sequences=sequences)
+
+
+def _older_tokens(sequence: TokenSequence, lag: int) -> TokenSequence:
+    if sequence.lag_T is None:
+        return sequence
+    return replace(sequence, lag_T=sequence.lag_T + np.where(sequence.trained_T, np.int32(lag), 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import struct
 
@@ -104,3 +105,26 @@ async def test_a_changed_ledger_or_statistics_row_is_named(settled: tuple[Run, s
     report = await replayed(url, run.id)
     assert "prev" in str(report.ledger.first_fault)
     assert report.verdict == "different"
+
+
+async def test_mastery_as_it_is_now_is_checked_where_it_is_tracked(
+    settled: tuple[Run, str],
+) -> None:
+    """A changed number is named; a run of a release without any agrees without it."""
+    run, url = settled
+    versions = query(url, "SELECT version, summary::text FROM policy_versions ORDER BY version")
+    last, text = versions[-1]
+    summary = json.loads(str(text))
+    summary["mastery_now"]["format"] += 2**-30
+    write = "UPDATE policy_versions SET summary = %s WHERE version = %s"
+    change(url, write, json.dumps(summary), last)
+    report = await replayed(url, run.id)
+    assert report.ledger.first_fault == f"version {last}: mastery_now is not what its groups give"
+    for version, stored in versions:
+        summary = json.loads(str(stored))
+        summary.pop("mastery_now", None)
+        change(url, write, json.dumps(summary), version)
+    ((state,),) = query(url, "SELECT allocator_state::text FROM runs")
+    left = {name: value for name, value in json.loads(str(state)).items() if name != "trend_K"}
+    change(url, "UPDATE runs SET allocator_state = %s", json.dumps(left))
+    assert (await replayed(url, run.id)).verdict == "same"

@@ -42,21 +42,35 @@ def counted(service: RolloutService, name: str, **labels: str) -> float:
 
 
 async def test_what_became_too_stale_to_train_on_is_given_back(
-    client: AsyncEtudeClient, sampler_url: str, policy_dir: Path, tmp_path: Path
+    client: AsyncEtudeClient,
+    sampler_url: str,
+    policy_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One worker is quick, the other makes completions of 900 tokens at version 0; the run allows
-    no staleness, and the trainer goes on to version 1."""
+    """One worker is quick, the other makes completions of 900 tokens; the run allows no staleness,
+    and the trainer goes on."""
+    monkeypatch.setattr("etude_rollout.worker.LISTEN_S", 0.1)
     observer = Observer(client, await create_run(client, max_staleness=0))
-    uri = publish(policy_dir, tmp_path / "weights" / "v1", version=1, change=shift("proj")).as_uri()
-    slow_settings = {"worker": "slow", "max_new_tokens": 900, "tasks_per_batch": 8}
-    async with rolling_out(policy_dir, sampler_url, tmp_path, **slow_settings) as slow:
-        await until(lambda: slow.status.groups_generating > 0, "the slow one generates")
-        async with rolling_out(policy_dir, sampler_url, tmp_path, max_new_tokens=4):
-            await observer.until(lambda counts: counts.num_ready_groups >= GROUPS, "groups")
-            await observer.train(1, uri)
-        await until(lambda: counted(slow, "given_back", end="stale") > 0, "it is given back")
+    slow_settings = {"worker": "slow", "max_new_tokens": 900, "batches_in_flight": 1}
+    async with (
+        rolling_out(policy_dir, sampler_url, tmp_path, **slow_settings) as slow,
+        rolling_out(policy_dir, sampler_url, tmp_path, max_new_tokens=4),
+    ):
+        # A step that happens to come just before a slow batch ends finds nothing to give back.
+        for version in range(1, 9):
+            out = tmp_path / "weights" / f"v{version}"
+            uri = publish(policy_dir, out, version=version, change=shift("proj")).as_uri()
+            await until(lambda: slow.status.groups_generating > 0, "the slow one generates")
+            await observer.train(version, uri)
+            await until(
+                lambda v=version: slow.status.policy_version == v,  # type: ignore[misc]
+                "it takes the new weights",
+                timeout_s=120,
+            )
+            if counted(slow, "given_back", end="stale") > 0:
+                break
         await until(lambda: counted(slow, "leases", end="stale") > 0, "its lease is done with")
-        await until(lambda: slow.status.policy_version == 1, "it takes the new weights")
     assert slow.exit_code == EXIT_OK
     assert (await observer.counts()).num_leased == 0
 

@@ -91,7 +91,7 @@ class Wire:
     def __init__(self, folder: Path, engine: TransformersEngine, *, volume: Path) -> None:
         self.sender = Sender(SenderOptions(TransferBackend.GLOO, "127.0.0.1", 0, 2.0))
         app = FastAPI()
-        app.include_router(make_weights_router(self.sender, api_key=None))
+        app.include_router(make_weights_router(self.sender, key=None))
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://trainer")
         self.loads: list[LoadFacts] = []
         disk = RolloutChannel(volume)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import warnings
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class VllmBench:
         sender = Sender(SenderOptions(TransferBackend.GLOO, "127.0.0.1", 0, 10.0))
         sender.open(self.root, torch.device("cpu"))
         app = FastAPI()
-        app.include_router(make_weights_router(sender, api_key=None))
+        app.include_router(make_weights_router(sender, key=None))
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://trainer") as client:
             disk = DiskChannel(self.root)
@@ -128,7 +129,9 @@ def publish_adapter(
     parts = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     torch.manual_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=parts, lora_dropout=0.0)
-    model = get_peft_model(base, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks by an older name
+        model = get_peft_model(base, config)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "lora_B" in name:

@@ -144,6 +144,8 @@ class RolloutSettings(BaseSettings):
     either way."""
     trainer_url: str | None = Field(default=None, pattern=r"^https?://")
     """Base URL of the trainer's small API, for `gloo` and `nccl`."""
+    transfer_key: SecretStr | None = None
+    """What the trainer asks for before it sends weights, where it asks for something."""
     parity_threshold: float = Field(default=1e-3, gt=0.0)
     """Largest accepted difference in nats between the engine's and the trainer's log-probabilities
     after a load; above it the worker stops. fp32 on both sides stays near 1e-5."""

@@ -50,7 +50,7 @@ def create_app(service: TrainerService | None = None) -> FastAPI:
     app.include_router(
         make_weights_router(
             None if service is None else service.sender,
-            api_key=None if service is None else service.api_key,
+            key=None if service is None else service.transfer_key,
         )
     )
     return app

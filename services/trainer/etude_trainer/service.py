@@ -91,6 +91,12 @@ class TrainerService:
         self._thread = threading.Thread(target=self._main, name="trainer")
 
     @property
+    def transfer_key(self) -> str | None:
+        """What workers must send to be given weights."""
+        key = self._settings.transfer_key
+        return None if key is None else key.get_secret_value()
+
+    @property
     def api_key(self) -> str | None:
         """The deployment's key, where one is set."""
         key = self._settings.api_key

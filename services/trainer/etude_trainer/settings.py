@@ -7,9 +7,16 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from etude_proto.keys import checked, key_given
@@ -61,11 +68,22 @@ class Settings(BaseSettings):
     """For `gloo` and `nccl`: port of the store where processes meet; 0 picks a free one."""
     transfer_timeout_s: float = Field(default=60.0, gt=0.0, le=3600.0)
     """For `gloo` and `nccl`: how long either side waits for the other at any point."""
+    transfer_key: SecretStr | None = None
+    """For `gloo` and `nccl`: what workers must send to be given weights; theirs is the same. Needed
+    when `ETUDE_TRANSFER_HOST` is not loopback."""
 
     @field_validator("api_key", mode="before")
     @classmethod
     def _from_the_file(cls, given: object, info: ValidationInfo) -> object:
         return key_given(given, info.data.get("api_key_file"))
+
+    @model_validator(mode="after")
+    def _closed(self) -> Self:
+        is_open = self.transfer_host not in ("127.0.0.1", "::1", "localhost")
+        if self.weight_channel != "disk" and is_open and self.transfer_key is None:
+            where = self.transfer_host
+            raise ValueError(f"{where} can be reached from other machines: set ETUDE_TRANSFER_KEY")
+        return self
 
     def name(self) -> str:
         """The trainer's name on the wire."""

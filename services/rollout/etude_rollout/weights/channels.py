@@ -141,7 +141,7 @@ class FromTrainer:
     ) -> None:
         """
         Args:
-            client: of the trainer's own small API, with the deployment's key.
+            client: of the trainer's own small API, with its key.
         """
         self._disk = FromDisk(disk)
         self._client = client

@@ -24,7 +24,7 @@ async def open_channel(settings: RolloutSettings) -> AsyncIterator[WeightChannel
     if settings.weight_channel == "disk":
         yield FromDisk(disk)
         return
-    key = settings.api_key
+    key = settings.transfer_key
     headers = {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
     url = settings.trainer_url or ""  # the settings see to it that there is one
     async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False) as client:

@@ -1,6 +1,6 @@
 """The route by which rollout workers ask for weights; `weights/sending.py` sends them.
 
-Without a sender (`ETUDE_WEIGHT_CHANNEL=disk`) it answers 404. It asks for the deployment's key,
+Without a sender (`ETUDE_WEIGHT_CHANNEL=disk`) it answers 404. It asks for a key of its own,
 where one is set: whoever may open a transfer gets the weights.
 """
 
@@ -17,7 +17,7 @@ from ..weights.sending import Sender, TransferRefused
 from .problems import RESPONSES
 
 
-def make_weights_router(sender: Sender | None, *, api_key: str | None) -> APIRouter:
+def make_weights_router(sender: Sender | None, *, key: str | None) -> APIRouter:
     """The route over a sender."""
     router = APIRouter(responses=RESPONSES)
 
@@ -28,10 +28,10 @@ def make_weights_router(sender: Sender | None, *, api_key: str | None) -> APIRou
         authorization: Annotated[str | None, Header()] = None,
     ) -> Transfer:
         """Open a transfer of a published version: the trainer waits for the engine to join."""
-        if api_key is not None:
+        if key is not None:
             given = (authorization or "").encode()
-            if not hmac.compare_digest(given, f"Bearer {api_key}".encode()):
-                raise HTTPException(401, "this trainer asks for the deployment's key")
+            if not hmac.compare_digest(given, f"Bearer {key}".encode()):
+                raise HTTPException(401, "this trainer asks for a key (ETUDE_TRANSFER_KEY)")
         if sender is None:
             raise HTTPException(404, "this trainer sends no weights (ETUDE_WEIGHT_CHANNEL)")
         try:

@@ -26,7 +26,7 @@ from ..parity import Parity, measure
 from ..profiling import Profiler
 from ..stages.learn import Learner, learn, make_optimizer
 from ..weight_files import load_into, put_into
-from .crew import Crew, Order, Progress, StepAbandoned
+from .crew import Crew, Order, Progress, StepAbandoned, naming_losses
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,10 @@ class Team:
         """The parity probe of the policy as it is now."""
         name = str(dtype).removeprefix("torch.")
         self.crew.send(Order("measure", json.dumps([token_ids, policy_version, name])))
-        return measure(self.learner.policy, token_ids, policy_version=policy_version, dtype=dtype)
+        with naming_losses():
+            return measure(
+                self.learner.policy, token_ids, policy_version=policy_version, dtype=dtype
+            )
 
     def capture(self, shards: Path | None = None, *, copies: bool = True) -> Captured:
         """Take the state that a checkpoint is written from.
@@ -122,7 +125,8 @@ class Team:
                 self._finish_writing()
                 return
             try:
-                self._obey(order)
+                with naming_losses():
+                    self._obey(order)
             except StepAbandoned:
                 logger.info("step.abandoned", extra={"rank": self.crew.rank})
 
@@ -161,13 +165,15 @@ class Team:
             self.profiler = Profiler(config, folder, rank=self.crew.rank)
 
     def _learn(self, groups: Sequence[Group], step: int, progress: Progress) -> dict[str, float]:
-        with self.profiler.step() if self.profiler is not None else nullcontext():
+        profiled = self.profiler.step() if self.profiler is not None else nullcontext()
+        with naming_losses(), profiled:
             return learn(self.learner, groups, step=step, progress=self.crew.in_step(progress))
 
     def _capture(self, shards: Path | None, *, copies: bool = True) -> Captured:
         self._finish_writing()
         policy, optimizer = self.learner.policy, self.learner.optimizer
-        captured = capture(policy, optimizer, crew=self.crew, shards=shards, copies=copies)
+        with naming_losses():
+            captured = capture(policy, optimizer, crew=self.crew, shards=shards, copies=copies)
         self._writing = captured.shards
         return captured
 

@@ -8,16 +8,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from etude_proto.keys import checked, key_given
@@ -142,7 +135,7 @@ class RolloutSettings(BaseSettings):
     """How trained weights come: read from that volume, or sent by the trainer from process to
     process (what is not sent is read). The trainer needs the same value; LoRA adapters are read
     either way."""
-    trainer_url: str | None = Field(default=None, pattern=r"^https?://")
+    trainer_url: str | None = Field(default=None, pattern=r"^https?://", validate_default=True)
     """Base URL of the trainer's small API, for `gloo` and `nccl`."""
     transfer_key: SecretStr | None = None
     """What the trainer asks for before it sends weights, where it asks for something."""
@@ -171,13 +164,15 @@ class RolloutSettings(BaseSettings):
             raise ValueError(f"{host} can be reached from other machines: set ETUDE_API_KEY")
         return host
 
-    @model_validator(mode="after")
-    def _channel_fits(self) -> Self:
-        if self.weight_channel != "disk" and self.trainer_url is None:
-            raise ValueError(f"weight_channel {self.weight_channel} needs ETUDE_TRAINER_URL")
-        if self.weight_channel == "nccl" and self.engine != "vllm":
-            raise ValueError("weight_channel nccl needs ETUDE_ENGINE=vllm: it goes from GPU to GPU")
-        return self
+    @field_validator("trainer_url")
+    @classmethod
+    def _channel_fits(cls, url: str | None, info: ValidationInfo) -> str | None:
+        channel = info.data.get("weight_channel", "disk")
+        if channel != "disk" and url is None:
+            raise ValueError(f"weight channel {channel} asks the trainer for weights")
+        if channel == "nccl" and info.data.get("engine") != "vllm":
+            raise ValueError("weight channel nccl goes from GPU to GPU: set ETUDE_ENGINE=vllm")
+        return url
 
     def vllm_options(self) -> VllmOptions:
         """How a vLLM server of our own is started."""

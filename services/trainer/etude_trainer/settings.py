@@ -7,16 +7,9 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from etude_proto.keys import checked, key_given
@@ -68,7 +61,7 @@ class Settings(BaseSettings):
     """For `gloo` and `nccl`: port of the store where processes meet; 0 picks a free one."""
     transfer_timeout_s: float = Field(default=60.0, gt=0.0, le=3600.0)
     """For `gloo` and `nccl`: how long either side waits for the other at any point."""
-    transfer_key: SecretStr | None = None
+    transfer_key: SecretStr | None = Field(default=None, validate_default=True)
     """For `gloo` and `nccl`: what workers must send to be given weights; theirs is the same. Needed
     when `ETUDE_TRANSFER_HOST` is not loopback."""
 
@@ -77,13 +70,14 @@ class Settings(BaseSettings):
     def _from_the_file(cls, given: object, info: ValidationInfo) -> object:
         return key_given(given, info.data.get("api_key_file"))
 
-    @model_validator(mode="after")
-    def _closed(self) -> Self:
-        is_open = self.transfer_host not in ("127.0.0.1", "::1", "localhost")
-        if self.weight_channel != "disk" and is_open and self.transfer_key is None:
-            where = self.transfer_host
-            raise ValueError(f"{where} can be reached from other machines: set ETUDE_TRANSFER_KEY")
-        return self
+    @field_validator("transfer_key")
+    @classmethod
+    def _closed(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        host = info.data.get("transfer_host", "127.0.0.1")
+        is_open = host not in ("127.0.0.1", "::1", "localhost")
+        if info.data.get("weight_channel") != "disk" and is_open and key is None:
+            raise ValueError(f"{host} can be reached from other machines: workers need a key")
+        return key
 
     def name(self) -> str:
         """The trainer's name on the wire."""

@@ -71,6 +71,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ("ETUDE_TASKS_PER_BATCH", "0"),
         ("ETUDE_TEMPERATURE", "warm"),
         ("ETUDE_NUM_SHOTS", "9"),
+        ("ETUDE_WEIGHT_CHANNEL", "pigeon"),
         ("ETUDE_HEARTBEAT_FRACTION", "1"),
     ],
 )
@@ -111,3 +112,12 @@ def test_help_teaches(command: list[str]) -> None:
     text = re.sub(r"\s+", " ", result.stdout)
     assert "Usage" in text
     assert len(text) > 300
+
+
+def test_a_channel_from_the_trainer_needs_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETUDE_WEIGHT_CHANNEL", "gloo")
+    assert "ETUDE_TRAINER_URL" in refused("worker", "--run", "r")
+    monkeypatch.setenv("ETUDE_TRAINER_URL", "http://trainer:8323")
+    assert RolloutSettings().weight_channel == "gloo"
+    monkeypatch.setenv("ETUDE_WEIGHT_CHANNEL", "nccl")
+    assert "ETUDE_ENGINE=vllm" in refused("worker", "--run", "r")

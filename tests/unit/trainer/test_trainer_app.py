@@ -111,7 +111,7 @@ def test_transfers_are_asked_for_with_the_key_and_refused_as_problems(tmp_path: 
 
 
 def test_weights_are_not_offered_to_other_machines_without_a_key() -> None:
-    with pytest.raises(ValidationError, match="ETUDE_TRANSFER_KEY"):
+    with pytest.raises(ValidationError, match="transfer_key"):
         Settings(weight_channel="gloo", transfer_host="0.0.0.0")
     Settings(weight_channel="gloo", transfer_host="0.0.0.0", transfer_key=SecretStr("k"))
     Settings(transfer_host="0.0.0.0")  # the disk's

@@ -23,7 +23,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ from gpu_step import VARIANTS, measure_steps
 from etude_trainer.throughput import peak_flops
 
 PARTS = ("step", "publish", "curve")
-Row = dict[str, object]
+Row = Mapping[str, object]
 
 
 @dataclass(slots=True)
@@ -51,11 +51,12 @@ class Report:
     skipped: dict[str, str] = field(default_factory=dict)
     """Name of a part -> why it did not run."""
 
-    def attempt(self, part: str, name: str, work: Callable[[], Sequence[Row]]) -> None:
+    def attempt(self, part: str, name: str, work: Callable[[], Iterable[Row]]) -> None:
         """Run a piece of a part; a piece that cannot run is named, and the others go on."""
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            self.rows.setdefault(part, []).extend(work())
+            for row in work():
+                self.rows.setdefault(part, []).append(row)
         except Exception as error:  # the machine's limits are this script's subject
             lines = str(error).strip().splitlines() or [""]
             self.skipped[name] = f"{type(error).__name__}: {lines[0]}"
@@ -155,8 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="etude-gpu-") as folder:
         report = measure(given, Path(folder))
     for part, rows in report.rows.items():
-        if rows:
-            print(f"\n{part}\n\n{table(rows)}")
+        print(f"\n{part}\n\n{table(rows)}")
     for name, reason in report.skipped.items():
         print(f"not run: {name}: {reason}")
     document = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ from etude_trainer.weight_files import (
     write_weights,
 )
 from etude_trainer.weights.sending import Sender, SenderOptions
+from support.vllm_bench import publish_adapter
 
 LOADS = 2
 """Of each channel; the second meets no first-use costs."""
@@ -58,18 +60,19 @@ class Version:
 
 def publish_times(
     model: Model, folder: Path, *, device: str, vllm_python: Path
-) -> list[dict[str, object]]:
-    """One row a load.
+) -> Iterator[Mapping[str, object]]:
+    """One row a load; adapters first, while the engine has the weights that they belong to.
 
     Raises:
         FileNotFoundError: there is no vLLM to load into.
+        Exception: whatever ended the loads, after the rows of those that were done.
     """
     if not vllm_python.is_file():
         raise FileNotFoundError(f"{vllm_python} is not there: make setup-vllm, or --vllm-python")
     root = folder / f"weights-{model.name}"
     root.mkdir()
-    versions = _write_versions(model, root, count=2 * LOADS, device=device)
-    adapters = [_write_adapter(model, root, 2 * LOADS + 1 + n) for n in range(LOADS)]
+    adapters = [_write_adapter(model, root, 1 + number) for number in range(LOADS)]
+    versions = [*adapters, *_write_versions(model, root, first=1 + LOADS, device=device)]
     options = VllmOptions(
         model_dir=model.directory,
         port=free_port(),
@@ -81,14 +84,28 @@ def publish_times(
         max_lora_rank=LORA_RANK,
         extra=("--gpu-memory-utilization", "0.4") if device == "cuda" else (),
     )
-    return asyncio.run(_load_all(model, root, options, [*versions, *adapters], device=device))
+    loads: list[LoadFacts] = []
+    try:
+        asyncio.run(_load_all(loads, root, options, versions, device=device))
+    finally:
+        yield from (
+            {
+                "model": model.name,
+                "channel": load.channel,
+                "mib": version.mib,
+                "write_s": version.write_s,
+                "load_s": load.seconds,
+                "parity_gap_nats": load.parity_gap,
+            }
+            for load, version in zip(loads, versions, strict=False)
+        )
 
 
-def _write_versions(model: Model, root: Path, *, count: int, device: str) -> list[Version]:
-    """Versions 1 to `count`, each a little further from the model."""
+def _write_versions(model: Model, root: Path, *, first: int, device: str) -> list[Version]:
+    """Whole models for two channels, each a little further from the model."""
     policy = load_policy(model.directory, ModelConfig(), torch.device(device))
     found: list[Version] = []
-    for number in range(1, count + 1):
+    for number in range(first, first + 2 * LOADS):
         with torch.no_grad():
             for weight in policy.parameters():
                 weight.mul_(1.001)
@@ -105,8 +122,6 @@ def _write_versions(model: Model, root: Path, *, count: int, device: str) -> lis
 
 
 def _write_adapter(model: Model, root: Path, number: int) -> Version:
-    from support.vllm_bench import publish_adapter
-
     name = directory_name(number, f"lease_{number}")
     began = time.perf_counter()
     publish_adapter(model.directory, root / name, version=number, rank=LORA_RANK, seed=number)
@@ -118,17 +133,21 @@ def _size_mib(directory: Path) -> float:
 
 
 async def _load_all(
-    model: Model, root: Path, options: VllmOptions, versions: list[Version], *, device: str
-) -> list[dict[str, object]]:
-    """Load every version, by the disk, by the wire, and the adapters."""
-    loads: list[LoadFacts] = []
+    loads: list[LoadFacts],
+    root: Path,
+    options: VllmOptions,
+    versions: list[Version],
+    *,
+    device: str,
+) -> None:
+    """Load the adapters, then whole models by the disk, then by the wire."""
     engine = await VllmEngine.start(options, weights_root=root)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.close)
         disk = DiskChannel(root)
         wire = await _wire(stack, root, disk, torch.device(device))
         for place, version in enumerate(versions):
-            channel: WeightChannel = wire if LOADS <= place < 2 * LOADS else FromDisk(disk)
+            channel: WeightChannel = wire if place >= 2 * LOADS else FromDisk(disk)
             loader = WeightLoader(
                 engine,
                 channel,
@@ -137,17 +156,6 @@ async def _load_all(
                 on_load=loads.append,
             )
             await loader.ensure(Announced(version.number, version.number, version.name))
-    return [
-        {
-            "model": model.name,
-            "channel": load.channel,
-            "mib": version.mib,
-            "write_s": version.write_s,
-            "load_s": load.seconds,
-            "parity_gap_nats": load.parity_gap,
-        }
-        for load, version in zip(loads, versions, strict=True)
-    ]
 
 
 async def _wire(
@@ -159,7 +167,7 @@ async def _wire(
     sender.open(root, device)
     stack.callback(sender.close)
     app = FastAPI()
-    app.include_router(make_weights_router(sender, api_key=None))
+    app.include_router(make_weights_router(sender, key=None))
     client = httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://trainer", timeout=120.0
     )

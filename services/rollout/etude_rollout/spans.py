@@ -164,12 +164,16 @@ class Marker:
         return finish
 
     def spans(self, group: GroupTrajectories) -> NDArray[np.uint8]:
-        """The component of every token of a group; 0 for what was not sampled."""
+        """The component of every token of a group; 0 for what was not sampled.
+
+        Each turn of an episode is read by itself, as the policy said it.
+        """
         spans_T = np.zeros(len(group.tokens_T), dtype=np.uint8)
         for begin, end in zip(group.cu_seqlens[:-1], group.cu_seqlens[1:], strict=True):
             sampled = begin + np.flatnonzero(group.loss_mask_T[begin:end])
-            ids: list[int] = group.tokens_T[sampled].tolist()
-            spans_T[sampled] = token_spans(ids, self.decode, prefill=self.prefill)
+            for turn in np.split(sampled, np.flatnonzero(np.diff(sampled) > 1) + 1):
+                ids: list[int] = group.tokens_T[turn].tolist()
+                spans_T[turn] = token_spans(ids, self.decode, prefill=self.prefill)
         return spans_T
 
 

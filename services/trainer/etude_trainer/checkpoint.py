@@ -29,6 +29,7 @@ from torch.utils._pytree import tree_map_only
 
 from etude_proto.v1 import AckReceipt
 
+from .algorithms.resets import ResetState
 from .durable import (
     begin_directory,
     finish_directory,
@@ -68,6 +69,10 @@ class CheckpointState(BaseModel):
     """The run; null in checkpoints of before it was written here."""
     takes_curriculum: bool = False
     """Whether the ack asks for a curriculum checkpoint of this version."""
+    resets: ResetState = ResetState()
+    """What the detector of reference resets has seen, this step included."""
+    reference: str | None = None
+    """Directory name of the checkpoint whose weights the reference has; null: the model's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,12 +265,17 @@ class CheckpointStore:
         remove_directory(checkpoint.path)
 
     def prune(self, *, announced: Checkpoint, keep: int) -> None:
-        """Keep the announced checkpoint and the `keep - 1` versions before it.
+        """Keep the announced checkpoint, the `keep - 1` versions before it, and their references.
 
         Anything newer than the announced one belongs to a future that was discarded.
         """
         newest = announced.state.policy_version
-        for checkpoint in self.all():
-            version = checkpoint.state.policy_version
-            if checkpoint.path != announced.path and not newest - keep < version < newest:
+        found = self.all()
+        kept = {
+            one.path.name: one.state.reference
+            for one in found
+            if one.path == announced.path or newest - keep < one.state.policy_version < newest
+        }
+        for checkpoint in found:
+            if checkpoint.path.name not in {*kept, *kept.values()}:
                 remove_directory(checkpoint.path)

@@ -6,6 +6,7 @@ Built by `service.py`, used by `stages/`. What a step computes is `stages/learn.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -33,6 +34,8 @@ class Memory:
     """What the detector of reference resets has seen."""
     reference: str | None = None
     """Directory name of the model checkpoint that the reference equals; None: the model's own."""
+    held: str | None = None
+    """What the reference holds now, named likewise."""
 
     def forget(self) -> None:
         """As before the first step."""
@@ -56,6 +59,8 @@ class Learner:
     """What fits a pass."""
     memory: Memory = field(default_factory=Memory)
     """What earlier steps left."""
+    model_dir: Path | None = None
+    """Where policy and reference came from."""
 
 
 def make_optimizer(policy: Policy, config: TrainingConfig) -> torch.optim.Optimizer:

@@ -266,6 +266,7 @@ def build_learner(
         reference=reference,
         config=config,
         shares_prompts=shares,
+        model_dir=model_dir,
         crew=crew,
     )
 

@@ -24,6 +24,7 @@ from ..checkpoint import Captured, Checkpoint, CheckpointState, capture
 from ..model import load_policy
 from ..parity import Parity, measure
 from ..profiling import Profiler
+from ..references import become_policy, forget, remember
 from ..stages.learn import Learner, learn, make_optimizer
 from ..weight_files import load_into, put_into
 from .crew import Crew, Order, Progress, StepAbandoned, naming_losses
@@ -92,7 +93,7 @@ class Team:
     def load(self, checkpoint: Checkpoint) -> None:
         """Put a checkpoint back."""
         self.crew.send(Order("load", json.dumps([str(checkpoint.path), _state(checkpoint)])))
-        checkpoint.load(self.learner.policy, self.learner.optimizer, crew=self.crew)
+        self._load(checkpoint)
 
     def load_weights(self, folder: Path) -> None:
         """Take the weights of a published version."""
@@ -108,6 +109,11 @@ class Team:
         """Empty the optimizer in place."""
         self.crew.send(Order("reset"))
         self._reset()
+
+    def reset_reference(self, name: str) -> None:
+        """Make the policy the reference, and empty the optimizer; `name` is its checkpoint's."""
+        self.crew.send(Order("reset_reference", name))
+        become_policy(self.learner, name)
 
     def dismiss(self) -> None:
         """Tell the others that it is over; nothing if one of them is gone already."""
@@ -149,11 +155,13 @@ class Team:
             case "load":
                 path, state = json.loads(order.text)
                 checkpoint = Checkpoint(Path(path), CheckpointState.model_validate_json(state))
-                checkpoint.load(learner.policy, learner.optimizer, crew=self.crew)
+                self._load(checkpoint)
             case "load_weights":
                 load_into(learner.policy, Path(order.text))
             case "reload":
                 self._reload(Path(order.text))
+            case "reset_reference":
+                become_policy(learner, order.text)
             case "reset":
                 self._reset()
             case _:
@@ -187,7 +195,12 @@ class Team:
         fresh = load_policy(model_dir, policy.config, torch.device("cpu"))
         put_into(policy, fresh.module.state_dict())
 
+    def _load(self, checkpoint: Checkpoint) -> None:
+        checkpoint.load(self.learner.policy, self.learner.optimizer, crew=self.crew)
+        remember(self.learner, checkpoint)
+
     def _reset(self) -> None:
+        forget(self.learner)
         empty = make_optimizer(self.learner.policy, self.learner.config)
         self.learner.optimizer.load_state_dict(empty.state_dict())
 

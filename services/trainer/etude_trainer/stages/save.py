@@ -10,6 +10,7 @@ import torch
 from ..checkpoint import Captured, Checkpoint, CheckpointState, Target
 from ..parallel.team import Team
 from ..parity import Parity, probe_tokens
+from .reset import consider_reset
 from .settle import Site
 from .supply import Work
 from .tally import reportable
@@ -37,7 +38,7 @@ class Prepared:
 def prepare_step(
     site: Site, team: Team, work: Work, *, metrics: dict[str, float], copies: bool
 ) -> Prepared:
-    """Measure the probe and take the learner's state.
+    """Reset the reference if it is time, measure the probe and take the learner's state.
 
     Args:
         site: where the checkpoint goes.
@@ -47,6 +48,7 @@ def prepare_step(
         copies: the learner goes on before the checkpoint is written.
     """
     manifest, config = work.manifest, team.learner.config
+    metrics = metrics | consider_reset(site, team, work, metrics=metrics)
     version = manifest.policy_version + 1
     probe = probe_tokens(
         work.batch.groups,
@@ -68,6 +70,8 @@ def prepare_step(
         metrics=reportable(counted),
         run_id=site.run_id,
         takes_curriculum=config.resume == "exact",
+        resets=team.learner.memory.resets,
+        reference=team.learner.memory.reference,
     )
     target = site.store.begin(state)
     try:

@@ -1,4 +1,4 @@
-"""The same loop on real vLLM (CPU): generation, weight updates through the plug-in, parity."""
+"""The same loop on real vLLM (CPU): generation, weights from the trainer by gloo, parity."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def free_port() -> int:
 @pytest.mark.timeout(420)
 def test_the_loop_runs_on_vllm(database_url: str, valkey: RunningServer, tmp_path: Path) -> None:
     addresses = {"ETUDE_DATABASE_URL": database_url, "ETUDE_REDIS_URL": valkey.url}
-    port, rollout_port = free_port(), free_port()
+    port, rollout_port, trainer_port = free_port(), free_port(), free_port()
     plan = smaller(make_tiny(tmp_path), group_size=8, batch_groups=8)
     sampler = start_sampler("sampler", port=port, servers=addresses, folder=tmp_path)
     url = f"http://127.0.0.1:{port}"
@@ -38,14 +38,32 @@ def test_the_loop_runs_on_vllm(database_url: str, valkey: RunningServer, tmp_pat
         "ETUDE_VLLM_PYTHON": str(PYTHON),
         "ETUDE_VLLM_PORT": str(free_port()),
         "ETUDE_VLLM_MAX_MODEL_LEN": "1024",
+        "ETUDE_WEIGHT_CHANNEL": "gloo",
+        "ETUDE_TRAINER_URL": f"http://127.0.0.1:{trainer_port}",
+        "ETUDE_TRANSFER_KEY": "shared",
+    }
+    sending = {
+        "ETUDE_WEIGHT_CHANNEL": "gloo",
+        "ETUDE_TRAINER_PORT": str(trainer_port),
+        "ETUDE_TRANSFER_KEY": "shared",
     }
     try:
-        start_services(loop, tmp_path, rollout_url=url, engine=engine, rollout_port=rollout_port)
+        start_services(
+            loop,
+            tmp_path,
+            rollout_url=url,
+            engine=engine,
+            trainer_settings=sending,
+            rollout_port=rollout_port,
+        )
         loop.reach(STEPS, timeout_s=360)
         status = httpx.get(f"http://127.0.0.1:{rollout_port}/v1/status", timeout=5).json()
         assert status["engine"].startswith("vllm")
         assert status["policy_version"] >= 1
         assert status["parity_gap"] < 1e-4
+        metrics = httpx.get(f"http://127.0.0.1:{rollout_port}/metrics", timeout=5).text
+        assert 'etude_rollout_weights_loads_total{channel="gloo"}' in metrics
+        assert 'channel="disk"' not in metrics
         assert all(child.num_restarts == 0 for child in loop.children.values())
     finally:
         loop.stop()

@@ -119,6 +119,7 @@ def start_services(
     *,
     rollout_url: str,
     engine: Mapping[str, str] | None = None,
+    trainer_settings: Mapping[str, str] | None = None,
     rollout_port: int = 0,
 ) -> None:
     """Rollout and trainer of a loop, with one compute thread each."""
@@ -144,6 +145,7 @@ def start_services(
         "ETUDE_TRAINER_DIR": str(folder / "trainer"),
         "ETUDE_TRAINER_PORT": "0",
         "ETUDE_TRAINER_THREADS": "1",
+        **(trainer_settings or {}),
     }
     for name, command, environment in (
         ("rollout", [str(BIN / "etude-rollout"), "worker"], rollout),

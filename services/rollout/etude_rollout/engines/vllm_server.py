@@ -20,6 +20,8 @@ from typing import Literal
 
 import httpx
 
+from ..weights.adapters import adaptable
+from ..weights.files import read_shapes
 from ..weights.staging import BACKEND
 from .base import EngineError
 
@@ -50,7 +52,7 @@ class VllmOptions:
     kv_cache_bytes: int = 512 << 20
     """Used on a CPU, where vLLM's own default takes nearly all memory."""
     max_lora_rank: int | None = None
-    """Of adapters that may be loaded; null serves whole models only."""
+    """Of adapters that may be loaded, to the layers' matrices; null serves whole models only."""
     extra: tuple[str, ...] = ()
     """More arguments for vLLM."""
 
@@ -69,7 +71,7 @@ def server_arguments(options: VllmOptions, *, on_cpu: bool) -> list[str]:
     """Arguments of vLLM's API server.
 
     Raises:
-        EngineError: there is no model.
+        EngineError: there is no model, or its weights cannot be read.
     """
     try:
         config = json.loads((options.model_dir / "config.json").read_text(encoding="utf-8"))
@@ -93,7 +95,10 @@ def server_arguments(options: VllmOptions, *, on_cpu: bool) -> list[str]:
         # Two at a time: requests under way end with the adapter that they began with.
         rank = min(rank for rank in LORA_RANKS if rank >= options.max_lora_rank)
         arguments += ["--enable-lora", "--max-lora-rank", str(rank)]
-        arguments += ["--max-loras", "2", "--max-cpu-loras", "4"]
+        arguments += ["--max-loras", "2", "--max-cpu-loras", "4", "--lora-target-modules"]
+        arguments += sorted(
+            {name.split(".")[-2] for name in adaptable(read_shapes(options.model_dir))}
+        )
     if on_cpu:
         arguments += ["--enforce-eager", "--kv-cache-memory-bytes", str(options.kv_cache_bytes)]
         # A seeded request whose prompt is read in two steps kills a CPU engine of vLLM 0.32: it

@@ -8,6 +8,7 @@ An adapter is small and travels by `disk` whatever the channel. Used by `engines
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..engines.base import WeightsRefused
@@ -15,6 +16,16 @@ from .files import ADAPTER_FILE, read_shapes
 
 _PREFIX = "base_model.model."
 _PARTS = (".lora_A.weight", ".lora_B.weight")
+
+
+def adaptable(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Weights that an adapter may change: the matrices of a model's layers.
+
+    Not the output layer: vLLM 0.32 computes log-probabilities of a prompt through it, and with an
+    adapter there that fails and ends the engine when other requests are under way. Not a router.
+    """
+    matrices = [name for name, shape in shapes.items() if len(shape) == 2 and ".layers." in name]
+    return sorted(name for name in matrices if not name.endswith(".gate.weight"))
 
 
 def adapter_name(directory: Path) -> str:
@@ -45,15 +56,17 @@ def check_adapter(directory: Path, *, model_dir: Path | None, max_rank: int | No
     if not shapes:
         raise WeightsRefused(f"{directory} holds an adapter of nothing")
     served = None if model_dir is None else read_shapes(model_dir)
+    may_change = set(adaptable(served or {}))
     for name, shape in shapes.items():
         part = next((part for part in _PARTS if name.endswith(part)), None)
         if part is None or not name.startswith(_PREFIX):
             raise WeightsRefused(f"{directory}: {name} is not a part of a LoRA adapter")
         if served is None:
             continue
-        base = served.get(name.removeprefix(_PREFIX).removesuffix(part) + ".weight")
-        if base is None:
-            raise WeightsRefused(f"{directory}: {name} adapts nothing of the served model")
+        weight = name.removeprefix(_PREFIX).removesuffix(part) + ".weight"
+        base = served.get(weight)
+        if base is None or weight not in may_change:
+            raise WeightsRefused(f"{directory}: {name} adapts no layer of the served model")
         want = (rank, base[-1]) if part == _PARTS[0] else (base[0], rank)
         if shape != want:
             raise WeightsRefused(f"{directory}: {name} has shape {shape}, want {want}")

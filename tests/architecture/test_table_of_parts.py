@@ -17,11 +17,16 @@ from support.tree import ROOT, tracked_files
 
 CURRICULUM = ROOT / "services" / "sampler" / "etude_sampler" / "curriculum"
 TABLE, PRESET_TABLE = CURRICULUM / "table.py", CURRICULUM / "presets.py"
-SOURCES = [
-    path
-    for path in tracked_files(".py")
-    if path.relative_to(ROOT).parts[0] in ("services", "proto")
-]
+
+
+@pytest.fixture(scope="module")
+def sources() -> dict[Path, str]:
+    """The text of every module of the services and the contract."""
+    return {
+        path: path.read_text("utf-8")
+        for path in tracked_files(".py")
+        if path.relative_to(ROOT).parts[0] in ("services", "proto")
+    }
 
 
 def _file(part: type[PartConfig]) -> Path:
@@ -29,14 +34,20 @@ def _file(part: type[PartConfig]) -> Path:
 
 
 @pytest.mark.parametrize("part", BUILT_IN, ids=lambda part: part.__name__)
-def test_a_part_has_a_file_of_its_own_that_one_line_names(part: type[PartConfig]) -> None:
+def test_a_part_has_a_file_of_its_own_that_one_line_names(
+    part: type[PartConfig], sources: dict[Path, str]
+) -> None:
     """Nothing else in the services knows the file or the class."""
     path = _file(part)
     module = ".".join(path.relative_to(CURRICULUM).with_suffix("").parts)
     (line,) = [line for line in TABLE.read_text("utf-8").splitlines() if f'"{module}"' in line]
     assert line == f'    "{module}",'
     own_class = re.compile(rf"\b{part.__name__}\b")
-    users = [one for one in SOURCES if one != path and own_class.search(one.read_text("utf-8"))]
+    users = [
+        one
+        for one, text in sources.items()
+        if part.__name__ in text and one != path and own_class.search(text)
+    ]
     assert users == []
 
 

@@ -1,4 +1,4 @@
-"""A tiny policy that was taught to use the calculator, and the tasks that it was taught on.
+"""A tiny policy that was taught to use the calculator, and the tasks that it was taught.
 
 Real weights: it asks for the value, reads it in the tool's answer and says it. Sampled coldly it is
 right; the warmer, the more often it slips. Used by unit, integration and end-to-end tests.
@@ -6,6 +6,7 @@ right; the warmer, the more often it slips. Used by unit, integration and end-to
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from etude_rollout.tools.sandbox.calculator import TOOL, evaluate
 from etude_rollout.turns.continuing import Continuer
 from support.taught_policy import Lesson, new_policy, teach
 
-SUMS = ("3+4", "9-2", "6*7")
+SUM = "3+4"
 CALCULATE = Tool.model_validate(TOOL)
 FIRST_PAIR = ("1+1", "5*5")
 """What the task of two calls in one turn is made of."""
@@ -104,8 +105,19 @@ def sum_lessons(directory: Path, expression: str) -> list[Lesson]:
     return lessons(directory, sum_task(expression), turns, [[told]])
 
 
-def calculating_policy(directory: Path, expressions: Sequence[str] = SUMS) -> Path:
-    """Make and teach the policy; returns the folder."""
+def pair_lessons(directory: Path) -> list[Lesson]:
+    """Two calls in one turn, whose results come back in one JSON text."""
+    results = [
+        {"call": number, "name": "calculate", "result": str(evaluate(one))}
+        for number, one in enumerate(FIRST_PAIR, start=1)
+    ]
+    told = Message(role="tool", name="tools", content=json.dumps(results))
+    turns = [call_text(*FIRST_PAIR), answer_text(pair_answer())]
+    return lessons(directory, pair_task(), turns, [[told]])
+
+
+def calculating_policy(directory: Path) -> Path:
+    """Make the policy and teach it the sum and the pair; returns the folder."""
     new_policy(directory)
-    teach(directory, [one for each in expressions for one in sum_lessons(directory, each)])
+    teach(directory, [*sum_lessons(directory, SUM), *pair_lessons(directory)])
     return directory

@@ -69,7 +69,7 @@ class TurnsChecker:
         is_new = self._process is None
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", _CHILD, str(self._seconds_a_row)],
+                [sys.executable, "-P", "-m", _CHILD, str(self._seconds_a_row)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

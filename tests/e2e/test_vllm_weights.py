@@ -23,7 +23,7 @@ from support.rollout_parts import publish, requests, shift
 from support.tree import ROOT
 from support.vllm_bench import MAX_RANK, VllmBench, publish_adapter, vllm_bench
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 KINDS = ("norm", "embed", "q_proj", "k_proj", "v_proj", "o_proj", "gate", "up_proj", "down_proj")
 PROBE = list(range(5, 45))
 

@@ -24,7 +24,10 @@ METRICS = (
     "trained_share",
     "num_updates",
     "never_served",
+    "success_after_updates",
 )
+UPDATES = 16
+"""Updates after which success is compared, whatever they cost in rollouts."""
 Values = Mapping[str, float | None]
 
 
@@ -72,7 +75,16 @@ def measure(cell: Cell, *, target: float) -> Values:
         "trained_share": cell.num_trained / cell.num_groups,
         "num_updates": float(cell.num_versions),
         "never_served": cell.never_served,
+        "success_after_updates": _after(cell, UPDATES),
     }
+
+
+def _after(cell: Cell, num_updates: int) -> float | None:
+    """Success after so many updates, between two measurements; None if there were fewer."""
+    versions = [point.version for point in cell.curve]
+    if versions[-1] < num_updates:
+        return None
+    return float(np.interp(num_updates, versions, [point.success for point in cell.curve]))
 
 
 def summarise(cells: Sequence[Cell], *, target: float) -> list[Summary]:
@@ -131,16 +143,18 @@ def table(summaries: Sequence[Summary]) -> str:
         for one in summaries
     ]
     more = (
-        "| strategy | informative share | - uniform | trained share | updates | never served "
-        "| known | mixed | hard |\n|---|---|---|---|---|---|---|---|---|"
+        "| strategy | informative share | - uniform | trained share | updates "
+        f"| success after {UPDATES} | never served "
+        "| known | mixed | hard |\n|---|---|---|---|---|---|---|---|---|---|"
     )
     lines = [
-        "| `{}` | {} | {} | {} | {} | {} | {} |".format(
+        "| `{}` | {} | {} | {} | {} | {} | {} | {} |".format(
             one.strategy,
             _plain(one.metrics["informative_share"]),
             _signed(one, "informative_share"),
             _plain(one.metrics["trained_share"]),
             f"{one.metrics['num_updates'].mean:.1f}",
+            _plain(one.metrics["success_after_updates"]),
             _plain(one.metrics["never_served"]),
             " | ".join(f"{one.by_grade[name]:.3f}" for name in ("known", "mixed", "hard")),
         )

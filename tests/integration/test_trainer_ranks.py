@@ -1,14 +1,14 @@
 """Several ranks of one trainer: the same numbers as one process, whatever number saved or resumes.
 
-The ranks are the real command with the variables that `torchrun` sets, over gloo; the sampler and
-its batches are real. `tests/e2e/test_torchrun.py` starts them by `torchrun` itself.
+The ranks are the real command over gloo, started with the variables that `torchrun` sets, once by
+`torchrun` itself; the sampler and its batches are real.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
@@ -21,13 +21,14 @@ from safetensors.torch import load_file
 from etude_client import EtudeClient
 from etude_proto.v1 import Run
 from etude_sampler.embedded import RunningServer
-from support.live_sampler import Gate, gated, live_sampler
+from support.live_sampler import live_sampler
 from support.tiny_model import save_tiny_model
-from support.tiny_worker import TinyWorker, create_run
+from support.tiny_worker import TRAINING_GROUPS, TinyWorker, create_run
 from support.trainer_process import start_ranks, start_trainer
+from support.trainer_scene import ACK, finish, kill, stopped_at_end, trainer_scene
+from support.trainer_scene import Scene as CrashScene
 from support.waiting import wait_for
 
-ACK = r"POST /v1/training-batches/\w+/ack"
 CONFIG = """
 [objective]
 kl_beta = 0.02
@@ -127,8 +128,8 @@ def scene_of(client: EtudeClient, url: str, folder: Path, name: str, *, replicas
     return Scene(client, url, folder / name, create_run(client, name), replicas)
 
 
-MOVING = ("seconds_", "tokens_per_s")
-"""Metrics that are times."""
+MOVING = ("seconds_", "tokens_per_s", "wait_share", "memory_", "padding_", "micro_batch_tokens")
+"""Metrics of times and memory, and of how rows are packed into passes."""
 
 
 def compare(found: Scene, want: Scene) -> None:
@@ -150,13 +151,81 @@ def test_two_ranks_one_and_two_again_are_one_process_throughout(
     model = save_tiny_model(tmp_path / "model")
     with EtudeClient(sampler_url) as client:
         alone = scene_of(client, sampler_url, tmp_path, "alone")
-        alone.train(TinyWorker(client, alone.run.id, model), num_ranks=1, num_steps=4)
+        alone.train(TinyWorker(client, alone.run.id, model), num_ranks=1, num_steps=3)
         assert alone.journal()[0]["grad_norm"] > 0.01
         ranks = scene_of(client, sampler_url, tmp_path, "ranks")
         worker = TinyWorker(client, ranks.run.id, model)
-        ranks.train(worker, num_ranks=2, num_steps=2)
+        ranks.train(worker, num_ranks=2, num_steps=1)
         assert len(list((ranks.checkpoint() / "shards").glob("*.distcp"))) == 2
         ranks.train(worker, num_ranks=1, num_steps=1)
         assert not (ranks.checkpoint() / "shards").exists()
         ranks.train(worker, num_ranks=2, num_steps=1)
         compare(ranks, alone)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, database_url: str, valkey: RunningServer) -> Iterator[CrashScene]:
+    """A run on a sampler of its own, behind a gate."""
+    with trainer_scene(tmp_path, database_url, valkey.url) as scene:
+        yield scene
+
+
+def test_whichever_rank_dies_all_end_and_the_next_start_goes_on(scene: CrashScene) -> None:
+    # 1. A follower dies while the leader settles: that step counts, the next is given back.
+    scene.worker.fill(2 * TRAINING_GROUPS)
+    scene.gate.hold(ACK)
+    leader, follower = scene.start_ranks(2)
+    with stopped_at_end(leader), stopped_at_end(follower):
+        scene.gate.wait_held()
+        kill(follower)
+        scene.gate.open()
+        finish(leader, code=1)
+    assert scene.version() == 1
+    assert scene.client.get_curriculum(scene.run_id).counts.num_training_leases == 0
+    assert "another rank is gone" in (scene.folder / "trainer-0.log").read_text("utf-8")
+    # 2. The leader dies with a batch in hand: the follower ends by itself.
+    scene.gate.hold(ACK)
+    leader, follower = scene.start_ranks(2)
+    with stopped_at_end(leader), stopped_at_end(follower):
+        scene.gate.wait_held()
+        kill(leader)
+        finish(follower, code=1)
+    scene.gate.drop()
+    assert scene.version() == 1
+    # 3. The next start acks what was saved, and goes on.
+    scene.worker.fill(2 * TRAINING_GROUPS)
+    leader, follower = scene.start_ranks(2, max_steps=1)
+    with stopped_at_end(leader), stopped_at_end(follower):
+        finish(leader)
+        finish(follower)
+    assert scene.version() == 3
+    assert scene.journal() == [1, 2, 3]
+    assert scene.events("trainer-0").count("checkpoint.acked_late") == 1
+    scene.check()
+
+
+def test_torchrun_starts_the_ranks_and_its_stop_reaches_them(scene: CrashScene) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m", "etude_trainer"]
+    log = scene.folder / "torchrun.log"
+    with log.open("w", encoding="utf-8") as out:
+        torchrun = subprocess.Popen([*command, *scene.command()], stdout=out, stderr=out)
+        try:
+            scene.worker.fill()
+            wait_for(
+                lambda: scene.version() == 1 or torchrun.poll() is not None,
+                what="a first step",
+                timeout_s=150,
+            )
+            assert torchrun.poll() is None, log.read_text("utf-8")
+            torchrun.terminate()
+            torchrun.wait(60)
+        finally:
+            torchrun.kill()
+            torchrun.wait()
+    events = [json.loads(line)["event"] for line in log.open() if line.startswith("{")]
+    assert "step.done" in events
+    assert "trainer.stopped" in events
+    assert "trainer.failed" not in events
+    assert scene.client.get_curriculum(scene.run_id).counts.num_training_leases == 0
+    scene.check()

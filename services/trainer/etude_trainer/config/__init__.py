@@ -91,6 +91,12 @@ class TrainingConfig(Table):
         return self.objective.kl_beta > 0.0 or self.shaping.reference_kl > 0.0
 
     @model_validator(mode="after")
+    def _layers_compute_as_they_travel(self) -> Self:
+        if self.parallel.gather == "bfloat16" and self.model.autocast != "bfloat16":
+            raise ValueError('parallel.gather = "bfloat16" needs model.autocast = "bfloat16"')
+        return self
+
+    @model_validator(mode="after")
     def _resets_have_a_reference(self) -> Self:
         if self.resets.enabled and not self.needs_reference:
             raise ValueError("resets.enabled needs a reference to reset: objective.kl_beta is 0")

@@ -74,6 +74,17 @@ def test_an_installed_part_joins_the_table(site: Path) -> None:
             "  def build(self, context): return Thin(1.0)",
             "weights() gives shape (2,) instead of (tasks, lanes)",
         ),
+        (
+            "class Mute(Flat):\n"
+            "  def explain(self, stats_row, k, version): return None\n"
+            "class Bad(FlatConfig):\n  name = 'bad'\n"
+            "  def build(self, context): return Mute(1.0)",
+            "explain() gives NoneType instead of str",
+        ),
+        (
+            "class Bad(FlatConfig):\n  name = 'bad'\n  def filled(self, context): return None",
+            "AttributeError: 'NoneType' object has no attribute 'remembers'",
+        ),
         ("", "AttributeError: module 'bad_part' has no attribute 'Bad'"),
         ("import etude_nothing", "ModuleNotFoundError: No module named 'etude_nothing'"),
         ("raise SystemExit", "SystemExit: no message"),

@@ -118,6 +118,7 @@ def _try_out(config: PartConfig, interface: type) -> None:
         sources=("a source",),
     )
     try:
+        config = config.filled(context)
         notes = config.remembers(context)
         context = replace(context, notes=layout(notes))
         part: object = config.build(context)  # type: ignore[attr-defined]  # every kind has it
@@ -139,3 +140,6 @@ def _weigh(weigher: Weigher, stats: TaskStatistics) -> None:
     is_right_NK = np.where(active_NK, weights_NK > 0, weights_NK == 0) & np.isfinite(weights_NK)
     if not is_right_NK.all():
         raise Unusable("weights() gives other than positive numbers in a task's lanes, 0 elsewhere")
+    said: object = weigher.explain(stats.select(np.array([0])), 0, 0)
+    if not isinstance(said, str):
+        raise Unusable(f"explain() gives {type(said).__qualname__} instead of str")

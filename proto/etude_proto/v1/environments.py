@@ -143,12 +143,12 @@ def gold_call(text: str) -> tuple[str, list[object], dict[str, object]]:
     try:
         node = ast.parse(text.strip(), mode="eval").body
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-            raise ValueError(f"{text[:80]!r} is not a call of a function")
+            raise ValueError("no call of a function by its name")
         named: dict[str, object] = {}
         for word in node.keywords:
             if word.arg is None:
-                raise ValueError(f"{text[:80]!r} unpacks arguments")
+                raise ValueError("arguments are unpacked")
             named[word.arg] = ast.literal_eval(word.value)
         return node.func.id, [ast.literal_eval(value) for value in node.args], named
-    except (SyntaxError, RecursionError, MemoryError, TypeError) as error:
+    except (SyntaxError, RecursionError, MemoryError, TypeError, ValueError) as error:
         raise ValueError(f"{text[:80]!r} is not a call with plain values") from error

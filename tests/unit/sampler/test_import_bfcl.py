@@ -11,7 +11,13 @@ from jsonschema import Draft202012Validator
 
 from etude_proto.v1 import BFCLReference, ResponseReference, Split, TaskCreate, task_id
 from etude_sampler.datasets import bfcl
-from etude_sampler.datasets.bfcl import Category, bfcl_rows, count_bfcl_rows, installed_data
+from etude_sampler.datasets.bfcl import (
+    SINGLE_TURN,
+    Category,
+    bfcl_rows,
+    count_bfcl_rows,
+    installed_data,
+)
 from etude_sampler.datasets.rows import DatasetUnusable, Row, RowFault
 
 ROWS = {
@@ -66,7 +72,7 @@ def _only_fault(folder: Path, category: Category = Category.SIMPLE_PYTHON) -> Ro
 def test_every_row_of_every_category_converts(tasks: list[TaskCreate]) -> None:
     expected = {f"bfcl/{category}": num_rows for category, num_rows in ROWS.items()}
     assert Counter(task.source for task in tasks) == expected
-    assert count_bfcl_rows(installed_data(), list(Category)) == sum(ROWS.values()) == len(tasks)
+    assert count_bfcl_rows(installed_data(), SINGLE_TURN) == sum(ROWS.values()) == len(tasks)
 
 
 def test_three_rows_are_repeated_word_for_word(tasks: list[TaskCreate]) -> None:

@@ -27,6 +27,9 @@ from .throughput import ModelCost, model_cost
 class Policy:
     """A model with its output layer split off; not thread-safe."""
 
+    is_adapter = False
+    """Whether `weights` are an adapter's, and the model's own are frozen (`lora.py`)."""
+
     def __init__(self, module: nn.Module, config: ModelConfig, device: torch.device) -> None:
         """Take over a `transformers` causal language model.
 
@@ -71,6 +74,10 @@ class Policy:
     def use_rows(self) -> None:
         """Take micro-batches as padded rows from now on."""
         self.module.set_attn_implementation("sdpa")  # type: ignore[operator]
+
+    def weights(self) -> dict[str, Tensor]:
+        """What is trained, kept in checkpoints and put back, by name; live tensors."""
+        return dict(self.module.state_dict())
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What the optimizer trains; a tied table once."""

@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers.utils import ModelOutput
 
 from .batch import Group
+from .lora import LoraPolicy
 from .model import Policy
 from .parallel.sharding import ShardedPolicy, rounded
 
@@ -74,6 +75,8 @@ class _Published(nn.Module):
             for name, value in policy.module.named_parameters()
             if dtype != torch.float32
         }
+        if isinstance(policy, LoraPolicy):
+            self._weights = policy.published(dtype)
 
     def forward(self, **arguments: object) -> ModelOutput:
         answer: ModelOutput = functional_call(

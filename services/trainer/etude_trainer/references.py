@@ -13,6 +13,7 @@ import torch
 
 from .checkpoint import Checkpoint
 from .learner import Learner, make_optimizer
+from .lora import LoraReference
 from .weight_files import load_into
 
 OWN: Final = None
@@ -27,8 +28,7 @@ def become_policy(learner: Learner, name: str) -> None:
         name: directory name of the checkpoint that will hold these weights.
     """
     assert learner.reference is not None
-    source = learner.policy.module.state_dict()
-    target = learner.reference.module.state_dict()
+    source, target = learner.policy.weights(), learner.reference.weights()
     with torch.no_grad():
         for key, tensor in source.items():
             target[key].copy_(tensor)
@@ -60,9 +60,18 @@ def _hold(learner: Learner, name: str | None, checkpoint: Checkpoint | None) -> 
     if learner.reference is None or memory.held == name:
         return
     if name is OWN:
-        assert learner.model_dir is not None
-        load_into(learner.reference, learner.model_dir)
+        _own(learner)
     else:
         assert checkpoint is not None
         load_into(learner.reference, checkpoint.path.parent / name)
     memory.held = name
+
+
+def _own(learner: Learner) -> None:
+    """The model directory's weights; of an adapter: none."""
+    if isinstance(learner.reference, LoraReference):
+        learner.reference.begin_anew()
+        return
+    assert learner.reference is not None
+    assert learner.model_dir is not None
+    load_into(learner.reference, learner.model_dir)

@@ -28,6 +28,7 @@ from .config import TrainingConfig
 from .errors import ConfigError, RankLost, StateInUse, Stopped, TrainerError
 from .journal import Journal
 from .loop import Trainer
+from .lora import LoraPolicy, LoraReference
 from .model import Policy, load_policy, pick_device
 from .parallel.crew import ALONE, Crew
 from .parallel.sharding import make_mesh, shard
@@ -187,6 +188,7 @@ class TrainerService:
             model_dir=self._job.model_dir,
             dtype=DTYPES[self._config.publish.dtype],
             keep_versions=run.limits.max_staleness + SPARE_VERSIONS,
+            lora=self._config.lora,
         )
         return Site(
             client=client,
@@ -253,7 +255,12 @@ def build_learner(
     if config.batch.share_prompts and not shares:
         logger.warning("prompts.not_shared", extra={"model": type(policy.module).__name__})
     reference: Policy | None = None
-    if config.needs_reference:
+    if config.lora.rank:
+        if not crew.is_alone:
+            raise ConfigError("lora.rank: adapters are trained by one process only")
+        policy = LoraPolicy(policy, config.lora)
+        reference = LoraReference(policy) if config.needs_reference else None
+    elif config.needs_reference:
         reference = load_policy(model_dir, config.model, load_place)
         reference.module.requires_grad_(False)
     if not crew.is_alone:

@@ -39,7 +39,7 @@ def publishable(policy: Policy, *, keeps: bool = True, copies: bool = False) -> 
     """
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
-    for name, value in policy.module.state_dict().items():
+    for name, value in policy.weights().items():
         value = value.detach()
         full = whole(value)
         if not keeps:
@@ -49,7 +49,7 @@ def publishable(policy: Policy, *, keeps: bool = True, copies: bool = False) -> 
         must_copy = tensor.data_ptr() in seen or (copies and is_own)
         tensors[name] = tensor.clone() if must_copy else tensor
         seen.add(tensor.data_ptr())
-    if keeps and policy.head_name not in tensors:
+    if keeps and not policy.is_adapter and policy.head_name not in tensors:
         tensors[policy.head_name] = tensors[policy.table_name].clone()
     return tensors
 
@@ -85,8 +85,9 @@ def load_into(policy: Policy, directory: Path) -> None:
             from the table to which this model ties it.
     """
     tensors = read_weights(directory)
-    target = policy.module.state_dict()
-    optional = {policy.head_name} if policy.is_tied else set()
+    target = policy.weights()
+    is_tied = policy.is_tied and not policy.is_adapter
+    optional = {policy.head_name} if is_tied else set()
     missing = sorted(set(target) - set(tensors) - optional)
     unknown = sorted(set(tensors) - set(target) - optional)
     if missing or unknown:
@@ -98,7 +99,7 @@ def load_into(policy: Policy, directory: Path) -> None:
             raise CheckpointError(
                 f"{directory}: {name} is {list(tensor.shape)}, want {list(target[name].shape)}"
             )
-    head = tensors.pop(policy.head_name, None) if policy.is_tied else None
+    head = tensors.pop(policy.head_name, None) if is_tied else None
     if head is not None and not torch.equal(tensors[policy.table_name], head):
         raise CheckpointError(
             f"{directory}: {policy.head_name} differs from the embeddings it is tied to"
@@ -108,7 +109,7 @@ def load_into(policy: Policy, directory: Path) -> None:
 
 def put_into(policy: Policy, tensors: Mapping[str, Tensor]) -> None:
     """Copy whole tensors into a policy, or into this rank's part of it."""
-    target = policy.module.state_dict()
+    target = policy.weights()
     with torch.no_grad():
         for name, tensor in tensors.items():
             target[name].copy_(like(tensor, target[name]))

@@ -27,6 +27,7 @@ from .learning import (
 )
 from .running import (
     BatchConfig,
+    LoraConfig,
     ModelConfig,
     OverlapConfig,
     ParallelConfig,
@@ -37,6 +38,7 @@ from .running import (
 __all__ = [
     "AdvantageConfig",
     "BatchConfig",
+    "LoraConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "OptimizerConfig",
@@ -76,6 +78,8 @@ class TrainingConfig(Table):
     """Sizes."""
     model: ModelConfig = ModelConfig()
     """Precision and memory."""
+    lora: LoraConfig = LoraConfig()
+    """An adapter instead of the model."""
     publish: PublishConfig = PublishConfig()
     """Checkpoints and weights on disk."""
     overlap: OverlapConfig = OverlapConfig()
@@ -94,6 +98,12 @@ class TrainingConfig(Table):
     def _layers_compute_as_they_travel(self) -> Self:
         if self.parallel.gather == "bfloat16" and self.model.autocast != "bfloat16":
             raise ValueError('parallel.gather = "bfloat16" needs model.autocast = "bfloat16"')
+        return self
+
+    @model_validator(mode="after")
+    def _lora_computes(self) -> Self:
+        if self.lora.rank and self.lora.base == "bfloat16" and self.model.autocast == "none":
+            raise ValueError('lora.base "bfloat16" needs model.autocast "bfloat16"')
         return self
 
     @model_validator(mode="after")

@@ -100,3 +100,35 @@ class ParallelConfig(Table):
     gather: Literal["float32", "bfloat16"] = "float32"
     """Type in which a layer's parameters travel to their passes. bfloat16 halves the traffic; needs
     `model.autocast`. Gradients are summed in float32 either way."""
+
+
+class LoraConfig(Table):
+    """`[lora]`: train a small adapter instead of the model (peft)."""
+
+    rank: int = Field(default=0, ge=0, le=512)
+    """Rank of the adapter's matrices; 0 trains the model itself. Needs one process."""
+    alpha: Positive = 16.0
+    """The adapter's output is scaled by alpha / rank."""
+    targets: tuple[str, ...] = Field(
+        default=(
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "o_proj",
+            "gate_proj",
+            "up_proj",
+            "down_proj",
+        ),
+        min_length=1,
+    )
+    """Names of the linear layers that get one."""
+    base: Literal["float32", "bfloat16"] = "float32"
+    """Type of those layers' own, frozen weights; bfloat16 needs `model.autocast`."""
+    publish: Literal["merged", "adapter"] = "merged"
+    """`merged`: whole weights, for every channel and engine; `adapter`: peft's directory, for
+    engines that load adapters while they run."""
+
+    @property
+    def scale(self) -> float:
+        """Of the adapter's output."""
+        return self.alpha / self.rank

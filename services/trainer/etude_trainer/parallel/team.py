@@ -21,6 +21,7 @@ from etude_proto.v1 import TrainingBatch
 
 from ..batch import Group, decode_batch
 from ..checkpoint import Captured, Checkpoint, CheckpointState, capture
+from ..lora import LoraPolicy
 from ..model import load_policy
 from ..parity import Parity, measure
 from ..profiling import Profiler
@@ -192,6 +193,8 @@ class Team:
 
     def _reload(self, model_dir: Path) -> None:
         policy = self.learner.policy
+        if isinstance(policy, LoraPolicy):
+            return policy.begin_anew()
         fresh = load_policy(model_dir, policy.config, torch.device("cpu"))
         put_into(policy, fresh.module.state_dict())
 

@@ -19,8 +19,10 @@ import torch
 from safetensors.torch import load_file
 
 from ..checkpoint import PARITY_FILE, Checkpoint, directory_name, version_of
+from ..config import LoraConfig
 from ..durable import new_directory, remove_directory, remove_leftovers
 from ..errors import CheckpointError
+from ..lora import merged, write_adapter
 from ..weight_files import WEIGHTS_FILE, copy_side_files, write_weights
 
 
@@ -28,7 +30,13 @@ class DiskChannel:
     """Publishes the versions of one run below a folder."""
 
     def __init__(
-        self, folder: Path, *, model_dir: Path, dtype: torch.dtype, keep_versions: int
+        self,
+        folder: Path,
+        *,
+        model_dir: Path,
+        dtype: torch.dtype,
+        keep_versions: int,
+        lora: LoraConfig | None = None,
     ) -> None:
         """
         Args:
@@ -36,11 +44,13 @@ class DiskChannel:
             model_dir: where config and tokenizer come from.
             dtype: type of the published weights.
             keep_versions: directories kept: the run's staleness bound plus 2.
+            lora: of checkpoints that hold an adapter: how they are published.
         """
         self.folder = folder.resolve()
         self._model_dir = model_dir
         self.dtype = dtype
         self._keep_versions = keep_versions
+        self._lora = lora if lora is not None and lora.rank else None
 
     def open(self) -> None:
         """Make the folder and clear what a killed trainer left half written."""
@@ -57,10 +67,7 @@ class DiskChannel:
         if target.is_dir():
             return
         with new_directory(target) as temporary:
-            self._place_weights(checkpoint.path / WEIGHTS_FILE, temporary / WEIGHTS_FILE)
-            copy_side_files(
-                self._model_dir, temporary, dtype=str(self.dtype).removeprefix("torch.")
-            )
+            self._place(checkpoint.path / WEIGHTS_FILE, temporary)
             shutil.copyfile(checkpoint.path / PARITY_FILE, temporary / PARITY_FILE)
 
     def withdraw(self, checkpoint: Checkpoint) -> None:
@@ -75,6 +82,17 @@ class DiskChannel:
             is_old = version is not None and version <= announced_version - self._keep_versions
             if is_old and str(path) not in keep:
                 remove_directory(path)
+
+    def _place(self, weights: Path, target: Path) -> None:
+        lora, model_dir = self._lora, self._model_dir
+        if lora is not None and lora.publish == "adapter":
+            return write_adapter(weights, target, lora=lora, model_dir=model_dir)
+        if lora is not None:
+            whole = merged(weights, lora=lora, model_dir=model_dir, dtype=self.dtype)
+            write_weights(whole, target / WEIGHTS_FILE)
+        else:
+            self._place_weights(weights, target / WEIGHTS_FILE)
+        copy_side_files(model_dir, target, dtype=str(self.dtype).removeprefix("torch."))
 
     def _place_weights(self, source: Path, target: Path) -> None:
         if self.dtype != torch.float32:

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,23 +14,17 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from etude_proto.v1.weights import Transfer
-from etude_rollout.engines import Sampling, WeightsRefused
+from etude_rollout.engines import EngineUnavailable, Sampling, WeightsRefused
 from etude_rollout.engines.vllm_engine import VllmEngine
 from etude_rollout.weights.disk import WeightsMissing
 from etude_rollout.weights.loader import Announced, LoadFacts
 from support.rollout_parts import publish, requests, shift
 from support.tree import ROOT
-from support.vllm_bench import MAX_RANK, VllmBench, publish_adapter, vllm_bench
+from support.vllm_bench import MAX_RANK, VllmBench, publish_adapter
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 KINDS = ("norm", "embed", "q_proj", "k_proj", "v_proj", "o_proj", "gate", "up_proj", "down_proj")
 PROBE = list(range(5, 45))
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmBench]:
-    with vllm_bench(tmp_path_factory.mktemp("vllm")) as started:
-        yield started
 
 
 def served(bench: VllmBench) -> list[float]:
@@ -212,6 +205,21 @@ def test_adapters_that_do_not_fit_are_refused(bench: VllmBench) -> None:
     with pytest.raises(WeightsRefused, match="adapter_config"):
         bench.run(bench.engine.load_weights(odd, version=70))
     assert served(bench) == before
+
+
+def test_a_server_that_was_restarted_takes_weights_again(bench: VllmBench) -> None:
+    """As after its start: it was told no root, and its weights are nobody's."""
+    api = bench.engine._api
+    directory = named(bench, 80, version=80)
+    bench.run(bench.engine.load_weights(directory, version=80))
+    bench.run(api._post("/shutdown_weight_transfer_engine", None))
+    bench.run(api._post("/update_weight_version", {"new_version": "default"}))
+    (request,) = requests(bench.model_dir, 1, sampling=Sampling(4))
+    with pytest.raises(EngineUnavailable, match="did not load"):
+        bench.run(bench.engine.generate(request))
+    assert not bench.run(bench.engine.holds(80))
+    bench.run(bench.loader([]).ensure(Announced(1, 80, directory.name)))
+    assert {*bench.run(bench.engine.generate(request))[0].versions} == {80}
 
 
 def test_a_worker_that_comes_again_takes_the_server_over(bench: VllmBench) -> None:

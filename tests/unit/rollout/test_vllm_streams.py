@@ -171,6 +171,23 @@ async def test_a_cache_that_is_not_reset_breaks_the_engine(
     assert "/resume" not in [seen.path for seen in server.seen]
 
 
+async def test_a_server_that_was_restarted_is_told_the_root_again(
+    server: ScriptedServer, engine: VllmEngine
+) -> None:
+    """It has the weights it was started with, and would take no others until then."""
+    assert not await engine.holds(1)
+    server.clear()
+    for name in ("init_weight_transfer_engine", "update_weights", "finish_weight_update", "pause"):
+        server.script(f"/{name}", answer({}))
+    server.script("/start_weight_update", Reply(500), answer({}))
+    server.script("/resume", answer({}))
+    server.script("/reset_prefix_cache", answer({"success": True}))
+    await engine.load_weights(Path("/nowhere/v1"), version=1)
+    paths = [seen.path for seen in server.seen]
+    assert paths[:2] == ["/start_weight_update", "/init_weight_transfer_engine"]
+    assert engine.version == 1
+
+
 def meaning(*spans: tuple[str, int, int], served: Served, now: Served | None = None) -> object:
     parsed = Generated.model_validate(said(*spans))
     return generated_of(parsed, served, now=now or served, num_top=0).versions

@@ -109,14 +109,16 @@ class VllmWeights:
         self._has_spans = has_spans
         self._gate = gate
         self._lock = asyncio.Lock()
+        self._root = Path()
         self.served = Served(base.model, 0)
         self.broken: str | None = None
         """Why the server needs a restart."""
 
     async def take_over(self, weights_root: Path) -> None:
         """Undo what a worker may have left behind, and announce the root."""
+        self._root = weights_root.resolve()
         try:
-            await self._api.init_transfer(str(weights_root.resolve()))
+            await self._api.init_transfer(str(self._root))
         except EngineUnavailable:
             raise
         except EngineError as error:
@@ -207,8 +209,10 @@ class VllmWeights:
         except EngineUnavailable:
             raise
         except EngineError:
-            # A worker that died left an update open. Only a failing one closes it; no directory
-            # lies below a root under the root's own name, so this fails and changes nothing.
+            # The server was restarted and knows no root, or a worker that died left an update open.
+            # Only a failing one closes that; no directory lies below a root under the root's own
+            # name, so this fails and changes nothing.
+            await self._api.init_transfer(str(self._root))
             try:
                 await self._api.update({"path": "."})
             except EngineError as error:

@@ -50,6 +50,9 @@ class ChatTokenizer(Protocol):
     chat_template: str | None
     eos_token_id: int | None
 
+    def __len__(self) -> int:
+        """Tokens that it knows."""
+
     def apply_chat_template(
         self,
         conversation: list[dict[str, str]],

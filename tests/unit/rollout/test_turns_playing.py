@@ -86,6 +86,7 @@ class Game:
             weights={},
             seed_of=lambda stream: len(stream),
             timeout_s=60.0,
+            vocab_size=engine.info.vocab_size,
         )
 
     async def begin(self) -> Chain:

@@ -187,7 +187,7 @@ class GroupPlay:
         return 0 if self.table.options.branching is None else NUM_TOP
 
     def _entropy(self, completion: Completion) -> float | None:
-        return entropy(completion.top_logprobs, vocab_size=self.table.engine.info.vocab_size)
+        return entropy(completion.top_logprobs, vocab_size=self.table.vocab_size)
 
     async def _close(self) -> None:
         await asyncio.gather(*(session.close() for session in self._sessions))

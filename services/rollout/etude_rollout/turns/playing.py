@@ -56,6 +56,8 @@ class Table:
     """Seed of the group, or of one of its further streams."""
     timeout_s: float
     """Time of an episode."""
+    vocab_size: int
+    """Tokens of the vocabulary; the tokenizer's, where the engine does not say."""
 
     @property
     def max_tokens(self) -> int:

@@ -120,6 +120,7 @@ class TurnEpisodes:
             weights=terms.component_weights,
             seed_of=lambda stream: rollout_seed(options.seed, terms.run_seed, item, stream=stream),
             timeout_s=options.timeout_s,
+            vocab_size=self._kit.engine.info.vocab_size or len(self._kit.prompter.tokenizer),
         )
 
     def _prompt(self, table: Table, session: Session) -> Prompt:

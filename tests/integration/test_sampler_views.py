@@ -72,7 +72,8 @@ async def test_a_task_explains_its_weight(api: Api, redis_server: RunningServer)
     batch = await api.lease(run.id, 6)
     leased = await api.task(run.id, batch.items[0].task.id)
     assert (leased.state, {term.in_lane for term in leased.weights}) == ("leased", {False})
-    await api.reported(batch)
+    engine = "vllm-0.32/bf16"
+    await api.reported(batch, report_of(batch).model_copy(update={"engine": engine}))
     for version in range(1, 6):
         await api.announced(run.id, version)
     records = read_hot(redis_server.url, run.id).hashes["tasks"]
@@ -89,7 +90,7 @@ async def test_a_task_explains_its_weight(api: Api, redis_server: RunningServer)
                 said = float(term.explanation.rpartition("=")[2])
                 assert said == pytest.approx(term.weight, abs=1e-4)
         (entry,) = view.recent
-        assert entry.lane == item.lane
+        assert (entry.lane, entry.engine) == (item.lane, engine)
         assert len(entry.rewards) == len(entry.successes) == 4
         assert entry.components.keys() == set(item.task.subtasks)
 

@@ -216,6 +216,8 @@ class LedgerEntry(Response):
     successes: list[bool]
     components: dict[str, list[float]]
     finish_reasons: list[str]
+    engine: str | None = None
+    """What generated, with its precision, as the report said: `vllm-0.32/bf16`."""
 
 
 class TaskView(Response):

@@ -100,8 +100,11 @@ class Columns:
             for at in self._slices()
         ]
 
-    def compact(self) -> list[str]:
-        """Each attempt's outcomes as JSON arrays, one value a rollout."""
+    def compact(self, *, engine: str | None = None) -> list[str]:
+        """Each attempt's outcomes as JSON arrays, one value a rollout.
+
+        `engine` is what generated all of them, with its precision, if the report says so.
+        """
         packed = []
         for at, num_roots in zip(self._slices(), self.num_roots, strict=True):
             components = {name: values[at] for name, values in self.components.items()}
@@ -117,6 +120,8 @@ class Columns:
             }
             if num_roots is not None:
                 columns["num_roots"] = num_roots
+            if engine is not None:
+                columns["engine"] = engine
             packed.append(orjson.dumps(columns).decode())
         return packed
 

@@ -117,7 +117,7 @@ def ledger_rows(
         pack_rows(emas.mean),
         pack_rows(emas.prev),
         pack_rows(emas.new),
-        columns.compact(),
+        columns.compact(engine=reported.report.engine),
         strict=True,
     )
     return [

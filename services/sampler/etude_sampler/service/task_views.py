@@ -83,6 +83,7 @@ def ledger_view(context: RunContext, row: LedgerRow) -> LedgerEntry:
             for name, values in outcomes["components"].items()
         },
         finish_reasons=outcomes["finish_reason"],
+        engine=outcomes.get("engine"),
     )
 
 

@@ -232,6 +232,26 @@ def test_groups_carry_weights_always_and_spans_on_request(tokenizer: object) -> 
     assert marked.tokens_T is group.tokens_T
 
 
+def test_every_turn_of_an_episode_is_read_by_itself(tokenizer: object) -> None:
+    """An observation stands between two calls: both are marked, and so is what was prefilled."""
+    encode = tokenizer.encode  # type: ignore[attr-defined]
+    prefill = "<think> the name"
+    ids: list[int] = encode(CALL.removeprefix(prefill), add_special_tokens=False)
+    own, told = len(ids), 4
+    mask = [0] * 3 + [1] * own + [0] * told + [1] * own
+    group = GroupTrajectories(
+        tokens_T=np.array([5] * 3 + ids + [6] * told + ids, dtype=np.int32),
+        loss_mask_T=np.array(mask, dtype=np.uint8),
+        logprobs_T=np.zeros(len(mask), dtype=np.float32),
+        versions_T=np.array([bit - 1 for bit in mask], dtype=np.int32),
+        cu_seqlens=np.array([0, len(mask)], dtype=np.int32),
+    )
+    spans_T = Marker(decoder(tokenizer), prefill=prefill).spans(group)
+    once = token_spans(ids, decoder(tokenizer), prefill=prefill).tolist()
+    assert spans_T.tolist() == [0] * 3 + once + [0] * told + once
+    assert once.count(TOOL_NAME) > 0
+
+
 def test_weights_act_in_the_reward_or_in_the_advantage() -> None:
     assert reward_weights(batch()) == {"format": 0.5, "tool_name": 1.5}
     assert reward_weights(batch(component_weights_in="advantage")) == {}

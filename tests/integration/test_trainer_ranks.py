@@ -206,7 +206,8 @@ def test_whichever_rank_dies_all_end_and_the_next_start_goes_on(scene: CrashScen
 
 def test_torchrun_starts_the_ranks_and_its_stop_reaches_them(scene: CrashScene) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "-m", "etude_trainer"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    command += ["-m", "etude_trainer", "--"]
     log = scene.folder / "torchrun.log"
     with log.open("w", encoding="utf-8") as out:
         torchrun = subprocess.Popen([*command, *scene.command()], stdout=out, stderr=out)

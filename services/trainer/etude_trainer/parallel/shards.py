@@ -8,6 +8,7 @@ metadata is pickled by torch: it is read from the trainer's own folder only.
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import Future
 from pathlib import Path
 from pickle import UnpicklingError
@@ -55,12 +56,14 @@ def load_shards(policy: Policy, optimizer: torch.optim.Optimizer, folder: Path, 
     """
     model, moments = get_state_dict(policy.module, optimizer)
     try:
-        load(
-            {"model": model, "optimizer": moments},
-            storage_reader=FileSystemReader(folder),
-            process_group=crew.saving,
-            no_dist=crew.is_alone,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+            load(
+                {"model": model, "optimizer": moments},
+                storage_reader=FileSystemReader(folder),
+                process_group=crew.saving,
+                no_dist=crew.is_alone,
+            )
         set_state_dict(
             policy.module,
             optimizer,

@@ -7,11 +7,15 @@ the settings classes' and models' own sentences, the sampler's error tree, the c
 from __future__ import annotations
 
 import argparse
+import ast
+import dataclasses
 import inspect
+import itertools
 import json
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -30,8 +34,8 @@ from etude_sampler.app import create_app as sampler_app
 from etude_sampler.datasets.task_schema import schema_text
 from etude_sampler.settings import Settings as SamplerSettings
 from etude_trainer.app import create_app as trainer_app
-from etude_trainer.config import TrainingConfig
-from etude_trainer.presets import PRESETS
+from etude_trainer.config import TrainingConfig, parse_config
+from etude_trainer.presets import PRESETS, RUN_SHAPES, RunShape
 from etude_trainer.settings import Settings as TrainerSettings
 from metrics_page import metrics_page
 
@@ -140,6 +144,7 @@ def training_page() -> str:
         " holds; a column a preset.",
         "",
     ]
+    configs = [parse_config("", preset=preset) for preset in PRESETS]
     top: list[Sequence[str]] = []
     tables: list[str] = []
     for name, field in TrainingConfig.model_fields.items():
@@ -150,13 +155,40 @@ def training_page() -> str:
             continue
         rows = []
         for key, knob in part.model_fields.items():
-            default = knob.get_default(call_default_factory=True)
-            values = [preset.get(name, {}).get(key, default) for preset in PRESETS.values()]
+            values = [getattr(getattr(config, name), key) for config in configs]
             meaning = _sentence(part.__name__, key, knob)
             rows.append((_code(key), *(_code(_shown(value)) for value in values), meaning))
         tables += [f"## `[{name}]`", "", sentence, ""]
         tables += _table("Key", *(f"`{preset}`" for preset in PRESETS), "Meaning", rows=rows)
+    tables += ["## The run beside it", ""]
+    tables += [
+        "What a preset's paper says of the run and of its rollout workers. The trainer warns once,"
+        " when it joins a run that differs (`preset.differs`), and names what workers should be set"
+        " to (`preset.workers`). Unset: the paper does not say.",
+        "",
+    ]
+    rows = [
+        (
+            _code(knob.name),
+            *(_code(_shown(getattr(shape, knob.name))) for shape in RUN_SHAPES.values()),
+            _below(RunShape, knob.name),
+        )
+        for knob in dataclasses.fields(RunShape)
+    ]
+    tables += _table("Constant", *(f"`{name}`" for name in RUN_SHAPES), "Where", rows=rows)
     return "\n".join([*lines, *_table("Key", "Default", "Meaning", rows=top), *tables])
+
+
+def _below(kind: type, name: str) -> str:
+    """The string below a dataclass's field."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    for field, text in itertools.pairwise(body.body):
+        if isinstance(field, ast.AnnAssign) and ast.unparse(field.target) == name:
+            assert isinstance(text, ast.Expr)
+            assert isinstance(text.value, ast.Constant)
+            return " ".join(str(text.value.value).split())
+    raise ValueError(f"{kind.__name__}.{name} does not explain itself")
 
 
 def problems_page() -> str:

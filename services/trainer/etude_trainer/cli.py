@@ -28,7 +28,7 @@ ConfigOption = Annotated[
     Path | None, typer.Option(help="Training configuration (TOML). [env: ETUDE_TRAINER_CONFIG]")
 ]
 PresetOption = Annotated[
-    str | None, typer.Option(help="Preset under the configuration: toolrl, toolexpander.")
+    str | None, typer.Option(help="Preset under the configuration (docs/reference/training.md).")
 ]
 
 

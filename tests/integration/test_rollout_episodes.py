@@ -38,6 +38,7 @@ from etude_trainer.config import parse_config
 from etude_trainer.service import build_learner
 from etude_trainer.stages.learn import learn
 from support.live_sampler import live_sampler
+from support.replaying import replayed
 from support.rollout_service import Observer, rolling_out
 from support.sampler_app import query
 from support.tool_lessons import (
@@ -160,6 +161,8 @@ async def test_branches_share_their_beginning_and_count_as_their_roots(
     client: AsyncEtudeClient,
     sampler_url: str,
     database_url: str,
+    valkey: RunningServer,
+    *,
     policy_dir: Path,
     tmp_path: Path,
 ) -> None:
@@ -199,6 +202,8 @@ async def test_branches_share_their_beginning_and_count_as_their_roots(
         run.id,
     )
     folded = query(database_url, "SELECT outcomes FROM ledger WHERE run_id = %s", run.id)
+    replay = await replayed(database_url, run.id, redis_url=valkey.url)
+    assert replay.ledger.first_fault is None, "replay folds the same counts"
     assert counts == (pytest.approx(_decayed([row[0]["num_roots"] for row in folded])),)  # type: ignore[index]
 
 

@@ -14,12 +14,14 @@ from etude_proto.v1 import (
     CalculatorEnvironment,
     EpisodeReference,
     Message,
+    PromptItem,
     TaskCreate,
     Tool,
 )
 from etude_rollout.prompting import Prompter, PromptOptions, load_tokenizer
 from etude_rollout.tools.sandbox.calculator import TOOL, evaluate
 from etude_rollout.turns.continuing import Continuer
+from support.rollout_parts import prompt_item
 from support.taught_policy import Lesson, new_policy, teach
 
 SUM = "3+4"
@@ -121,3 +123,11 @@ def calculating_policy(directory: Path) -> Path:
     new_policy(directory)
     teach(directory, [*sum_lessons(directory, SUM), *pair_lessons(directory)])
     return directory
+
+
+def sum_item(expression: str, *, num_rollouts: int) -> PromptItem:
+    """The task of an expression as it comes in a prompt batch."""
+    row = sum_task(expression)
+    item = prompt_item(row, num_rollouts=num_rollouts)
+    task = item.task.model_copy(update={"environment": row.environment})
+    return item.model_copy(update={"task": task})

@@ -12,9 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from etude_sampler.embedded import PostgresServer, RunningServer
 from support.servers import Servers
+
+settings.register_profile("etude", deadline=None)  # how busy the machine is proves nothing
+settings.load_profile("etude")
 
 _TRACED = ("unit/sampler/", "unit/rollout/", "unit/trainer/")
 """Tests that the coverage of the pure core is counted from; tracing the others only costs time."""

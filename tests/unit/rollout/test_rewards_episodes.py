@@ -78,6 +78,13 @@ def test_what_the_environment_did_not_say_is_wrong() -> None:
     assert scored.total == 1.0
 
 
+def test_the_gold_of_an_episode() -> None:
+    calls = [{"name": "f", "parameters": {"x": 1}}]
+    told = {"kind": "episode", "answers": ["42"], "calls": calls}
+    assert gold_of_episode(told) == EpisodeGold(answers=("42",), calls=(A,))
+    assert gold_of_episode({"kind": "episode", "answers": ["42"]}) == EpisodeGold(answers=("42",))
+
+
 def test_other_golds_do_not_judge_episodes() -> None:
     with pytest.raises(ValueError, match="response"):
         gold_of_episode({"kind": "response"})

@@ -139,7 +139,7 @@ def test_a_pool_draws_everything_from_uniform_and_trusts_the_control_arm(name: s
         ),
         ({"preset": "dscl", "pool": {"name": "pcl"}}, "/curriculum/weigher", "'rds' would never"),
         ({"preset": "pcl", "lanes_by": "source"}, "/curriculum/lanes_by", "no slots"),
-        ({"preset": "pcl", "hard": {"name": "multi_round"}}, "/curriculum/hard", "no lane"),
+        ({"preset": "pcl", "hard": {"name": "multi_round"}}, "/curriculum/hard", "no slots"),
     ],
 )
 def test_a_wrong_config_is_named(config: JsonValue, pointer: str, said: str) -> None:

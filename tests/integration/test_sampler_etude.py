@@ -78,7 +78,7 @@ async def test_unseen_tasks_are_predicted_by_what_others_showed(
         for source in ("easy", "hard")
     }
     assert min(of["easy"]) > 0.5
-    assert max(of["hard"]) < 0.4
+    assert max(of["hard"]) < 0.5
     # Ages 1 to 4 are all refreshed, unseen tasks too, so that a rebuild changes no weight.
     before = [_weight(view) for view in views]
     assert (await api.post(f"/v1/runs/{run.id}/rebuild")).status_code == 200

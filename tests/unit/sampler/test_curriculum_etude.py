@@ -14,7 +14,14 @@ from pydantic import JsonValue
 
 from etude_proto.v1.curriculum import CurriculumConfig
 from etude_sampler.curriculum import FoldInput, Seeing, build, is_paced, micro, resolve
-from etude_sampler.curriculum.weighers.etude import HEAVIEST, REFRESH_AGES, EtudeWeigher
+from etude_sampler.curriculum.prediction import Spreads
+from etude_sampler.curriculum.prediction.difficulty import ease, moderated
+from etude_sampler.curriculum.weighers.etude import (
+    HEAVIEST,
+    REFRESH_AGES,
+    EtudeConfig,
+    EtudeWeigher,
+)
 from etude_sampler.leasing import Lanes
 from etude_sampler.statistics import (
     Bools,
@@ -98,6 +105,31 @@ def test_before_the_first_report_all_tasks_weigh_alike() -> None:
     )
     assert weights_NK[0] == pytest.approx((0.14059 / 0.1) ** 4, rel=1e-4)
     assert (weights_NK == weights_NK[0, 0]).all()
+
+
+def test_before_the_first_version_parts_tell_no_unseen_tasks_apart() -> None:
+    """With as many parts or fewer; after a version they are told apart."""
+    active_NK = np.array([[True] * 4, [True, False, False, False]])
+    weigher, unseen = _weigher(), empty(2, 4, (0.0,) * 5)
+    weights_NK = weigher.weights(unseen, active_NK, version=0)
+    assert weights_NK[1].tolist() == [weights_NK[0, 0], 0.0, 0.0, 0.0]
+    _, folded = _after(empty(1, 4, (0.0,) * 5), weigher, np.ones((8, 4)), 0)
+    later = weigher.at(weigher.advance(weigher.start(), folded))
+    weights_NK = later.weights(unseen, active_NK, version=1)
+    assert weights_NK[1, 0] != weights_NK[0, 0]
+
+
+def test_difficulties_may_be_far_apart() -> None:
+    """A task that failed 24 times where all like it succeed is seldom forecast to succeed."""
+    chances = []
+    for config in (EtudeConfig(shared_spread=0.8, own_spread=0.8), EtudeConfig()):
+        spreads = Spreads(config.shared_spread**2, config.own_spread**2)
+        offset, trials = np.array([[4.0]]), np.array([[24.0]])
+        mean, variance = ease(offset, trials, np.zeros((1, 1)), spreads=spreads)
+        chances.append(float(moderated(offset + mean, variance)[0, 0]))
+    narrow, wide = chances
+    assert narrow > 0.15
+    assert wide < 0.08
 
 
 rows = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=4, max_size=4)

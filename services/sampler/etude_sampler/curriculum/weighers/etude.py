@@ -57,10 +57,10 @@ class EtudeConfig(GroupSizedConfig):
     """Value of a task of weight 1; no value is above 0.3679."""
     floor: float = Field(default=1e-4, ge=1e-6, le=1.0)
     """Smallest weight: nothing is ever dropped."""
-    shared_spread: float = Field(default=0.8, gt=0.0, le=10.0)
+    shared_spread: float = Field(default=1.0, gt=0.0, le=10.0)
     """Prior standard deviation, in log odds, of what a task's components have in common."""
-    own_spread: float = Field(default=0.8, gt=0.0, le=10.0)
-    """The same of what each component has of its own."""
+    own_spread: float = Field(default=2.5, gt=0.0, le=10.0)
+    """The same of what each component has of its own: gold that is wrong in a part is far off."""
     start_spread: float = Field(default=1.0, gt=0.0, le=10.0)
     """Prior standard deviation of the regression's slopes."""
     drift: float = Field(default=0.055, ge=0.0, le=1.0)
@@ -135,8 +135,15 @@ class EtudeWeigher:
         return self.model.predict(self.ability, inputs_ND, evidence, active_NK)
 
     def weights(self, stats: TaskStatistics, active_NK: Bools, *, version: int) -> Floats:
-        """Weights [N, K]: the task's where active, else 0."""
-        value = self._value(self.predict(stats, active_NK), active_NK)
+        """Weights [N, K]: the task's where active, else 0.
+
+        Before the first version every head stands at even odds, and tasks would be told apart by
+        how many heads they have: so unseen ones are then weighed as if they had all.
+        """
+        told_NK = active_NK
+        if not self.ability.version:
+            told_NK = active_NK | (stats.n_N == 0)[:, None]
+        value = self._value(self.predict(stats, told_NK), told_NK)
         return np.where(active_NK, self._weight(value)[:, None], 0.0)
 
     def explain(self, stats_row: TaskStatistics, k: int, version: int) -> str:

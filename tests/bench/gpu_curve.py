@@ -17,7 +17,7 @@ def learning_curve(*, policy: str, engine: str, minutes: float) -> list[dict[str
     It works in the demo's data folder (ETUDE_DATA_DIR), where models that are made already are.
 
     Raises:
-        RuntimeError: the demo failed; its last line says why.
+        RuntimeError: the demo failed, and its last line says why; or it came to no step.
     """
     variables = {"POLICY": policy, "ENGINE": engine, "MINUTES": str(minutes), "FRESH": "1"}
     done = subprocess.run(
@@ -33,6 +33,8 @@ def learning_curve(*, policy: str, engine: str, minutes: float) -> list[dict[str
         raise RuntimeError(f"the demo ended with code {done.returncode}: {lines[-1]}")
     folder = ROOT / (os.environ.get("ETUDE_DATA_DIR") or ".etude") / "demo"
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
+    if not summary["steps"]:
+        raise RuntimeError(f"no step in {minutes:g} minutes: give it more (--minutes)")
     return [
         {
             "model": summary["model"],

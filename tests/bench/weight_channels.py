@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 from stack import machine
+from transformers import AutoTokenizer
 
 from etude_proto.v1.weights import TransferBackend, TransferRequest
 from etude_rollout.engines.vllm_engine import VllmEngine
@@ -36,7 +37,9 @@ from etude_trainer.weights.disk import DiskChannel
 from etude_trainer.weights.sending import Sender, SenderOptions
 
 ROOT = Path(__file__).resolve().parents[2]
-PROBE = [list(range(5, 69))] * 4
+TEXT = """The weather in Paris is mild in spring. You may call the function get_weather with a city
+to learn more about it, and then answer the question of the user in one short sentence of your own."""
+"""Real words: log-probabilities of meaningless tokens are off by 5e-4 in float32 by themselves."""
 RANK = 16
 
 Times = dict[str, dict[str, list[float]]]
@@ -54,6 +57,8 @@ class Publisher:
         )
         self.store.open()
         self.channel.open()
+        ids = AutoTokenizer.from_pretrained(model_dir).encode(TEXT)
+        self.probe = [list(ids)[:64]] * 4
 
     def next(self, version: int) -> tuple[Path, Parity, float]:
         """A version that differs from the last; its directory, probes, and seconds to publish."""
@@ -61,7 +66,7 @@ class Publisher:
         with torch.no_grad():
             for parameter in policy.parameters():
                 parameter.mul_(1.0 + 1e-3 * version)
-        parity = measure(policy, PROBE, policy_version=version, dtype=torch.float32)
+        parity = measure(policy, self.probe, policy_version=version, dtype=torch.float32)
         state = CheckpointState(
             policy_version=version,
             lease_id=f"tb_{version}",

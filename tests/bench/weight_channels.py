@@ -38,7 +38,7 @@ from etude_trainer.weights.sending import Sender, SenderOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = """The weather in Paris is mild in spring. You may call the function get_weather with a city
-to learn more about it, and then answer the question of the user in one short sentence of your own."""
+to learn more about it, and then answer the question of the user in one short sentence."""
 """Real words: log-probabilities of meaningless tokens are off by 5e-4 in float32 by themselves."""
 RANK = 16
 

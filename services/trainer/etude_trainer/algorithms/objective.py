@@ -162,11 +162,10 @@ def token_losses(tokens: TokenInputs, settings: ObjectiveSettings) -> TokenLosse
         )
         capped_N = importance_N >= settings.importance_cap
         loss_N = loss_N * importance_N
-    kl_N = None
+    kl_N = None if tokens.lp_ref_N is None else kl_k3(tokens.lp_ref_N, tokens.lp_new_N)
     if settings.kl_beta > 0.0:
-        if tokens.lp_ref_N is None:
+        if kl_N is None:
             raise ValueError("a KL penalty needs the reference's log-probabilities")
-        kl_N = kl_k3(tokens.lp_ref_N, tokens.lp_new_N)
         loss_N = loss_N + settings.kl_beta * kl_N
     if settings.entropy_coef > 0.0:
         if tokens.entropy_N is None:

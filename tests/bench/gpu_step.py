@@ -26,8 +26,8 @@ class Variant:
     """One way to compute a step."""
 
     name: str
-    model: str
-    """Lines of the `[model]` table."""
+    config: str
+    """TOML, from inside the `[model]` table on."""
 
 
 VARIANTS = (
@@ -42,17 +42,25 @@ VARIANTS = (
         "bfloat16, lines, checkpointing",
         'autocast = "bfloat16"\nattention = "lines"\ngradient_checkpointing = true',
     ),
+    Variant(
+        "bfloat16, lines, LoRA",
+        'autocast = "bfloat16"\nattention = "lines"\n[lora]\nrank = 8\nbase = "bfloat16"',
+    ),
 )
 
 
 def measure_steps(
     model: Model, variant: Variant, *, device: str, steps: int, peak: float | None
 ) -> list[dict[str, object]]:
-    """One row: means over the measured steps; seconds with their deviation."""
+    """One row: means over the measured steps; seconds with their deviation.
+
+    Operations are those of training every weight: under LoRA, where frozen ones need no gradient,
+    `tflops` and `mfu` are too high by up to a half.
+    """
     config = parse_config(
         f"[objective]\nimportance_cap = 0.0\nentropy_coef = 0.0\n"
         f"[batch]\nmini_batch_groups = 0\nmicro_batch_tokens = {model.micro_batch_tokens}\n"
-        f"[model]\n{variant.model}\n"
+        f"[model]\n{variant.config}\n"
     )
     learner = build_learner(model.directory, config, device=device)
     groups = make_work(model.batch, vocab_size=learner.policy.vocab_size).groups()
@@ -69,7 +77,7 @@ def measure_steps(
         if number >= NUM_WARM:
             seconds.append(time.perf_counter() - began)
     peak_memory = peak_mib(cuda)
-    parameters = sum(p.numel() for p in learner.policy.parameters())
+    trained = sum(p.numel() for p in learner.policy.parameters())
     del learner
     gc.collect()
     if cuda:
@@ -78,7 +86,7 @@ def measure_steps(
     share = utilisation(metrics["flops"], seconds=mean_s, peak=peak)
     row: dict[str, object] = {
         "model": model.name,
-        "parameters": parameters,
+        "trained_parameters": trained,
         "variant": variant.name,
         "seconds": mean_s,
         "seconds_std": statistics.stdev(seconds) if len(seconds) > 1 else 0.0,

@@ -30,7 +30,7 @@ def test_figures_of_a_step_add_up(model: Model, variant: Variant) -> None:
     (row,) = measure_steps(model, variant, device="cpu", steps=2, peak=1e12)
     work = make_work(TINY_BATCH, vocab_size=512)
     numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
-    assert numbers["parameters"] == 106_816
+    assert numbers["trained_parameters"] == 106_816
     assert numbers["tokens_per_s"] * numbers["seconds"] == pytest.approx(work.num_tokens)
     assert 0 < numbers["tokens_computed_per_s"] < numbers["tokens_per_s"]
     assert numbers["mfu"] == pytest.approx(numbers["tflops"])

@@ -45,11 +45,16 @@ class Arm:
 def arm_of(name: str) -> Arm:
     """A preset, or `dscl` with its weights in the advantage: per component, or per token span.
 
+    `etude_narrow` is `etude` with the spreads that it had first, those of the simulated world.
+
     `toolexpander_rounds` is the preset without self-exemplifying thinking: the tiny policy follows
     no instruction that it was not trained on, and answers the longer prompt with noise.
     """
     if name in ORACLES:
         return Arm({"preset": "uniform"}, oracle=ORACLES[name])
+    if name == "etude_narrow":
+        knobs = {"shared_spread": 0.8, "own_spread": 0.8}
+        return Arm({"preset": "etude", "weigher": {"name": "etude", "knobs": knobs}})
     if name == "toolexpander_rounds":
         parts = {"allocator": {"name": "joint"}, "hard": {"name": "multi_round"}}
         return Arm({"preset": "uniform", "control_share": 0.1, **parts})

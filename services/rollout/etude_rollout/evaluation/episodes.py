@@ -102,6 +102,7 @@ class Episodes:
             weights={},
             seed_of=lambda stream: item_seed(seed, f"{item.id}/{stream}"),
             timeout_s=timeout_s,
+            vocab_size=0,  # asked for by branching alone
         )
 
 

@@ -192,30 +192,30 @@ def test_whichever_rank_dies_all_end_and_the_next_start_goes_on(scene: CrashScen
         finish(follower, code=1)
     scene.gate.drop()
     assert scene.version() == 1
-    # 3. The next start acks what was saved, and goes on.
+    # 3. torchrun's next start acks what was saved, and goes on until it is stopped.
     scene.worker.fill(2 * TRAINING_GROUPS)
-    leader, follower = scene.start_ranks(2, max_steps=1)
-    with stopped_at_end(leader), stopped_at_end(follower):
-        finish(leader)
-        finish(follower)
+    events = run_by_torchrun(scene, until=3)
+    assert events.count("checkpoint.acked_late") == 1
+    assert "trainer.stopped" in events
+    assert "trainer.failed" not in events
     assert scene.version() == 3
     assert scene.journal() == [1, 2, 3]
-    assert scene.events("trainer-0").count("checkpoint.acked_late") == 1
+    assert scene.client.get_curriculum(scene.run_id).counts.num_training_leases == 0
     scene.check()
 
 
-def test_torchrun_starts_the_ranks_and_its_stop_reaches_them(scene: CrashScene) -> None:
+def run_by_torchrun(scene: CrashScene, *, until: int) -> list[str]:
+    """Two ranks of `torchrun` until a version, then its SIGTERM; the events that they logged."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    command += ["-m", "etude_trainer", "--"]
+    command += ["-m", "etude_trainer", "--", *scene.command()]
     log = scene.folder / "torchrun.log"
     with log.open("w", encoding="utf-8") as out:
-        torchrun = subprocess.Popen([*command, *scene.command()], stdout=out, stderr=out)
+        torchrun = subprocess.Popen(command, stdout=out, stderr=out)
         try:
-            scene.worker.fill()
             wait_for(
-                lambda: scene.version() == 1 or torchrun.poll() is not None,
-                what="a first step",
+                lambda: scene.version() >= until or torchrun.poll() is not None,
+                what=f"version {until}",
                 timeout_s=150,
             )
             assert torchrun.poll() is None, log.read_text("utf-8")
@@ -224,9 +224,5 @@ def test_torchrun_starts_the_ranks_and_its_stop_reaches_them(scene: CrashScene) 
         finally:
             torchrun.kill()
             torchrun.wait()
-    events = [json.loads(line)["event"] for line in log.open() if line.startswith("{")]
-    assert "step.done" in events
-    assert "trainer.stopped" in events
-    assert "trainer.failed" not in events
-    assert scene.client.get_curriculum(scene.run_id).counts.num_training_leases == 0
-    scene.check()
+    lines = log.read_text("utf-8").splitlines()
+    return [json.loads(line)["event"] for line in lines if line.startswith("{")]

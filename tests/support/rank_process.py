@@ -20,7 +20,7 @@ from .sampler_app_replica import free_port
 from .trainer_process import PRELOADED
 from .trajectories import sample_batch
 
-NUM_STEPS = 3
+NUM_STEPS = 2
 
 
 def quiet(_done: int, _total: int) -> None:

@@ -109,7 +109,7 @@ class Checkpoint:
             else:
                 load_shards(policy, optimizer, self.path / SHARDS, crew)
             torch.set_rng_state(saved["rng"]["cpu"])
-            if saved["rng"]["cuda"] and torch.cuda.is_available():
+            if 0 < len(saved["rng"]["cuda"]) == torch.cuda.device_count():
                 torch.cuda.set_rng_state_all(saved["rng"]["cuda"])
         except DAMAGE as error:
             if isinstance(error, CheckpointError):

@@ -51,7 +51,7 @@ class Trainer:
                 self.step()
         except Stopped:
             logger.info("trainer.stopped", extra={"num_steps": self.record.num_steps})
-            self.settle(is_last=True)
+            self.settle(may_fail=True)
         finally:
             self.supply.close()
 
@@ -70,8 +70,6 @@ class Trainer:
                 work = self.supply.take()
             if work is None:
                 return
-            if self.overlaps and self.num_wanted() > 1:
-                self.supply.begin()
             if self.supply.accepts(work, self.standing, follows_ack=self.settling is None):
                 self.train(work)
         except LOST as error:
@@ -89,11 +87,13 @@ class Trainer:
             work.beat.check()
             if self.settling is not None:
                 self.settling.check()
+            self.look_ahead()
             board.update(num_micro_batches_done=done, num_micro_batches=total)
 
         with board.during(Stage.TRAIN, self.account.seconds):
             learned = self.team.learn(work.manifest, work.frame.bodies, work.batch.groups, progress)
         self.settle()
+        self.look_ahead()
         with board.during(Stage.CHECKPOINT, self.account.seconds):
             metrics = self.account.close_step(learned)
             step = prepare_step(site, self.team, work, metrics=metrics, copies=self.overlaps)
@@ -104,28 +104,29 @@ class Trainer:
         else:
             self.settle()
 
-    def settle(self, *, is_last: bool = False) -> None:
-        """Have the last step acked, and recorded; after a stop, if the sampler answers."""
+    def look_ahead(self) -> None:
+        """Lease the next batch once the last step is acked: it ages by one version at most."""
+        is_acked = self.settling is None or self.settling.is_done
+        if self.overlaps and is_acked and self.num_wanted() > 1:
+            self.supply.begin()
+
+    def settle(self, *, may_fail: bool = False) -> None:
+        """Have the last step acked, and recorded; one that fails is pending until we recover."""
         settling, self.settling = self.settling, None
         try:
             if settling is not None:
                 self.record.conclude(settling.finish(), settling.seconds)
         except UNSETTLED as error:
-            if not is_last:
+            if not may_fail:
                 raise
             logger.warning("checkpoint.pending", extra={"error": str(error)})
 
     def lose(self, work: Work | None, error: Exception) -> None:
         """After a lost lease: let go of everything, stand where the run stands."""
         logger.warning("lease.lost", extra={"error": str(error)})
-        num_lost = 1
-        try:
-            self.settle()
-        except LOST as also:
-            logger.warning("lease.lost", extra={"error": str(also)})
-            num_lost += 1
+        self.settle(may_fail=True)
         board = self.site.board
-        board.update(num_rolled_back=board.read().num_rolled_back + num_lost)
+        board.update(num_rolled_back=board.read().num_rolled_back + 1)
         self.drop(work)
         self.supply.give_back()
         self.recover()

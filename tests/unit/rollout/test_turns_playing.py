@@ -17,14 +17,20 @@ from etude_proto.v1 import (
     CalculatorEnvironment,
     EpisodeReference,
     FinishReason,
+    HttpEnvironment,
     Message,
+    ServerConfig,
     TaskCreate,
+    Tool,
 )
 from etude_rollout.engines import Completion
 from etude_rollout.tools.opening import Environments
+from etude_rollout.tools.servers import HttpServer
 from etude_rollout.trajectories import pack_tracks
 from etude_rollout.turns.options import PARALLEL_TURNS, TurnOptions
 from etude_rollout.turns.tabling import outcome_of
+from support.http_tools import http_tools
+from support.tool_environments import environments
 from support.tool_lessons import answer_text, call_text, sum_task
 from support.turn_game import Game, Recorder
 
@@ -206,6 +212,24 @@ async def test_parallel_results_stand_in_one_json(play: Game) -> None:
         assert not play.chain.is_over
     await play.say(call_text("1"))
     assert play.chain.ended is FinishReason.TOOL_LIMIT
+
+
+async def test_parallel_calls_run_at_the_same_time(engine: Recorder, policy_dir: Path) -> None:
+    """Three calls that wait for each other: one after another none would be answered."""
+    row = TaskCreate(
+        messages=[Message(role="user", content="meet")],
+        tools=[Tool(name="meet")],
+        reference=EpisodeReference(answers=["yes"]),
+        environment=HttpEnvironment(config=ServerConfig(server="web")),
+    )
+    call = '{"name": "meet", "parameters": {}}'
+    with http_tools() as url:
+        async with environments({"web": HttpServer(kind="http", url=url)}) as served:
+            game = Game(engine, served, policy_dir, row, TurnOptions(parallel_tools=True))
+            await game.begin()
+            await game.say(f"<think> a </think>\n<tool_call>\n{call}\n{call}\n{call}\n</tool_call>")
+            await game.close()
+    assert game.text.count('"result": "met"') == 3
 
 
 async def test_an_environment_that_dies_says_nothing_of_the_policy(

@@ -23,7 +23,7 @@ from .items import EvaluationError, Verdict
 
 _CHILD = "etude_rollout.evaluation.bfcl_turns_child"
 SECONDS_A_ROW = 30
-"""A row whose calls take longer is wrong; BFCL's own take milliseconds."""
+"""A row whose calls take more of a CPU is wrong; BFCL's own take milliseconds."""
 
 
 class TurnsChecker:

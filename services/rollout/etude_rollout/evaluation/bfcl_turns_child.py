@@ -20,7 +20,7 @@ _EXECUTOR = "bfcl_eval.eval_checker.multi_turn_eval.multi_turn_utils"
 
 
 def main() -> None:
-    """Judge rows until there are no more. A row that takes too long ends the process (SIGALRM)."""
+    """Judge rows until there are no more. A row that takes too long ends the process (SIGPROF)."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # some services print
     resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
@@ -28,7 +28,7 @@ def main() -> None:
     seconds_a_row = int(sys.argv[1])
     for line in sys.stdin:
         asked = json.loads(line)
-        signal.alarm(seconds_a_row)
+        signal.setitimer(signal.ITIMER_PROF, seconds_a_row)
         category = asked["row"]["id"].rsplit("_", 1)[0]
         try:
             said = checker.multi_turn_checker(
@@ -37,7 +37,7 @@ def main() -> None:
             verdict = {"is_right": bool(said["valid"]), "reason": said.get("error_type", "")}
         except Exception as error:  # whatever a service or the checker raises: the row is wrong
             verdict = {"is_right": False, "reason": f"the checker fails: {type(error).__name__}"}
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         for name in [name for name in vars(executor) if name.endswith("_instance")]:
             delattr(executor, name)
         answers.write(json.dumps(verdict) + "\n")

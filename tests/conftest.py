@@ -6,6 +6,7 @@ never flushed: a test uses a run id of its own, and so may run beside any other.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,16 +21,24 @@ from support.servers import Servers
 settings.register_profile("etude", deadline=None)  # how busy the machine is proves nothing
 settings.load_profile("etude")
 
-_TRACED = ("unit/sampler/", "unit/rollout/", "unit/trainer/")
-"""Tests that the coverage of the pure core is counted from; tracing the others only costs time."""
+_CORE = ("etude_sampler.", "etude_rollout.rewards", "etude_trainer.algorithms")
+"""What a unit test imports that the coverage of the pure core is counted from."""
+
+
+@functools.cache
+def _is_traced(path: Path) -> bool:
+    """Whether a file is traced: unit tests of the core are, others would only cost time."""
+    name = path.relative_to(Path(__file__).parent).as_posix()
+    if not name.startswith("unit/") or name.startswith("unit/sampler/test_import"):
+        return False
+    text = path.read_text("utf-8")
+    return any(package in text for package in _CORE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Trace unit tests only, and of them not the slow ones."""
-    tests = Path(__file__).parent
+    """Trace unit tests of the core, and of them not the slow ones."""
     for item in items:
-        where = item.path.relative_to(tests).as_posix()
-        if not where.startswith(_TRACED) or item.get_closest_marker("slow") is not None:
+        if not _is_traced(item.path) or item.get_closest_marker("slow") is not None:
             item.add_marker("no_cover")
 
 

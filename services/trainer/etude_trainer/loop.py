@@ -2,13 +2,13 @@
 
 Runs in a thread of its own (`service.py`), on rank 0 alone. A step counts when its ack is taken:
 until then its checkpoint is pending, and whatever kills the trainer, its successor either acks
-that checkpoint or goes back to the announced version (docs/adr/0010-trainer-ack.md). With
-`overlap.enabled` a step settles beside the next one's training.
+that checkpoint or goes back to the announced version (docs/adr/0010-trainer-ack.md).
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 
 from .errors import Stopped
@@ -44,16 +44,16 @@ class Trainer:
 
     def run(self) -> None:
         """Train until `max_steps` or a stop; every other end is an exception."""
-        try:
-            self.recover(is_fresh=True)
-            while self.num_wanted() > 0 or self.settling is not None:
-                self.site.stop.check()
-                self.step()
-        except Stopped:
-            logger.info("trainer.stopped", extra={"num_steps": self.record.num_steps})
-            self.settle(may_fail=True)
-        finally:
-            self.supply.close()
+        with closing(self.supply):
+            try:
+                self.recover(is_fresh=True)
+                while self.num_wanted() > 0 or self.settling is not None:
+                    self.site.stop.check()
+                    self.step()
+            except Stopped:
+                logger.info("trainer.stopped", extra={"num_steps": self.record.num_steps})
+            finally:
+                self.settle(may_fail=True)
 
     def num_wanted(self) -> float:
         """Steps to begin still."""

@@ -72,7 +72,7 @@ async def test_a_session_that_dies_takes_no_other_with_it(made: Environments) ->
 async def test_what_does_not_answer_is_given_up(made: Environments) -> None:
     async with session(made, opening()):
         before = sessions_of(made)
-        async with session(made, opening(call_timeout_s=0.1)) as stuck:
+        async with session(made, opening(call_timeout_s=0.5)) as stuck:
             (pid,) = sessions_of(made) - before
             os.kill(pid, signal.SIGSTOP)
             with pytest.raises(EnvironmentFailed, match="within") as failed:

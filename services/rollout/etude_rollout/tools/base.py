@@ -15,6 +15,9 @@ from pydantic import JsonValue
 from etude_proto.v1 import Environment as EnvironmentSpec
 from etude_proto.v1 import FinishReason, Message, Reference, Tool
 
+OPENING_S = 60.0
+"""How long an environment may take to open, however short its calls must be (our choice)."""
+
 
 class ToolError(Exception):
     """What the tool says to a call that it cannot do; becomes the observation."""
@@ -53,6 +56,11 @@ class Opening:
     seed: int
     """For what an environment draws at random: the same seed, the same episode."""
     call_timeout_s: float
+
+    @property
+    def opening_timeout_s(self) -> float:
+        """For everything up to the first call: servers and processes have to start."""
+        return max(self.call_timeout_s, OPENING_S)
 
 
 class Environment(Protocol):

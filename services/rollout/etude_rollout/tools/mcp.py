@@ -54,7 +54,7 @@ class McpTools:
 
     async def begin(self) -> None:
         """Wait for the session and its tools. Raises `EnvironmentFailed`."""
-        limit_s = self._opening.call_timeout_s
+        limit_s = self._opening.opening_timeout_s
         try:
             async with asyncio.timeout(limit_s):
                 await asyncio.shield(self._opened)
@@ -134,7 +134,8 @@ class McpTools:
     def _connection(self, stack: contextlib.AsyncExitStack) -> Client:
         from mcp import Client, StdioServerParameters
 
-        server, limit_s = self._server, self._opening.call_timeout_s
+        # Calls have limits of their own (`call`); this is for what begins the session.
+        server, limit_s = self._server, self._opening.opening_timeout_s
         if server.url is None:
             started = StdioServerParameters(
                 command=server.command[0],

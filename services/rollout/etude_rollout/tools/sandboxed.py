@@ -62,6 +62,7 @@ class SandboxedEnvironment:
                 "kind": spec.kind,
                 "config": config,
                 "reference": None if reference is None else reference.model_dump(mode="json"),
+                "opening_s": self._opening.opening_timeout_s,
                 "timeout_s": self._opening.call_timeout_s,
             }
         )
@@ -98,7 +99,9 @@ class SandboxedEnvironment:
         await self._streams.close()
 
     async def _ask(self, message: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-        limit_s = self._opening.call_timeout_s
+        is_opening = message["do"] == "open"
+        opening = self._opening
+        limit_s = opening.opening_timeout_s if is_opening else opening.call_timeout_s
         async with self._turn:
             started_s = asyncio.get_running_loop().time()
             try:

@@ -57,7 +57,7 @@ class Session:
         Raises:
             EnvironmentFailed: it cannot be opened.
         """
-        async with _guarded(opening.call_timeout_s):
+        async with _guarded(opening.opening_timeout_s):
             environment = await open_(opening)
         return cls(open_, opening, environment, max_chars=max_chars)
 

@@ -1,8 +1,9 @@
 """A session's protocol: one JSON object a line in, one a line out, over its own socket.
 
-`{"do": "open", "kind", "config", "reference", "timeout_s"}`, then `call`, `request`, `end` and
-`judge`. Answers hold `ok`, or `error` with the tool's words. While a call runs the kernel's alarm
-is set: a call that takes too long ends the process, and the worker sees the socket close.
+`{"do": "open", "kind", "config", "reference", "opening_s", "timeout_s"}`, then `call`, `request`,
+`end` and `judge`. Answers hold `ok`, or `error` with the tool's words. While a call runs the
+kernel's alarm is set: one that takes too long ends the process, and the worker sees the socket
+close.
 """
 
 from __future__ import annotations
@@ -74,10 +75,9 @@ def serve(connection: socket.socket) -> None:
     lines = connection.makefile("rb")
     for line in lines:
         message = json.loads(line)
+        alarm(float(message["opening_s"]) if inside is None else timeout_s)
         if inside is None:
             timeout_s = float(message["timeout_s"])
-        alarm(timeout_s)
-        if inside is None:
             inside = _open(message)
             answer: Answer = {"ok": True, "tools": inside.tools()}
         else:

@@ -45,6 +45,8 @@ lease_ttl_s = 5
 replicas = {replicas}
 """
 TOLERANCE = 1e-6
+TTL_S = 300.0
+"""Of a lease whose trainer was killed: longer than torchrun takes to start on a busy machine."""
 
 pytestmark = pytest.mark.slow
 
@@ -174,7 +176,7 @@ def test_whichever_rank_dies_all_end_and_the_next_start_goes_on(scene: CrashScen
     # 1. A follower dies while the leader settles: that step counts, the next is given back.
     scene.worker.fill(2 * TRAINING_GROUPS)
     scene.gate.hold(ACK)
-    leader, follower = scene.start_ranks(2)
+    leader, follower = scene.start_ranks(2, ttl_s=TTL_S)
     with stopped_at_end(leader), stopped_at_end(follower):
         scene.gate.wait_held()
         kill(follower)
@@ -185,7 +187,7 @@ def test_whichever_rank_dies_all_end_and_the_next_start_goes_on(scene: CrashScen
     assert "another rank is gone" in (scene.folder / "trainer-0.log").read_text("utf-8")
     # 2. The leader dies with a batch in hand: the follower ends by itself.
     scene.gate.hold(ACK)
-    leader, follower = scene.start_ranks(2)
+    leader, follower = scene.start_ranks(2, ttl_s=TTL_S)
     with stopped_at_end(leader), stopped_at_end(follower):
         scene.gate.wait_held()
         kill(leader)
@@ -208,7 +210,7 @@ def run_by_torchrun(scene: CrashScene, *, until: int) -> list[str]:
     """Two ranks of `torchrun` until a version, then its SIGTERM; the events that they logged."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-    command += ["-m", "etude_trainer", "--", *scene.command()]
+    command += ["-m", "etude_trainer", "--", *scene.command(ttl_s=TTL_S)]
     log = scene.folder / "torchrun.log"
     with log.open("w", encoding="utf-8") as out:
         torchrun = subprocess.Popen(command, stdout=out, stderr=out)

@@ -54,11 +54,9 @@ class Scene:
         )
         return start_trainer(command, log=self.folder / f"{state}.log")
 
-    def start_ranks(
-        self, num_ranks: int, *, max_steps: int | None = None
-    ) -> list[ForkServerProcess]:
+    def start_ranks(self, num_ranks: int, *, ttl_s: float = 20.0) -> list[ForkServerProcess]:
         """Start a trainer of several ranks."""
-        command = self.command(max_steps=max_steps)
+        command = self.command(ttl_s=ttl_s)
         return start_ranks(command, log=self.folder / "trainer.log", num_ranks=num_ranks)
 
     def command(

@@ -230,6 +230,8 @@ def test_wrong_arguments_are_one_line(tmp_path: Path, policy_dir: Path) -> None:
     for more, code, said in (
         (("--url", "http://127.0.0.1:9"), 3, "goes on when it is back"),
         (("--score-only", "--out", str(tmp_path / "none")), 2, "cannot read"),
+        (("--url", "127.0.0.1:9"), 2, "must begin with http://"),
+        (("--run", "../elsewhere"), 2, "a run's name or id"),
     ):
         found, _, told = run_command(rows, policy_dir, *more)
         assert (found, told.count("\n")) == (code, 1), told

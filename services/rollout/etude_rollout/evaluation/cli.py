@@ -7,6 +7,7 @@ away or failed on some items, 130 after Ctrl-C or SIGTERM. After 3 and 130 the s
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -31,6 +32,8 @@ from .validation import append, validation_line
 EXIT_BLOCK, EXIT_CONFIG, EXIT_ENGINE, EXIT_STOPPED = 1, 2, 3, 130
 SAY_EVERY_S = 10.0
 DEFAULT_OUT = Path(".etude/eval")
+_RUN_NAME = re.compile(r"[\w.-]+")
+"""It becomes part of a file's name."""
 
 evaluation = typer.Typer(
     help="Evaluate a model on API-Bank or BFCL, and compare a quantised model with the full one. "
@@ -179,6 +182,10 @@ def compare_answers(
 def _evaluate(asked: Asked, make_benchmark: Callable[[], Benchmark]) -> None:
     """Run a command's evaluation and end with its exit code."""
     settings = _settings(asked.model)
+    if asked.url is not None and not asked.url.startswith(("http://", "https://")):
+        _refuse(f"--url must begin with http:// or https://, not {asked.url!r}")
+    if asked.run is not None and not _RUN_NAME.fullmatch(asked.run):
+        _refuse(f"--run must be a run's name or id, not {asked.run!r}")
     try:
         benchmark = make_benchmark()
         plan = _plan(asked, settings, benchmark)

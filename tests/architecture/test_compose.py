@@ -35,6 +35,8 @@ OURS = [service for service in SERVICES.values() if service.is_ours and service.
 HAPROXY = (ROOT / "deploy/compose/haproxy.cfg").read_text("utf-8")
 VALKEY = (ROOT / "deploy/compose/valkey.conf").read_text("utf-8")
 MAX_INTERVAL_S = 2
+SCHEMES = {"ETUDE_DATABASE_URL": "postgresql", "ETUDE_REDIS_URL": "redis"}
+"""What the variables hold that `with-secrets` reads from files."""
 
 
 def names(found: list[Service]) -> list[str]:
@@ -61,7 +63,7 @@ def variables(service: Service) -> Iterator[tuple[str, str]]:
             assert value.startswith("/run/secrets/"), name
             bare = name.removesuffix("_FILE")
             assert bare in (ROOT / "deploy/images/with-secrets").read_text("utf-8")
-            yield bare, "http://from.a.file"
+            yield bare, f"{SCHEMES[bare]}://from.a/file"
         else:
             yield name, value
 

@@ -64,8 +64,11 @@ class Studio:
         part = slice(int(cargo.cu_seqlens[number]), int(cargo.cu_seqlens[number + 1]))
         tokens, is_sampled = cargo.tokens_T[part], cargo.loss_mask_T[part] == 1
         assert np.all(np.diff(is_sampled.astype(int)) >= 0), "a prompt, then what was said"
-        decode = self.tokenizer.decode  # type: ignore[attr-defined]
-        return decode(tokens[~is_sampled]), decode(tokens[is_sampled], skip_special_tokens=True)
+        shown, said = tokens[~is_sampled].tolist(), tokens[is_sampled].tolist()
+        return (
+            self.tokenizer.decode(shown, skip_special_tokens=False),
+            self.tokenizer.decode(said, skip_special_tokens=True),
+        )
 
 
 @pytest.fixture(scope="module")

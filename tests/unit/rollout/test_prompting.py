@@ -18,9 +18,9 @@ from etude_rollout.prompting import (
     PromptOptions,
     carries_toolrl_text,
     load_tokenizer,
-    tools_text,
 )
 from etude_rollout.rewards import RewardConfig, gold_from_task, score_completion
+from etude_rollout.tool_texts import tools_text
 from support.shared_data import SHARED_DATA
 
 WEATHER = Tool(

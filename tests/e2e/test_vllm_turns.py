@@ -11,7 +11,7 @@ from etude_proto.tensors import GroupTrajectories
 from etude_proto.v1 import RewardSpec
 from etude_rollout.engines import Sampling
 from etude_rollout.finished import FinishedGroup
-from etude_rollout.rolling import EpisodeOptions, Kit, Terms
+from etude_rollout.kit import EpisodeOptions, Kit, Terms
 from etude_rollout.tools.opening import Environments
 from etude_rollout.turns.options import Branching, TurnOptions
 from etude_rollout.turns.tabling import TurnEpisodes

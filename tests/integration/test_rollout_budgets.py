@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from etude_trainer.batch import decode_batch
 from etude_trainer.config import parse_config
 from etude_trainer.service import build_learner
 from etude_trainer.stages.learn import learn
-from support.live_sampler import live_sampler
 from support.rollout_service import Observer, rolling_out
 from support.sampler_app import query
 from support.sampler_app_redis import read_hot
@@ -43,18 +41,6 @@ NUM_TASKS = 16
 @pytest.fixture(scope="module")
 def policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return undecided_policy(tmp_path_factory.mktemp("policy") / "tiny")
-
-
-@pytest.fixture
-def sampler_url(database_url: str, valkey: RunningServer) -> Iterator[str]:
-    with live_sampler(database_url, valkey.url) as url:
-        yield url
-
-
-@pytest.fixture
-async def client(sampler_url: str) -> AsyncIterator[AsyncEtudeClient]:
-    async with AsyncEtudeClient(sampler_url) as opened:
-        yield opened
 
 
 async def create(client: AsyncEtudeClient, preset: str, mode: RunMode, **parts: Part) -> Run:

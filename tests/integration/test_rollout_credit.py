@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 from transformers import AutoTokenizer
 
 from etude_client import AsyncEtudeClient
 from etude_proto.v1 import CreditSpec
 from etude_rollout.models.tiny import FORMAT_TAGS
 from etude_rollout.spans import FORMAT
-from etude_sampler.embedded import RunningServer
-from support.live_sampler import live_sampler
-from support.rollout_parts import tiny_policy
 from support.rollout_service import GROUPS, Observer, create_run, rolling_out
 from support.sampler_app import Api, problem
-
-
-@pytest.fixture(scope="module")
-def policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_policy(tmp_path_factory.mktemp("policy") / "tiny")
-
-
-@pytest.fixture
-def sampler_url(database_url: str, valkey: RunningServer) -> Iterator[str]:
-    with live_sampler(database_url, valkey.url) as url:
-        yield url
-
-
-@pytest.fixture
-async def client(sampler_url: str) -> AsyncIterator[AsyncEtudeClient]:
-    async with AsyncEtudeClient(sampler_url) as opened:
-        yield opened
 
 
 async def test_spans_and_weights_reach_the_trainer(

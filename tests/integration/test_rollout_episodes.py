@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -37,7 +37,6 @@ from etude_trainer.batch import decode_batch
 from etude_trainer.config import parse_config
 from etude_trainer.service import build_learner
 from etude_trainer.stages.learn import learn
-from support.live_sampler import live_sampler
 from support.replaying import replayed
 from support.rollout_service import Observer, rolling_out
 from support.sampler_app import query
@@ -59,18 +58,6 @@ ROOTS = 3
 @pytest.fixture(scope="module")
 def policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return calculating_policy(tmp_path_factory.mktemp("policy") / "calculating")
-
-
-@pytest.fixture
-def sampler_url(database_url: str, valkey: RunningServer) -> Iterator[str]:
-    with live_sampler(database_url, valkey.url) as url:
-        yield url
-
-
-@pytest.fixture
-async def client(sampler_url: str) -> AsyncIterator[AsyncEtudeClient]:
-    async with AsyncEtudeClient(sampler_url) as opened:
-        yield opened
 
 
 async def create_run(client: AsyncEtudeClient, name: str, rows: Sequence[TaskCreate]) -> Run:

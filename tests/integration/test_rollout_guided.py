@@ -7,10 +7,7 @@ are those that the tasks brought.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-
-import pytest
 
 from etude_client import AsyncEtudeClient
 from etude_proto.v1 import (
@@ -26,9 +23,6 @@ from etude_proto.v1 import (
     TaskCreate,
 )
 from etude_rollout.models.tiny_tasks import dataset
-from etude_sampler.embedded import RunningServer
-from support.live_sampler import live_sampler
-from support.rollout_parts import tiny_policy
 from support.rollout_service import Observer, rolling_out
 from support.sampler_app import query
 from support.waiting import wait_until
@@ -36,23 +30,6 @@ from support.waiting import wait_until
 NUM_TASKS = 6
 FAILS = 4
 """Rollouts that make a task hard here: one group."""
-
-
-@pytest.fixture(scope="module")
-def policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_policy(tmp_path_factory.mktemp("policy") / "tiny")
-
-
-@pytest.fixture
-def sampler_url(database_url: str, valkey: RunningServer) -> Iterator[str]:
-    with live_sampler(database_url, valkey.url) as url:
-        yield url
-
-
-@pytest.fixture
-async def client(sampler_url: str) -> AsyncIterator[AsyncEtudeClient]:
-    async with AsyncEtudeClient(sampler_url) as opened:
-        yield opened
 
 
 def answered(task: TaskCreate, *, wrong: bool = False) -> TaskCreate:

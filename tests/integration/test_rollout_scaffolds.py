@@ -6,7 +6,7 @@ them with help (`support.scaffold_lessons`). Each test has a run of its own over
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,12 +57,6 @@ def policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sampler_url(servers: Servers, valkey: RunningServer) -> Iterator[str]:
     with servers.database() as database_url, live_sampler(database_url, valkey.url) as url:
         yield url
-
-
-@pytest.fixture
-async def client(sampler_url: str) -> AsyncIterator[AsyncEtudeClient]:
-    async with AsyncEtudeClient(sampler_url) as opened:
-        yield opened
 
 
 @dataclass(frozen=True, slots=True)

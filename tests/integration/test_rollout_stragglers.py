@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,28 +12,9 @@ import pytest
 from etude_client import AsyncEtudeClient
 from etude_rollout.prompting import load_tokenizer
 from etude_rollout.service import EXIT_FAILED, EXIT_OK, RolloutService
-from etude_sampler.embedded import RunningServer
-from support.live_sampler import live_sampler
-from support.rollout_parts import publish, shift, tiny_policy
+from support.rollout_parts import publish, shift
 from support.rollout_service import GROUPS, Observer, create_run, rolling_out, until
 from support.scripted_server import Drop, Reply, ScriptedServer, Seen, scripted_server
-
-
-@pytest.fixture(scope="module")
-def policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_policy(tmp_path_factory.mktemp("policy") / "tiny")
-
-
-@pytest.fixture
-def sampler_url(database_url: str, valkey: RunningServer) -> Iterator[str]:
-    with live_sampler(database_url, valkey.url) as url:
-        yield url
-
-
-@pytest.fixture
-async def client(sampler_url: str) -> AsyncIterator[AsyncEtudeClient]:
-    async with AsyncEtudeClient(sampler_url) as opened:
-        yield opened
 
 
 def counted(service: RolloutService, name: str, **labels: str) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,8 @@ from etude_proto.v1 import FinishReason, PromptBatchRequest, RunMode
 from etude_rollout.models.tiny_tasks import dataset
 from etude_rollout.service import EXIT_FAILED, EXIT_OK
 from etude_rollout.status import Phase
-from etude_sampler.embedded import RunningServer
-from support.live_sampler import gated, live_sampler
-from support.rollout_parts import publish, shift, tiny_policy
+from support.live_sampler import gated
+from support.rollout_parts import publish, shift
 from support.rollout_service import (
     GROUP_SIZE,
     GROUPS,
@@ -25,23 +23,6 @@ from support.rollout_service import (
     rolling_out,
     until,
 )
-
-
-@pytest.fixture(scope="module")
-def policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_policy(tmp_path_factory.mktemp("policy") / "tiny")
-
-
-@pytest.fixture
-def sampler_url(database_url: str, valkey: RunningServer) -> Iterator[str]:
-    with live_sampler(database_url, valkey.url) as url:
-        yield url
-
-
-@pytest.fixture
-async def client(sampler_url: str) -> AsyncIterator[AsyncEtudeClient]:
-    async with AsyncEtudeClient(sampler_url) as opened:
-        yield opened
 
 
 async def test_groups_arrive_with_their_tokens(

@@ -12,25 +12,17 @@ import httpx
 import pytest
 
 from etude_client import EtudeClient
-from etude_sampler.embedded import RunningServer
 from etude_trainer.app import create_app
 from etude_trainer.config import TrainingConfig, parse_config
 from etude_trainer.service import Job, TrainerService
 from etude_trainer.settings import Settings
 from etude_trainer.status import Stage
-from support.live_sampler import gated, live_sampler, serving
+from support.live_sampler import gated, serving
 from support.tiny_model import save_tiny_model
 from support.tiny_worker import TinyWorker, create_run
 from support.waiting import wait_for
 
 CONFIG = "[optimizer]\nlr = 1e-2\n[batch]\nwait_s = 0.5\nlease_ttl_s = 10\n"
-
-
-@pytest.fixture
-def sampler_url(database_url: str, valkey: RunningServer) -> Iterator[str]:
-    """A sampler of this test's own."""
-    with live_sampler(database_url, valkey.url) as url:
-        yield url
 
 
 @pytest.fixture

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from safetensors.torch import load_file
 
 from etude_client import EtudeClient
-from etude_sampler.embedded import RunningServer
 from etude_trainer.config import TrainingConfig, parse_config
 from etude_trainer.service import Job, TrainerService
 from etude_trainer.settings import Settings
-from support.live_sampler import live_sampler
 from support.tiny_model import save_tiny_model
 from support.tiny_worker import TinyWorker, create_run
 from support.waiting import wait_for
@@ -36,13 +32,6 @@ validation_versions = 1000
 wait_s = 0.5
 lease_ttl_s = 10
 """
-
-
-@pytest.fixture
-def sampler_url(database_url: str, valkey: RunningServer) -> Iterator[str]:
-    """A sampler of this test's own."""
-    with live_sampler(database_url, valkey.url) as url:
-        yield url
 
 
 def service_of(

@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from etude_client import EtudeClient
 from etude_proto.v1 import Run
 from etude_sampler.embedded import RunningServer
-from support.live_sampler import live_sampler
 from support.tiny_model import save_tiny_model
 from support.tiny_worker import TRAINING_GROUPS, TinyWorker, create_run
 from support.trainer_process import start_ranks, start_trainer
@@ -115,13 +114,6 @@ class Scene:
     def checkpoint(self) -> Path:
         """The newest model checkpoint."""
         return max((self.folder / "trainer" / self.run.id / "checkpoints").iterdir())
-
-
-@pytest.fixture
-def sampler_url(database_url: str, valkey: RunningServer) -> Iterator[str]:
-    """A sampler of this test's own."""
-    with live_sampler(database_url, valkey.url) as url:
-        yield url
 
 
 def scene_of(client: EtudeClient, url: str, folder: Path, name: str, *, replicas: int = 1) -> Scene:

@@ -19,10 +19,11 @@ from .climbing import climb
 from .engines.base import Completion, Engine
 from .finished import FinishedGroup
 from .guiding import guided, with_completion
+from .kit import EpisodeOptions, Kit, Terms
 from .outcomes import failure, outcomes_of
 from .phases import EpisodeFailed, Rolled, first_phase, roll_out
 from .prompting import Prompt, Prompter
-from .rolling import EpisodeOptions, Kit, Roller, Sample, Terms, rollout_seed
+from .rolling import Roller, Sample, rollout_seed
 from .trajectories import pack, pack_rollouts
 from .turns.tabling import TurnEpisodes
 

@@ -12,18 +12,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from etude_proto.v1 import FinishReason, Message, PromptItem, Reference, RewardSpec, Task
+from etude_proto.v1 import FinishReason, Message, PromptItem, Reference, Task
 
 from .engines.base import (
     Completion,
-    Engine,
     EngineError,
     EngineUnavailable,
     GenerationRequest,
-    Sampling,
 )
+from .kit import LATE_S, Kit, Terms
 from .phases import EpisodeFailed
-from .prompting import Prompt, Prompter, PromptError
+from .prompting import Prompt
 from .rewards import (
     Gold,
     GoldError,
@@ -40,41 +39,6 @@ FEW_SHOT = "few_shot"
 """Scaffold that is demonstrations in the system text (`guiding.py`)."""
 SHOWN_KINDS = ("noise_docs", FEW_SHOT)
 """Scaffolds that are shown from the start."""
-
-LATE_S = 5.0
-"""How much longer than a group's time an engine may take to say what is late (our choice)."""
-
-
-@dataclass(frozen=True, slots=True)
-class EpisodeOptions:
-    """How every group of this worker is made."""
-
-    sampling: Sampling
-    seed: int
-    max_prompt_tokens: int
-    timeout_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What the run and the prompt batch say about its groups."""
-
-    run_seed: int
-    reward: RewardSpec
-    component_weights: Mapping[str, float]
-    policy_version: int
-    """The run's version when the batch was leased; its steps start at 1."""
-    wants_completions: bool = False
-    """Whether a right completion of each group is reported with its text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kit:
-    """What every task is rolled out with."""
-
-    engine: Engine
-    prompter: Prompter
-    options: EpisodeOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,22 +99,12 @@ class Roller:
         """
         wanted = self._item.self_example
         texts = [appended, "" if wanted is None else wanted.text]
-        try:
-            prompt = self._kit.prompter.render(
-                [*self._messages, *turns],
-                self._item.task.tools,
-                appended="\n\n".join(text for text in texts if text),
-                prefix=prefix,
-            )
-        except PromptError as error:
-            raise EpisodeFailed(FinishReason.ERROR, str(error)) from error
-        longest = self._kit.options.max_prompt_tokens
-        if len(prompt.token_ids) > longest:
-            raise EpisodeFailed(
-                FinishReason.ERROR,
-                f"the prompt has {len(prompt.token_ids)} tokens, more than {longest}",
-            )
-        return prompt
+        return self._kit.prompt(
+            [*self._messages, *turns],
+            self._item.task.tools,
+            appended="\n\n".join(text for text in texts if text),
+            prefix=prefix,
+        )
 
     def seed(self, stream: str = "") -> int:
         """Seed of the group, or of one of its further streams."""

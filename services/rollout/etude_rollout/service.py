@@ -21,10 +21,10 @@ from .batch import Workshop
 from .engines.base import Engine, EngineError
 from .engines.opening import check_vocabulary, open_engine
 from .episode import EpisodeOptions, Episodes
+from .kit import Kit
 from .metrics import RolloutMetrics
 from .outbox import Sender
 from .prompting import Prompter, PromptError, load_tokenizer
-from .rolling import Kit
 from .settings import RolloutSettings
 from .spans import Decode, Marker, decoder
 from .status import Phase, WorkerStatus

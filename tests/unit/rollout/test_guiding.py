@@ -24,12 +24,13 @@ from etude_rollout.engines import Completion, Sampling
 from etude_rollout.engines.transformers_engine import TransformersEngine
 from etude_rollout.episode import EpisodeOptions, Episodes, Terms
 from etude_rollout.guiding import guided, guided_block, with_completion
+from etude_rollout.kit import Kit
 from etude_rollout.models.tiny_tasks import draw_tasks
 from etude_rollout.outcomes import outcomes_of
 from etude_rollout.phases import EpisodeFailed
 from etude_rollout.prompting import Prompt, Prompter, PromptOptions, load_tokenizer
 from etude_rollout.rewards import Scored
-from etude_rollout.rolling import Kit, Roller, Sample
+from etude_rollout.rolling import Roller, Sample
 from support.rollout_parts import prompt_item
 
 TERMS = Terms(run_seed=3, reward=RewardSpec(), component_weights={}, policy_version=0)

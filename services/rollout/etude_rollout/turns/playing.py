@@ -22,6 +22,7 @@ from ..engines.base import (
     GenerationRequest,
     Sampling,
 )
+from ..kit import LATE_S
 from ..phases import EpisodeFailed
 from ..prompting import Prompt, PromptError
 from ..rewards.episodes import EpisodeFacts, EpisodeGold, MadeCall, score_episode
@@ -32,9 +33,6 @@ from .calls import BadCall, Turn, read_turn, well_formed
 from .chains import Chain, Track
 from .continuing import Continuer
 from .options import PARALLEL_TURNS, CallFormat, TurnOptions
-
-LATE_S = 5.0
-"""How much longer than an episode's time an engine may take to say so (our choice)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,14 @@ from functools import partial
 from etude_proto.v1 import Attempt, FinishReason, GroupReport, Outcome, PromptItem, Task
 
 from ..finished import FinishedGroup
+from ..kit import Kit, Terms
 from ..outcomes import failure
 from ..phases import EpisodeFailed, roll_out
-from ..prompting import Prompt, PromptError
 from ..rewards import Scored
 from ..rewards.episodes import EpisodeGold, gold_of_episode
-from ..rolling import FEW_SHOT, Kit, Terms, rollout_seed
+from ..rolling import FEW_SHOT, rollout_seed
 from ..tools.base import EnvironmentFailed
 from ..tools.opening import Environments
-from ..tools.session import Session
 from ..trajectories import pack_tracks
 from .calls import detect_format
 from .chains import Chain, Track
@@ -65,7 +64,7 @@ class TurnEpisodes:
             raise EpisodeFailed(failed.reason, failed.detail) from failed
         tools = table.shown_tools(session)
         try:
-            prompt = self._prompt(table, session)
+            prompt = self._kit.prompt(table.dialogue, table.shown_tools(session))
         except EpisodeFailed:
             await session.close()
             raise
@@ -122,23 +121,6 @@ class TurnEpisodes:
             timeout_s=options.timeout_s,
             vocab_size=self._kit.engine.info.vocab_size or len(self._kit.prompter.tokenizer),
         )
-
-    def _prompt(self, table: Table, session: Session) -> Prompt:
-        """
-        Raises:
-            EpisodeFailed: the model cannot be shown the task, or it is too long.
-        """
-        try:
-            prompt = self._kit.prompter.render(table.dialogue, table.shown_tools(session))
-        except PromptError as error:
-            raise EpisodeFailed(FinishReason.ERROR, str(error)) from error
-        longest = self._kit.options.max_prompt_tokens
-        if len(prompt.token_ids) > longest:
-            raise EpisodeFailed(
-                FinishReason.ERROR,
-                f"the prompt has {len(prompt.token_ids)} tokens, more than {longest}",
-            )
-        return prompt
 
 
 async def _scores(chains: Sequence[Chain]) -> list[Scored]:

@@ -23,6 +23,8 @@ FAULTS ?= 1000
 SECONDS ?= 600
 SEED ?= 1
 
+# Every process that a test starts would compile all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 # One thread a test process: the processes together already fill two cores.
 test test-vllm chaos chaos-long: export OMP_NUM_THREADS = 1
 demo: export POLICY := $(POLICY)
@@ -84,7 +86,7 @@ test: setup  ## Unit, integration, contract, architecture, end to end; real serv
 	$(PY) -m pytest -m "not vllm and not bench and not chaos" -n $(JOBS) --dist worksteal --junitxml=.reports/test.xml $(COVERAGE) $(ARGS)
 
 test-vllm: setup setup-vllm  ## The end-to-end test and weight updates on real vLLM
-	$(PY) -m pytest -m vllm --junitxml=.reports/test-vllm.xml $(ARGS)
+	$(PY) -m pytest -m vllm --junitxml=.reports/test-vllm.xml tests/e2e $(ARGS)
 
 chaos: setup  ## Kill, stop, cut, fill and rewind everything at random, in short; then audit
 	$(PY) -m pytest -m chaos -n $(STORMS) --junitxml=.reports/chaos.xml tests/chaos $(ARGS)

@@ -29,7 +29,7 @@ from .flow import GROUP_SIZE, LIMITS, cargo_for, report_for, tasks
 
 KEY = "schemathesis-key"
 SEED = 20261121
-EXAMPLES = 4
+EXAMPLES = 2
 HARD = {
     *("ack_training_batch", "extend_training_batch", "release_training_batch"),
     *("extend_lease", "release_lease", "report_groups", "announce_policy_version"),

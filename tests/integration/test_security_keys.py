@@ -171,7 +171,7 @@ async def test_stored_keys_do_not_work_while_nobody_can_ask_whether_they_ended(
 async def test_a_key_has_so_many_calls_on_all_replicas_together(
     database_url: str, redis_server: RunningServer
 ) -> None:
-    bounds = {"api_keys": BOOT, "rate_per_s": 4.0, "rate_burst": 12}
+    bounds = {"api_keys": BOOT, "rate_per_s": 0.5, "rate_burst": 12}
     async with (
         sampler_app(database_url, redis_server.url, **bounds) as first,
         sampler_app(database_url, redis_server.url, **bounds) as second,
@@ -184,13 +184,13 @@ async def test_a_key_has_so_many_calls_on_all_replicas_together(
         ]
         spent_s = time.monotonic() - begun
         good = [answer for answer in answers if answer.status_code == 200]
-        assert 12 <= len(good) <= 13 + 4 * spent_s
-        assert good[0].headers["ratelimit-policy"] == '"key";q=12;w=3'
+        assert 12 <= len(good) <= 13 + 0.5 * spent_s
+        assert good[0].headers["ratelimit-policy"] == '"key";q=12;w=24'
         assert good[0].headers["ratelimit"].startswith('"key";r=')
         refused = problem(answers[-1], 429, "rate_limited")
         assert refused.retryable
         assert int(answers[-1].headers["retry-after"]) >= 1
-        assert answers[-1].headers["ratelimit"] == '"key";r=0;t=1'
+        assert answers[-1].headers["ratelimit"] in ('"key";r=0;t=1', '"key";r=0;t=2')
         # Another key has calls of its own, health asks for none.
         other, _ = await make(first, BOOT, Scope.READ)
         parse(await first.http.get("/v1/runs", headers=bearer(other)), RunPage)

@@ -86,8 +86,6 @@ def test_it_does_not_listen_to_the_world_without_a_key(
     empty = short_folder / "keys"
     empty.write_text("\n \n")
     assert refused(short_folder, "--host", "0.0.0.0", **urls).startswith(REFUSAL)
-    several = refused(short_folder, "--host", "0.0.0.0", "--workers", "3", **urls)
-    assert several.startswith(REFUSAL)
     by_name = refused(short_folder, **urls, ETUDE_HOST="0.0.0.0", ETUDE_API_KEYS=" , ")
     assert by_name.startswith(REFUSAL)
     by_file = refused(short_folder, **urls, ETUDE_HOST="0.0.0.0", ETUDE_API_KEYS_FILE=str(empty))

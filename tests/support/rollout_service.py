@@ -31,6 +31,8 @@ from support.waiting import wait_until
 GROUP_SIZE = 4
 GROUPS = 4
 """Groups of a training batch."""
+LONG_POLLS = 5
+"""Times that a training batch is asked for: a busy machine makes groups slowly."""
 _IN_REWARD = CreditSpec()
 
 
@@ -122,9 +124,12 @@ class Observer:
     async def train(self, version: int, weights_uri: str) -> list[tuple[GroupTrajectories, Report]]:
         """Lease a full training batch, ack it as a step that produced `version`; its groups."""
         request = TrainingBatchRequest(trainer="t", wait_s=20.0)
-        frame = await self.client.lease_training_batch(self.run.id, request)
-        lease = frame.manifest.lease
-        assert lease is not None
+        for _ in range(LONG_POLLS):
+            frame = await self.client.lease_training_batch(self.run.id, request)
+            lease = frame.manifest.lease
+            if lease is not None:
+                break
+        assert lease is not None, "no groups are ready"
         ack = AckRequest(fence=lease.fence, policy_version=version, weights_uri=weights_uri)
         await self.client.ack_training_batch(lease.id, ack)
         return [decode_group(body) for body in frame.bodies]

@@ -3,7 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 # Processes of the test run; each has its own PostgreSQL, Valkey and Redis.
-JOBS ?= 3
+JOBS ?= 2
 # Those of the chaos tests, which want the processor for what they kill.
 STORMS ?= 2
 # More arguments for pytest, as in: make test ARGS="-k lease -x"

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from etude_proto.v1 import Arm, PromptItem, Scaffold, Split, Task, TaskCreate
 from etude_proto.v1.tasks import task_id
 from etude_rollout.engines import GenerationRequest, Sampling
+from etude_rollout.engines.local_model import LOADING
 from etude_rollout.models.tiny import make_model
 from etude_rollout.models.tiny_tasks import draw_tasks
 from etude_rollout.prompting import ChatTokenizer, Prompter, PromptOptions, load_tokenizer
@@ -94,7 +95,8 @@ def publish(
 
     `parity_offset` is added to the probes' log-probabilities, to make them dishonest.
     """
-    model = AutoModelForCausalLM.from_pretrained(model_dir)
+    with LOADING:
+        model = AutoModelForCausalLM.from_pretrained(model_dir)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if change is not None:

@@ -5,15 +5,21 @@ The engine's thread calls both (`transformers_engine.py`).
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from .base import EngineError, WeightsRefused
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+LOADING: Final = threading.Lock()
+"""Held while a model is loaded: transformers replaces methods of its classes meanwhile, and two
+loads at once in one process may leave them replaced for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,8 @@ def load_model(
         torch.set_num_threads(num_threads)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_dir)
-        model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, dtype))
+        with LOADING:
+            model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, dtype))
     except (OSError, ValueError) as error:
         raise EngineError(f"no model that transformers can load in {model_dir}: {error}") from error
     model.eval().requires_grad_(requires_grad=False)

@@ -117,19 +117,23 @@ def test_every_token_says_which_weights_sampled_it(bench: VllmBench) -> None:
     """Weights change while completions are made. Each token's log-probability is the one that the
     version it names gives it, after everything before it."""
     old, new = named(bench, 50, version=50), named(bench, 51, version=51)
-    (request,) = requests(bench.model_dir, 1, num_completions=4)
+    (request,) = requests(bench.model_dir, 1, num_completions=12)
     request = replace(request, sampling=Sampling(max_new_tokens=900))
 
     async def story() -> dict[int, float]:
         engine = bench.engine
-        await engine.load_weights(old, version=50)
-        making = asyncio.create_task(engine.generate(request))
-        await engine.generate(replace(request, num_completions=1, sampling=Sampling(40)))
-        await engine.load_weights(new, version=51)
-        made = await making
-        mixed = [one for one in made if {*one.versions} == {50, 51}]
+        for seed in range(5):  # until weights change in the middle: engines are quick or slow
+            await engine.load_weights(old, version=50)
+            making = asyncio.create_task(engine.generate(replace(request, seed=seed)))
+            await engine.generate(replace(request, num_completions=1, sampling=Sampling(2)))
+            await engine.load_weights(new, version=51)
+            made = await making
+            mixed = [one for one in made if {*one.versions} == {50, 51}]
+            if mixed:
+                break
         assert mixed, [{*one.versions} for one in made]
         assert all(list(one.versions) == sorted(one.versions) for one in made)
+        made = tuple(mixed[:4])
         by_new = await bench.gaps(request, made)
         await engine.load_weights(old, version=50)
         by_old = await bench.gaps(request, made)

@@ -192,8 +192,9 @@ def test_whichever_rank_dies_all_end_and_the_next_start_goes_on(scene: CrashScen
     assert events.count("checkpoint.acked_late") == 1
     assert "trainer.stopped" in events
     assert "trainer.failed" not in events
-    assert scene.version() == 3
-    assert scene.journal() == [1, 2, 3]
+    version = scene.version()
+    assert version in (3, 4), "another step may be made before the stop arrives"
+    assert scene.journal() == list(range(1, version + 1))
     assert scene.client.get_curriculum(scene.run_id).counts.num_training_leases == 0
     scene.check()
 

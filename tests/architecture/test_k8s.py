@@ -68,8 +68,8 @@ def command_of(words: list[str]) -> tuple[TyperCommand, list[str]]:
     """The command that a container runs, and its arguments; `torchrun` starts a module of ours."""
     if words[0] == "torchrun":
         module = words.index("-m")
-        assert words[module + 1] == "etude_trainer"
-        words = ["etude-trainer", *words[module + 2 :]]
+        assert words[module + 1 : module + 3] == ["etude_trainer", "--"]
+        words = ["etude-trainer", *words[module + 3 :]]
     program, *rest = words
     command: object = typer.main.get_command(PROGRAMS[program][0])
     while isinstance(command, TyperGroup):
@@ -147,7 +147,7 @@ def test_ranks_meet_where_the_service_leads(rendered: dict[str, list[Manifest]])
     manifests = rendered["overlays/gpu"]
     job, service = named(manifests, "Job")["trainer"], named(manifests, "Service")["trainer"]
     (container,) = Workload(job).containers
-    flags = dict(word.split("=", 1) for word in container["args"] if word.startswith("--"))
+    flags = dict(word.split("=", 1) for word in container["args"] if "=" in word)
     port = service["spec"]["ports"][0]["port"]
     assert flags["--rdzv-endpoint"] == f"trainer-0.{Workload(job).pod['subdomain']}:{port}"
     assert service["metadata"]["name"] == Workload(job).pod["subdomain"]

@@ -91,6 +91,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--arms", default=",".join(ARMS), help="presets, with commas between")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only-seed", type=int, help="run this one only")
     parser.add_argument("--tasks", default=CellPlan().task_set, choices=sorted(TASK_SETS))
     parser.add_argument("--num-tasks", type=int, default=CellPlan().num_tasks)
@@ -117,7 +118,9 @@ def main() -> None:
         lr=given.lr,
     )
     arms = given.arms.split(",")
-    seeds = range(given.seeds) if given.only_seed is None else [given.only_seed]
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    if given.only_seed is not None:
+        seeds = range(given.only_seed, given.only_seed + 1)
     if not given.show:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         done = {(cell.arm, cell.seed) for cell in read_cells(given.out, plan)}

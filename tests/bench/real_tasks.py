@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,10 +19,6 @@ from etude_proto.v1 import Call, CallsReference, Split, Task, TaskCreate
 from etude_rollout.models.tiny import make_model
 from etude_rollout.models.tiny_tasks import TOOL_KINDS, TinyTask, draw_tasks
 from etude_rollout.models.warm_start import Slips, WarmStart, warm_start
-
-HELD_OUT_SEED = 987_654_321
-"""Seed of the tasks that success is measured on; the same for every arm and seed."""
-POLICY_SEED = 0
 
 
 class Grade(StrEnum):
@@ -33,8 +29,20 @@ class Grade(StrEnum):
     HARD = "hard"
 
 
-_HARD = ("taxi", "light", "invite")
-_KNOWN = ("news", "mute", "weather")
+def _graded(*, hard: Sequence[str], mixed: Sequence[str]) -> dict[str, Grade]:
+    """The grade of every tool: as told, or known."""
+    told = {**dict.fromkeys(hard, Grade.HARD), **dict.fromkeys(mixed, Grade.MIXED)}
+    return {kind.name: told.get(kind.name, Grade.KNOWN) for kind in TOOL_KINDS}
+
+
+def drawn_grades(seed: int) -> dict[str, Grade]:
+    """Three hard tools and three mixed ones, drawn of those with parameters."""
+    with_parameters = [kind.name for kind in TOOL_KINDS if kind.slots]
+    drawn = random.Random(seed).sample(with_parameters, 6)
+    return _graded(hard=drawn[:3], mixed=drawn[3:])
+
+
+_CHOSEN = _graded(hard=("taxi", "light", "invite"), mixed=("call", "play", "timer"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +60,27 @@ class TaskSet:
     """Whether a task's source is its grade, `mislabelled` too; else the tool that it asks for."""
     denied: tuple[Grade, ...]
     """Kinds that the mislabelled tasks are made of."""
+    grades: Mapping[str, Grade] = field(default_factory=lambda: _CHOSEN)
+    """The grade of the tasks that ask for a tool."""
+    held_out_seed: int = 987_654_321
+    """Seed of the tasks that success is measured on; the same for every arm and seed."""
+    policy_seed: int = 0
 
 
+_SKEWED_SLIPS = {
+    Grade.KNOWN: Slips(format=0.0, tool_name=0.0, param_name=0.0, param_value=0.0),
+    Grade.MIXED: Slips(format=0.02, tool_name=0.15, param_name=0.2, param_value=0.25),
+    Grade.HARD: Slips(format=0.05, tool_name=0.25, param_name=0.5, param_value=0.6),
+}
+_SKEWED = TaskSet(
+    mix={"known": 0.50, "mixed": 0.10, "hard": 0.15, "mislabelled": 0.25},
+    held_out=dict.fromkeys(Grade, 1.0),
+    slips=_SKEWED_SLIPS,
+    warm_start=WarmStart(num_steps=960),
+    sources_say_grade=False,
+    denied=(Grade.KNOWN,),
+)
+_AGAIN = 2026
 _EVEN = {"known": 0.40, "mixed": 0.30, "hard": 0.25, "mislabelled": 0.05}
 TASK_SETS: Mapping[str, TaskSet] = {
     # Most groups are informative: .95, .4 and .04 of the teacher's answers are right.
@@ -70,35 +97,34 @@ TASK_SETS: Mapping[str, TaskSet] = {
         denied=(Grade.MIXED,),
     ),
     # Three quarters teach next to nothing: half are known, a quarter is denied by its gold.
-    "skewed": TaskSet(
-        mix={"known": 0.50, "mixed": 0.10, "hard": 0.15, "mislabelled": 0.25},
-        held_out=dict.fromkeys(Grade, 1.0),
-        slips={
-            Grade.KNOWN: Slips(format=0.0, tool_name=0.0, param_name=0.0, param_value=0.0),
-            Grade.MIXED: Slips(format=0.02, tool_name=0.15, param_name=0.2, param_value=0.25),
-            Grade.HARD: Slips(format=0.05, tool_name=0.25, param_name=0.5, param_value=0.6),
-        },
-        warm_start=WarmStart(num_steps=960),
-        sources_say_grade=False,
-        denied=(Grade.KNOWN,),
+    "skewed": _SKEWED,
+    # The same with all that chance decides drawn anew: which tools are hard, the policy, all tasks.
+    "skewed_again": replace(
+        _SKEWED,
+        warm_start=WarmStart(num_steps=960, seed=_AGAIN),
+        grades=drawn_grades(_AGAIN),
+        held_out_seed=987_654_321 + _AGAIN,
+        policy_seed=_AGAIN,
     ),
 }
 """By name. `skewed` was fixed by looking at uniform draws and oracles alone."""
 
 
-def grade(tiny: TinyTask) -> Grade:
+def grade(tiny: TinyTask, task_set: TaskSet) -> Grade:
     """The grade of a task, by the tool that it asks for."""
-    if tiny.call is None or tiny.call.name in _KNOWN:
-        return Grade.KNOWN
-    return Grade.HARD if tiny.call.name in _HARD else Grade.MIXED
+    return Grade.KNOWN if tiny.call is None else task_set.grades[tiny.call.name]
 
 
 def make_policy(directory: Path, task_set: TaskSet) -> Path:
     """The warmed-up policy, made once; the same bytes wherever it is made."""
     if not (directory / "warm_start.json").is_file():
-        make_model(directory, seed=POLICY_SEED)
+        make_model(directory, seed=task_set.policy_seed)
         slips = task_set.slips
-        warm_start(directory, config=task_set.warm_start, slips_of=lambda tiny: slips[grade(tiny)])
+        warm_start(
+            directory,
+            config=task_set.warm_start,
+            slips_of=lambda tiny: slips[grade(tiny, task_set)],
+        )
     return directory
 
 
@@ -111,8 +137,11 @@ def _distinct(seed: int) -> Iterator[TinyTask]:
             yield tiny
 
 
-def _of_grade(stream: Iterator[TinyTask], wanted: Grade, num: int) -> list[TinyTask]:
-    return list(itertools.islice((tiny for tiny in stream if grade(tiny) is wanted), num))
+def _of_grade(
+    stream: Iterator[TinyTask], wanted: Grade, num: int, task_set: TaskSet
+) -> list[TinyTask]:
+    found = (tiny for tiny in stream if grade(tiny, task_set) is wanted)
+    return list(itertools.islice(found, num))
 
 
 def _mislabelled(tiny: TinyTask, rng: random.Random) -> CallsReference:
@@ -145,10 +174,11 @@ def training_tasks(seed: int, num: int, task_set: TaskSet) -> list[TaskCreate]:
     denied = counts["mislabelled"] // len(task_set.denied)
     for one in Grade:
         stream = _distinct(2 * seed + 17)
-        rows += [_row(tiny, one, task_set) for tiny in _of_grade(stream, one, counts[one.value])]
+        found = _of_grade(stream, one, counts[one.value], task_set)
+        rows += [_row(tiny, one, task_set) for tiny in found]
         if one in task_set.denied:
             calls = (tiny for tiny in stream if tiny.call is not None)
-            for tiny in _of_grade(calls, one, denied):
+            for tiny in _of_grade(calls, one, denied, task_set):
                 gold = _mislabelled(tiny, rng)
                 row = _row(tiny, "mislabelled", task_set)
                 rows.append(row.model_copy(update={"reference": gold}))
@@ -164,7 +194,8 @@ def held_out_tasks(num: int, task_set: TaskSet) -> list[TaskCreate]:
     total = sum(task_set.held_out.values())
     rows: list[TaskCreate] = []
     for one, share in task_set.held_out.items():
-        found = _of_grade(_distinct(HELD_OUT_SEED), one, round(num * share / total))
+        stream = _distinct(task_set.held_out_seed)
+        found = _of_grade(stream, one, round(num * share / total), task_set)
         rows += [
             _row(tiny, one, task_set).model_copy(update={"split": Split.HELD_OUT}) for tiny in found
         ]

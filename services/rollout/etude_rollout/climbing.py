@@ -1,28 +1,23 @@
-"""Ladders: what is done for a task whose rollouts failed (algorithms.md, section 6).
+"""Ladders: what is done for a task of one turn whose rollouts failed (algorithms.md, section 6).
 
-`hints` put one hinted success in the place of a failure, `prefix` replaces the group, `reflect`
-lets every failed rollout try again (`reflecting.py`). Every rung is an attempt of its own in the
-report, so that the sampler keeps un-scaffolded statistics pure. Called by `episode.py`, inside the
-lease.
+Hints and prefixes are tried by `replacing.py`; `reflect` lets every failed rollout try again
+(`reflecting.py`). Every rung is an attempt of its own in the report, so that the sampler keeps
+un-scaffolded statistics pure. Called by `episode.py`, inside the lease; episodes of several turns
+climb in `turns/trying.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from etude_proto.v1 import Attempt, Ladder, Merge, PromptItem, Rung
+from etude_proto.v1 import Attempt, Merge, PromptItem
 
 from .outcomes import outcomes_of
-from .phases import EpisodeFailed
-from .prompting import Prompt
 from .reflecting import reflected
+from .replacing import replaced
 from .rolling import Roller, Sample
 from .trajectories import Rollout
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,93 +52,12 @@ async def climb(roller: Roller, item: PromptItem, group: Sequence[Sample]) -> Cl
         if turns is None:
             return None
         return Climbed([bare, *turns.attempts, turns.merged], turns.trained, turns.made)
-    valid = [sample for sample in group if sample.is_valid]
-    if not valid or any(sample.scored.success for sample in valid):
-        return None
-    tried = await _rungs(roller, ladder)
-    made = [sample for _, samples in tried for sample in samples]
-    attempts = [
-        Attempt(
-            scaffold_kind=ladder.kind,
-            scaffold_level=rung.level,
-            outcomes=outcomes_of(samples, item.task),
-        )
-        for rung, samples in tried
-    ]
-    best = next((i for i, (_, samples) in enumerate(tried) if _successes(samples)), None)
-    if best is None:
-        return Climbed([*attempts, bare], _rollouts(group), made)
-    rung, samples = tried[best]
-    if ladder.merge is Merge.REPLACE_ALL:
-        won = attempts.pop(best)
-        return Climbed([bare, *attempts, won], _rollouts(samples), made)
-    merged = replace_one(group, _successes(samples)[0], seed=roller.seed("replace"))
-    attempt = Attempt(
-        scaffold_kind=ladder.kind,
-        scaffold_level=rung.level,
-        number=1,
-        outcomes=outcomes_of(merged, item.task),
-        merged=True,
+    found = await replaced(
+        roller, ladder, group, bare=bare, outcomes=lambda samples: outcomes_of(samples, item.task)
     )
-    return Climbed([bare, *attempts, attempt], _rollouts(merged), made)
-
-
-def replace_one(group: Sequence[Sample], success: Sample, *, seed: int) -> list[Sample]:
-    """The group with a success in the place of one failure; a seeded choice among the valid."""
-    failed = [i for i, sample in enumerate(group) if sample.is_valid and not sample.scored.success]
-    merged = list(group)
-    merged[failed[seed % len(failed)]] = success
-    return merged
-
-
-async def _rungs(roller: Roller, ladder: Ladder) -> list[tuple[Rung, list[Sample]]]:
-    """The rungs that were rolled out, lowest first, up to a success or a failure."""
-    shown = [(rung, prompt) for rung in ladder.rungs if (prompt := _prompt(roller, ladder, rung))]
-    if not ladder.at_once:
-        tried = []
-        for rung, prompt in shown:
-            samples = await _rolled(roller, ladder, rung, prompt=prompt)
-            if samples is None:
-                break
-            tried.append((rung, samples))
-            if _successes(samples):
-                break
-        return tried
-    made = await asyncio.gather(
-        *(_rolled(roller, ladder, rung, prompt=prompt) for rung, prompt in shown)
-    )
-    pairs = zip(shown, made, strict=True)
-    return [(rung, samples) for (rung, _), samples in pairs if samples is not None]
-
-
-def _prompt(roller: Roller, ladder: Ladder, rung: Rung) -> Prompt | None:
-    """What a rung shows; None if it is too long for this worker."""
-    try:
-        if ladder.merge is Merge.REPLACE_ALL:
-            return roller.prompt(turns=rung.turns, prefix=rung.text)
-        return roller.prompt(appended=rung.text)
-    except EpisodeFailed as failure:
-        _log.info("rung.left_out", extra={"level": rung.level, "detail": failure.detail})
+    if found is None:
         return None
-
-
-async def _rolled(
-    roller: Roller, ladder: Ladder, rung: Rung, *, prompt: Prompt
-) -> list[Sample] | None:
-    """A rung's rollouts; None if infrastructure failed."""
-    stream = f"{ladder.kind}/{rung.level}"
-    try:
-        return await roller.sample(prompt, ladder.num_rollouts, stream=stream)
-    except EpisodeFailed as failure:
-        _log.warning(
-            "rung.failed",
-            extra={"kind": ladder.kind, "level": rung.level, "detail": failure.detail},
-        )
-        return None
-
-
-def _successes(samples: Sequence[Sample]) -> list[Sample]:
-    return [sample for sample in samples if sample.is_valid and sample.scored.success]
+    return Climbed(found.attempts, _rollouts(found.trained), found.made)
 
 
 def _rollouts(samples: Sequence[Sample]) -> list[Rollout]:

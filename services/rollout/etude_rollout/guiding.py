@@ -3,19 +3,27 @@
 The sampler chooses them (`etude_proto.v1.Demonstration`, best first); here those that came with
 tasks are scored before they are shown, and the last ones are dropped while they are too long. What
 is reported is what was shown. Also which right completion of a group becomes a demonstration for
-others. Called by `episode.py`; `prompting.py` renders.
+others. Called by `episode.py` and, for episodes, by `turns/tabling.py`; `prompting.py` renders.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
-from etude_proto.v1 import MAX_COMPLETION_CHARS, Demonstration, Outcome, PromptItem, Scaffold
+from etude_proto.v1 import (
+    MAX_COMPLETION_CHARS,
+    Demonstration,
+    Outcome,
+    PromptItem,
+    Reference,
+    Scaffold,
+)
 
 from .phases import EpisodeFailed
 from .prompting import Prompt
-from .rolling import FEW_SHOT, Roller, Sample
+from .rolling import FEW_SHOT, Sample
 from .tool_texts import tools_text
 
 TOKEN_SHARE = 0.35
@@ -39,9 +47,17 @@ def guided_block(demonstrations: Sequence[Demonstration]) -> str:
     return "\n\n".join(parts)
 
 
-def guided(
-    roller: Roller, item: PromptItem, *, max_prompt_tokens: int
-) -> tuple[PromptItem, Prompt]:
+class Shows(Protocol):
+    """Shows one task, of one turn or of several."""
+
+    def prompt(self, *, appended: str = "") -> Prompt:
+        """The task's prompt with more text. Raises `EpisodeFailed`."""
+
+    def is_right(self, answer: str, reference: Reference) -> bool:
+        """Whether an answer to another task succeeds under the run's reward."""
+
+
+def guided(roller: Shows, item: PromptItem, *, max_prompt_tokens: int) -> tuple[PromptItem, Prompt]:
     """The prompt with the demonstrations that fit, and the item as it is to be reported.
 
     Raises:
@@ -63,7 +79,7 @@ def guided(
     return _served(item, Scaffold()), bare
 
 
-def _is_right(roller: Roller, one: Demonstration) -> bool:
+def _is_right(roller: Shows, one: Demonstration) -> bool:
     """The policy's own were scored when they were said; others are scored here."""
     if one.origin == "policy":
         return True

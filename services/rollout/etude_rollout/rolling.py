@@ -1,18 +1,18 @@
 """One task, rolled out with whatever prompt: render, generate, score.
 
-Single-turn in this release: one completion is a whole rollout. `episode.py` makes one roller a
-task; `climbing.py` comes back to it with other prompts of the same task. Knows neither leases nor
-reports.
+For tasks without an environment: one completion is a whole rollout (`turns/` plays the others).
+`episode.py` makes one roller a task; `climbing.py` comes back to it with other prompts of the same
+task. Knows neither leases nor reports.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from etude_proto.v1 import FinishReason, Message, PromptItem, Reference, Task
+from etude_proto.v1 import FinishReason, Message, PromptItem, Reference, RewardSpec, Task, Tool
 
 from .engines.base import (
     Completion,
@@ -56,6 +56,11 @@ class Sample:
         return self.completion.finish_reason.is_valid
 
     @property
+    def is_right(self) -> bool:
+        """Whether it succeeded."""
+        return self.scored.success
+
+    @property
     def text(self) -> str:
         """All of the assistant's turn."""
         return self.prompt.prefill + self.completion.text
@@ -97,12 +102,10 @@ class Roller:
         Raises:
             EpisodeFailed: the model cannot be shown the task, or it is too long.
         """
-        wanted = self._item.self_example
-        texts = [appended, "" if wanted is None else wanted.text]
         return self._kit.prompt(
             [*self._messages, *turns],
             self._item.task.tools,
-            appended="\n\n".join(text for text in texts if text),
+            appended=appended_text(self._item, appended),
             prefix=prefix,
         )
 
@@ -124,22 +127,11 @@ class Roller:
         self, prompt: Prompt, completions: Sequence[Completion], scores: Sequence[Scored]
     ) -> list[Sample]:
         """Completions with their scores, and the bonus of those with examples of their own."""
-        wanted = self._item.self_example
-        if wanted is None:
-            pairs = zip(completions, scores, strict=True)
-            return [Sample(prompt, completion, scored) for completion, scored in pairs]
-        rules = SelfExampleRules(
-            tools={tool.name: _parameters(tool.parameters) for tool in self._item.task.tools},
-            request=last_request(self._messages),
-            min_words=wanted.min_words,
-            max_similarity=wanted.max_similarity,
-        )
-        found = []
-        for completion, scored in zip(completions, scores, strict=True):
-            text = prompt.prefill + completion.text
-            is_valid = scored.components.get("format") == 1.0 and is_self_example(text, rules)
-            found.append(Sample(prompt, completion, scored, wanted.bonus if is_valid else 0.0))
-        return found
+        bonus = bonus_rule(self._item, self._item.task.tools, self._messages)
+        return [
+            Sample(prompt, one, scored, bonus(prompt.prefill + one.text, scored))
+            for one, scored in zip(completions, scores, strict=True)
+        ]
 
     async def generate(
         self, prompt: Prompt, num: int, *, first: int = 0, stream: str = ""
@@ -188,11 +180,7 @@ class Roller:
 
     def is_right(self, answer: str, reference: Reference) -> bool:
         """Whether an answer to another task succeeds under the run's reward."""
-        try:
-            gold = gold_from_task(reference.model_dump(mode="json"), mode=self._config.mode)
-            return score_completion(answer, gold, config=self._config).success
-        except ValueError:
-            return False
+        return is_right_under(self._config, answer, reference)
 
     def _score_all(self, completions: Sequence[Completion], prompt: Prompt) -> list[Scored]:
         return [
@@ -205,6 +193,44 @@ class Roller:
             )
             for completion in completions
         ]
+
+
+def appended_text(item: PromptItem, text: str) -> str:
+    """What stands at the end of the system text: `text`, and the request for own examples."""
+    wanted = item.self_example
+    texts = [text, "" if wanted is None else wanted.text]
+    return "\n\n".join(one for one in texts if one)
+
+
+def bonus_rule(
+    item: PromptItem, tools: Sequence[Tool], messages: Sequence[Message]
+) -> Callable[[str, Scored], float]:
+    """The shaping of a rollout, by the text of its (first) turn: a bonus for valid examples."""
+    wanted = item.self_example
+    if wanted is None:
+        return lambda text, scored: 0.0
+    rules = SelfExampleRules(
+        tools={tool.name: _parameters(tool.parameters) for tool in tools},
+        request=last_request(messages),
+        min_words=wanted.min_words,
+        max_similarity=wanted.max_similarity,
+    )
+    bonus = wanted.bonus
+
+    def earned(text: str, scored: Scored) -> float:
+        is_formed = scored.components.get("format") == 1.0
+        return bonus if is_formed and is_self_example(text, rules) else 0.0
+
+    return earned
+
+
+def is_right_under(config: RewardConfig, answer: str, reference: Reference) -> bool:
+    """Whether an answer to another task succeeds; never for golds that judge episodes."""
+    try:
+        gold = gold_from_task(reference.model_dump(mode="json"), mode=config.mode)
+        return score_completion(answer, gold, config=config).success
+    except ValueError:
+        return False
 
 
 def rollout_seed(worker_seed: int, run_seed: int, item: PromptItem, *, stream: str = "") -> int:
@@ -237,6 +263,11 @@ def _messages(item: PromptItem) -> list[Message]:
     return list(item.task.messages if scaffold.messages is None else scaffold.messages)
 
 
+def reward_config(spec: RewardSpec) -> RewardConfig:
+    """The reward of a run. Raises `RewardConfigError`."""
+    return RewardConfig(kind=spec.kind, mode=spec.mode, switches=tuple(spec.switches))
+
+
 def _reward(task: Task, terms: Terms) -> tuple[Gold, RewardConfig]:
     """
     Raises:
@@ -246,7 +277,7 @@ def _reward(task: Task, terms: Terms) -> tuple[Gold, RewardConfig]:
         raise EpisodeFailed(FinishReason.ERROR, "the task has no reference to score against")
     spec = terms.reward
     try:
-        config = RewardConfig(kind=spec.kind, mode=spec.mode, switches=tuple(spec.switches))
+        config = reward_config(spec)
         return gold_from_task(task.reference.model_dump(mode="json"), mode=spec.mode), config
     except (GoldError, RewardConfigError) as error:
         raise EpisodeFailed(FinishReason.ERROR, str(error)) from error

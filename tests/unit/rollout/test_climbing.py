@@ -22,11 +22,11 @@ from etude_proto.v1 import (
     SelfExample,
     TaskCreate,
 )
-from etude_rollout.climbing import replace_one
 from etude_rollout.engines import Completion, Sampling
 from etude_rollout.engines.transformers_engine import TransformersEngine
 from etude_rollout.episode import EpisodeOptions, Episodes, FinishedGroup, Terms
 from etude_rollout.prompting import Prompt, Prompter, PromptOptions, load_tokenizer
+from etude_rollout.replacing import replace_one
 from etude_rollout.rewards import Scored
 from etude_rollout.rolling import Sample
 from support import scaffold_lessons as lessons

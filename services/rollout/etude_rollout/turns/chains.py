@@ -77,6 +77,8 @@ class Chain:
     parent: int = -1
     """The rollout that it was cloned from; -1 for a root."""
     turns: list[Turn] = field(default_factory=list)
+    first_text: str = ""
+    """All of the first turn, as it was said."""
     made: list[MadeCall] = field(default_factory=list)
     """Calls that were executed without an error."""
     num_calls: int = 0
@@ -112,6 +114,7 @@ class Chain:
             deadline_s=self.deadline_s,
             parent=self.number,
             turns=list(self.turns),
+            first_text=self.first_text,
             made=list(self.made),
             num_calls=self.num_calls,
             num_call_turns=self.num_call_turns,

@@ -177,7 +177,11 @@ class Player:
             fail(chain, completion.finish_reason, "the engine gave up")
             return
         chain.track.add_sampled(completion)
-        turn = read_turn(self.prompt.prefill + completion.text, self.table.form)
+        # Help may open the first turn; the others begin as every turn does.
+        prefill = self.table.continuer.prefill if chain.turns else self.prompt.prefill
+        turn = read_turn(prefill + completion.text, self.table.form)
+        if not chain.turns:
+            chain.first_text = prefill + completion.text
         chain.turns.append(turn)
         chain.follows_tools = False
         if completion.finish_reason is not FinishReason.STOP:

@@ -1,9 +1,8 @@
 """Tasks with an environment, from the prompt batch's item to the finished group.
 
-Opens an environment to learn its tools, renders the first prompt, lets `groups.py` play, and makes
-the report: one attempt without a scaffold. Ladders are not climbed here, and demonstrations and own
-examples are not shown: what they would mean in mid-episode is not settled (our choice). Called by
-`episode.py`; made once a worker.
+Opens an environment to learn its tools, renders the first prompt, lets `groups.py` play, climbs
+the ladder of a group that failed, and makes the report. Help acts on the first prompt only:
+`trying.py`. Called by `episode.py`; made once a worker.
 """
 
 from __future__ import annotations
@@ -12,15 +11,19 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from etude_proto.v1 import Attempt, FinishReason, GroupReport, Outcome, PromptItem, Task
+from etude_proto.tensors import GroupTrajectories
+from etude_proto.v1 import Attempt, FinishReason, GroupReport, Merge, Outcome, PromptItem, Task
 
 from ..finished import FinishedGroup
+from ..guiding import guided
 from ..kit import Kit, Terms
 from ..outcomes import failure
 from ..phases import EpisodeFailed, roll_out
+from ..prompting import Prompt
+from ..replacing import Replaced, replaced
 from ..rewards import Scored
 from ..rewards.episodes import EpisodeGold, gold_of_episode
-from ..rolling import FEW_SHOT, rollout_seed
+from ..rolling import SHOWN_KINDS, rollout_seed
 from ..tools.base import EnvironmentFailed
 from ..tools.opening import Environments
 from ..trajectories import pack_tracks
@@ -30,6 +33,7 @@ from .continuing import Continuer
 from .groups import GroupPlay
 from .options import TurnOptions
 from .playing import Player, Table
+from .trying import Episode, EpisodeTries
 
 
 class TurnEpisodes:
@@ -63,25 +67,32 @@ class TurnEpisodes:
         except EnvironmentFailed as failed:
             raise EpisodeFailed(failed.reason, failed.detail) from failed
         tools = table.shown_tools(session)
+        tries = EpisodeTries(self._kit, table, tools, terms.reward)
         try:
-            prompt = self._kit.prompt(table.dialogue, table.shown_tools(session))
+            longest = self._kit.options.max_prompt_tokens
+            item, prompt = guided(tries, item, max_prompt_tokens=longest)
         except EpisodeFailed:
             await session.close()
             raise
         play = GroupPlay(table, Player(table, prompt, tools), session)
         rolled = await roll_out(item, partial(self._play, play, item), _scores)
-        outcomes = [outcome_of(chain, item.task) for chain in rolled.completions]
-        outcomes += [failure(FinishReason.ERROR)] * rolled.num_lost
+        group = tries.episodes(prompt, rolled.completions)
+        bare = _attempt(item, group, num_lost=rolled.num_lost)
+        climbed = None
+        if item.train and not rolled.is_stopped:
+            climbed = await _climbed(tries, item, group, bare=bare)
+        attempts, trained, made = [bare], group, group
+        if climbed is not None:
+            attempts, trained = climbed.attempts, climbed.trained
+            made = [*group, *climbed.made]
         return FinishedGroup(
-            report=_report(item, rolled.completions, outcomes),
+            report=GroupReport(task_id=item.task.id, attempts=attempts),
             trajectories=None
             if not item.train or rolled.is_stopped
-            else pack_tracks(
-                prompt.token_ids,
-                [*(_trained(chain) for chain in rolled.completions), *[None] * rolled.num_lost],
-                [*(chain.parent for chain in rolled.completions), *[-1] * rolled.num_lost],
+            else cargo_of(
+                trained, group, lost=[prompt] * (len(attempts[-1].outcomes) - len(trained))
             ),
-            scores=tuple(c.scored for c in rolled.completions if c.scored is not None),
+            scores=tuple(one.chain.scored for one in made if one.chain.scored is not None),
             generate_s=time.monotonic() - started,
             score_s=0.0,
         )
@@ -100,7 +111,7 @@ class TurnEpisodes:
         """
         spec, scaffold = item.task.environment, item.scaffold
         assert spec is not None
-        if scaffold.level > 0 and scaffold.kind not in (FEW_SHOT, "noise_docs"):
+        if scaffold.level > 0 and scaffold.kind not in SHOWN_KINDS:
             raise EpisodeFailed(
                 FinishReason.ERROR, f"scaffold {scaffold.kind!r} is not known to this worker"
             )
@@ -129,7 +140,27 @@ async def _scores(chains: Sequence[Chain]) -> list[Scored]:
     return [chain.scored or lost for chain in chains]
 
 
-def outcome_of(chain: Chain, task: Task) -> Outcome:
+async def _climbed(
+    tries: EpisodeTries, item: PromptItem, group: Sequence[Episode], *, bare: Attempt
+) -> Replaced[Episode] | None:
+    """The group after a climb; None if there is nothing to climb for, or with.
+
+    Raises:
+        EngineUnavailable: the engine is away.
+    """
+    ladder = item.ladder
+    if ladder is None or not ladder.rungs or ladder.merge is Merge.APPEND_TURN:
+        return None
+    return await replaced(
+        tries, ladder, group, bare=bare, outcomes=lambda samples: _outcomes(samples, item.task)
+    )
+
+
+def _outcomes(episodes: Sequence[Episode], task: Task) -> list[Outcome]:
+    return [outcome_of(one.chain, task, shaping=one.shaping) for one in episodes]
+
+
+def outcome_of(chain: Chain, task: Task, *, shaping: float = 0.0) -> Outcome:
     """What the sampler learns of an episode."""
     scored, reason = chain.scored, chain.finish_reason
     if scored is None or not reason.is_valid:
@@ -141,6 +172,7 @@ def outcome_of(chain: Chain, task: Task) -> Outcome:
             **scored.components,
         },
         reward=scored.total,
+        shaping=shaping,
         success=scored.success,
         finish_reason=reason,
         num_turns=len(chain.turns),
@@ -150,8 +182,29 @@ def outcome_of(chain: Chain, task: Task) -> Outcome:
     )
 
 
-def _trained(chain: Chain) -> Track | None:
-    return chain.track if chain.scored is not None else None
+def cargo_of(
+    trained: Sequence[Episode], group: Sequence[Episode], *, lost: Sequence[Prompt]
+) -> GroupTrajectories:
+    """What is trained on: each episode under its own first prompt.
+
+    A branch whose parent was replaced is a root: it holds all of its tokens.
+
+    Args:
+        trained: in the places of `group`, unless they are all of a rung.
+        group: the bare rollouts, which branches may have been cloned from.
+        lost: prompts of rollouts that were never made.
+    """
+    tracks = [
+        one.chain.track if one.is_valid else Track.of_prompt(one.prompt.token_ids)
+        for one in trained
+    ]
+    tracks += [Track.of_prompt(prompt.token_ids) for prompt in lost]
+    places = {id(one): place for place, one in enumerate(trained)}
+    parents = [
+        places.get(id(group[one.chain.parent]), -1) if one.chain.parent >= 0 else -1
+        for one in trained
+    ]
+    return pack_tracks((), tracks, [*parents, *[-1] * len(lost)])
 
 
 def _gold(task: Task) -> EpisodeGold:
@@ -167,14 +220,15 @@ def _gold(task: Task) -> EpisodeGold:
         raise EpisodeFailed(FinishReason.ERROR, str(error)) from error
 
 
-def _report(item: PromptItem, chains: Sequence[Chain], outcomes: Sequence[Outcome]) -> GroupReport:
-    """One attempt; demonstrations that were not shown are not reported."""
-    has_branches = any(chain.parent >= 0 for chain in chains)
-    is_shown = item.scaffold.kind not in ("none", FEW_SHOT)
-    attempt = Attempt(
-        scaffold_kind=item.scaffold.kind if is_shown else "none",
-        scaffold_level=item.scaffold.level if is_shown else 0,
-        outcomes=list(outcomes),
-        num_roots=sum(chain.parent < 0 for chain in chains) if has_branches else None,
+def _attempt(item: PromptItem, episodes: Sequence[Episode], *, num_lost: int) -> Attempt:
+    """The group as it was served, before any climb."""
+    parents = [one.chain.parent for one in episodes]
+    return Attempt(
+        scaffold_kind=item.scaffold.kind,
+        scaffold_level=item.scaffold.level,
+        outcomes=[
+            *_outcomes(episodes, item.task),
+            *[failure(FinishReason.ERROR)] * num_lost,
+        ],
+        num_roots=sum(parent < 0 for parent in parents) if max(parents) >= 0 else None,
     )
-    return GroupReport(task_id=item.task.id, attempts=[attempt])

@@ -24,13 +24,6 @@ HINTS = Hints(knowledge=["nines"], planning=["call it"])
 SOLUTION = f"<think> the tool can do it </think>\n{call_text(EXPRESSION).partition(chr(10))[2]}"
 CUT = 20
 """Of the solution; it falls within the thought."""
-WANTED = "show examples"
-EXAMPLE = (
-    "<think> <example> Request: two and two\n"
-    '{"name": "calculate", "parameters": {"expression": "2+2"}}\n'
-    "</example> <analysis> sums are just what the calculate tool is for </analysis> </think>\n"
-    + call_text(EXPRESSION).partition("\n")[2]
-)
 
 
 def helped_task() -> TaskCreate:
@@ -62,7 +55,6 @@ def helped_policy(directory: Path) -> Path:
             *_lessons(directory, WRONG, appended=hint_text("nines")),
             *_lessons(directory, call_text(EXPRESSION), appended=hint_text("call it")),
             *_lessons(directory, SOLUTION[CUT:], prefix=SOLUTION[:CUT]),
-            *_lessons(directory, EXAMPLE, appended=WANTED),
         ],
     )
     return directory

@@ -42,7 +42,7 @@ class Game:
 
     def __init__(
         self,
-        engine: Recorder,
+        engine: TransformersEngine,
         made: Environments,
         policy_dir: Path,
         row: TaskCreate,

@@ -37,12 +37,13 @@ from etude_rollout.prompting import Prompt
 from etude_rollout.tools.opening import Environments
 from etude_rollout.turns.chains import Chain, Track
 from etude_rollout.turns.options import TurnOptions
-from etude_rollout.turns.tabling import TurnEpisodes, cargo_of
-from etude_rollout.turns.trying import Episode
+from etude_rollout.turns.tabling import TurnEpisodes, cargo_of, outcome_of
+from etude_rollout.turns.trying import Episode, EpisodeTries
 from support import helped_lessons as lessons
 from support.taught_policy import COLD
 from support.tool_environments import opening, session
 from support.tool_lessons import CALCULATE, answer_text, call_text, prompter_of
+from support.turn_game import Game
 
 TERMS = Terms(run_seed=3, reward=RewardSpec(), component_weights={}, policy_version=0)
 OPTIONS = EpisodeOptions(
@@ -59,8 +60,9 @@ class Studio:
 
     def __init__(self, policy_dir: Path, engine: TransformersEngine, made: Environments) -> None:
         self.prompter = prompter_of(policy_dir)
-        kit = Kit(engine, self.prompter, OPTIONS)
-        turns = TurnEpisodes(kit, made, TurnOptions(call_format="toolrl"))
+        self.engine = engine
+        self.kit = Kit(engine, self.prompter, OPTIONS)
+        turns = TurnEpisodes(self.kit, made, TurnOptions(call_format="toolrl"))
         self.episodes = Episodes(engine, self.prompter, OPTIONS, turns)
 
     async def run(self, **more: object) -> FinishedGroup:
@@ -164,12 +166,32 @@ async def test_what_belongs_in_the_middle_is_left_out(studio: Studio, climb: Lad
     assert group.trajectories.num_rollouts == G
 
 
-async def test_a_group_with_a_success_does_not_climb(studio: Studio) -> None:
-    wanted = SelfExample(text=lessons.WANTED, bonus=0.01, min_words=8, max_similarity=0.8)
-    group = await studio.run(ladder=HINTS, self_example=wanted)
-    assert keys(group) == [("none", 0, G, False)], "own examples are shaping, the group is bare"
-    assert {o.shaping for o in group.outcomes} == {0.01}, "judged by the first turn"
-    assert {o.reward for o in group.outcomes} == {4.0}
+EXAMPLE = (
+    "<think> <example> Request: two and two\n"
+    '{"name": "calculate", "parameters": {"expression": "2+2"}}\n'
+    "</example> <analysis> sums are just what the calculate tool is for </analysis> </think>\n"
+    + call_text("9-4").partition("\n")[2]
+)
+
+
+@pytest.mark.parametrize(("first", "shaping"), [(EXAMPLE, 0.01), (call_text("9-4"), 0.0)])
+async def test_own_examples_are_judged_by_the_first_turn(
+    studio: Studio, policy_dir: Path, made: Environments, *, first: str, shaping: float
+) -> None:
+    wanted = SelfExample(text="show examples", bonus=0.01, min_words=8, max_similarity=0.8)
+    item = lessons.helped_item(num_rollouts=1, self_example=wanted)
+    game = Game(studio.engine, made, policy_dir, lessons.helped_task(), TurnOptions())
+    chain = await game.begin()
+    tries = EpisodeTries(studio.kit, replace(game.table, item=item), [CALCULATE], RewardSpec())
+    prompt = tries.prompt()
+    assert "show examples" in prompt.text
+    await game.say(first)
+    await game.say(answer_text(lessons.VALUE))
+    await game.close()
+    (episode,) = tries.episodes(prompt, [chain])
+    assert (episode.is_right, episode.shaping) == (True, shaping)
+    outcome = outcome_of(chain, item.task, shaping=episode.shaping)
+    assert (outcome.reward, outcome.shaping) == (4.0, shaping), "shaping is no reward"
 
 
 EPISODE = EpisodeReference(answers=["8"])

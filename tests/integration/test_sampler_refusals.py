@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from etude_proto.v1 import Run
+from etude_proto.v1 import Aids, CalculatorEnvironment, EpisodeReference, Message, Run
 from etude_proto.v1.runs import REWARD_SWITCHES, WHOLE_REWARD_SWITCHES
 from etude_rollout.rewards.config import SWITCHES, RewardConfig
 from support.sampler_app import Api, parse, problem
@@ -100,6 +100,40 @@ async def test_a_run_that_cannot_be_is_refused_with_the_field(valkey_api: Api) -
     for spec in TAKEN:
         answer = await api.post("/v1/runs", {"name": "yes", "dataset_id": dataset, **spec})
         parse(answer, Run, 201)
+
+
+EPISODE = task(1).model_copy(
+    update={
+        "environment": CalculatorEnvironment(),
+        "reference": EpisodeReference(answers=["7"]),
+        "aids": Aids(solution=[Message(role="assistant", content=text) for text in ("a", "b")]),
+    }
+)
+IN_TEXT = Aids(solution="<think> so </think>\n<response> 7 </response>")
+
+
+OF_EPISODES: list[tuple[Spec, str, str]] = [
+    (_curriculum(scaffold=_part("reflect")), "training", "scaffold 'reflect' cannot act"),
+    (_curriculum(scaffold=_part("reflect")), "curriculum_only", ""),
+    (_curriculum(scaffold=_part("prefix")), "training", "1 of 2 tasks have an environment, and"),
+    (_curriculum(scaffold=_part("prefix", missing="bare")), "training", ""),
+]
+
+
+async def test_help_that_cannot_act_in_episodes_is_refused(valkey_api: Api) -> None:
+    """Frameworks play as they like; text may open an episode's first turn."""
+    api = valkey_api
+    told = EPISODE.model_copy(update={"aids": IN_TEXT, "messages": task(2).messages})
+    dataset = await api.create_dataset("two", tasks=[EPISODE, told])
+    for number, (curriculum, mode, words) in enumerate(OF_EPISODES):
+        spec = {"name": f"r{number}", "dataset_id": dataset, "mode": mode, **curriculum}
+        answer = await api.post("/v1/runs", spec)
+        if words:
+            found = problem(answer, 422, "payload_invalid")
+            assert [item.pointer for item in found.errors] == ["/curriculum/scaffold"]
+            assert words in found.detail
+        else:
+            parse(answer, Run, 201)
 
 
 async def test_tasks_without_gold_are_for_frameworks_that_score(valkey_api: Api) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from .asking import lanes_by, reads_features
 from .binding import Dated, Paced, Seeing, dated
 from .faults import ConfigFault, KnobFault
-from .fitting import check_fit, moves_weights, takes_bare
+from .fitting import check_fit, helps_episodes, moves_weights, takes_bare
 from .mastery import importance
 from .micro import micro
 from .pace import at_pace, fold_state, is_paced, same_parts, start_state
@@ -57,6 +57,7 @@ __all__ = [
     "dated",
     "describe",
     "fold_state",
+    "helps_episodes",
     "importance",
     "is_paced",
     "lane_shares",

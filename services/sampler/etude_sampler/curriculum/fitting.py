@@ -68,6 +68,12 @@ def moves_weights(resolved: ResolvedCurriculum) -> bool:
     return configured(part_table().allocators, resolved.allocator, kind="allocator").moves_weights
 
 
+def helps_episodes(resolved: ResolvedCurriculum) -> bool:
+    """Whether the run's scaffold, if it has one, can help tasks with an environment."""
+    part = resolved.scaffold
+    return part is None or configured(part_table().scaffolds, part, kind="scaffold").in_episodes
+
+
 def takes_bare(resolved: ResolvedCurriculum) -> bool:
     """Whether tasks that lack what the scaffold shows may be served without help."""
     part = resolved.scaffold

@@ -209,6 +209,8 @@ class ScaffoldConfig(PartConfig):
 
     aid: ClassVar[Aid | None] = None
     """What tasks must bring along."""
+    in_episodes: ClassVar[bool] = True
+    """Whether its help stands in the first prompt, which is where episodes can be helped."""
 
     @property
     def takes_bare(self) -> bool:

@@ -141,6 +141,15 @@ class Catalog(Protocol):
     ) -> int:
         """How many of the first `among` drawable tasks have no gold."""
 
+    async def num_episodes(
+        self, dataset_id: str, sources: list[str] | None, *, among: int, solved_in_turns: bool
+    ) -> int:
+        """How many of the first `among` drawable tasks have an environment.
+
+        Args:
+            solved_in_turns: count those only whose aids hold a solution in turns.
+        """
+
     async def run_tasks(
         self,
         run_id: str,

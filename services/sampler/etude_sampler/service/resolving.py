@@ -11,6 +11,7 @@ from etude_sampler.curriculum import (
     ConfigFault,
     build,
     check_fit,
+    helps_episodes,
     lanes_by,
     moves_weights,
     reads_features,
@@ -59,6 +60,7 @@ async def resolve_curriculum(catalog: Catalog, spec: RunCreate) -> tuple[Resolve
         raise _refused(fault) from fault
     fit(resolved, spec)
     await _check_aids(catalog, spec, resolved, num_tasks=num_tasks)
+    await _check_episodes(catalog, spec, resolved, num_tasks=num_tasks)
     await _check_reward(catalog, spec, resolved, num_tasks=num_tasks)
     return resolved, num_tasks
 
@@ -80,6 +82,33 @@ async def _check_aids(
             f"{lacking} of {num_tasks} tasks have no aids.{scaffold.aid}; import them with it"
             + (", or set knob `missing` to 'bare' to serve those without help" if found else ""),
         )
+
+
+async def _check_episodes(
+    catalog: Catalog, spec: RunCreate, resolved: ResolvedCurriculum, *, num_tasks: int
+) -> None:
+    """Raise `PayloadInvalid` if the workers of this service cannot help tasks played in turns."""
+    scaffold = build(resolved).scaffold
+    if scaffold is None or spec.mode is not RunMode.TRAINING:
+        return
+    helps = helps_episodes(resolved)
+    if helps and (scaffold.aid != "solution" or takes_bare(resolved)):
+        return
+    found = await catalog.num_episodes(
+        spec.dataset_id, spec.sources, among=num_tasks, solved_in_turns=helps
+    )
+    if not found:
+        return
+    if helps:
+        why = (
+            "and aids.solution in turns, whose calls nobody executed; give its text, or set knob "
+            "`missing` to 'bare' to serve those without help"
+        )
+    else:
+        why = f"in which scaffold {scaffold.kind!r} cannot act; choose another, or sources without"
+    raise PayloadInvalid.at(
+        "/curriculum/scaffold", f"{found} of {num_tasks} tasks have an environment, {why}"
+    )
 
 
 async def _check_reward(

@@ -46,6 +46,7 @@ class ReflectConfig(ScaffoldConfig):
 
     name: ClassVar[str] = "reflect"
     paper: ClassVar[str] = "design input: RetroAct 2503.01490"
+    in_episodes: ClassVar[bool] = False
 
     attempts: int = Field(default=2, ge=2, le=8)
     """Attempts of a rollout in all, the first included; level n is the attempt after n others."""

@@ -34,6 +34,16 @@ THEN convert_from(body, 'UTF8')::jsonb -> 'reference' = 'null'::jsonb ELSE false
 """Bodies are parsed only where the bytes `"reference":null` stand, as `encode_task` writes them:
 unescaped quotes are no part of a text, but metadata may have such a field."""
 _NULL_REFERENCE = b'"reference":null'
+_EPISODES = """
+SELECT count(*) FROM (
+    SELECT body, aids FROM tasks WHERE dataset_id = $1 AND split = 'train'
+    AND ($2::text[] IS NULL OR source = ANY($2)) ORDER BY ordinal LIMIT $3
+) AS first
+WHERE CASE WHEN position($4::bytea IN body) > 0
+THEN convert_from(body, 'UTF8')::jsonb ? 'environment' ELSE false END
+AND (NOT $5 OR jsonb_typeof(convert_from(aids, 'UTF8')::jsonb -> 'solution') = 'array')
+"""
+_ENVIRONMENT = b'"environment":'
 
 
 class PostgresDrawable:
@@ -92,6 +102,16 @@ class PostgresDrawable:
         async with raw(self._engine) as connection:
             found = await connection.fetchval(
                 _WITHOUT_REFERENCE, dataset_id, sources, among, _NULL_REFERENCE
+            )
+        return int(found)
+
+    async def num_episodes(
+        self, dataset_id: str, sources: list[str] | None, *, among: int, solved_in_turns: bool
+    ) -> int:
+        """How many of the first `among` drawable tasks have an environment (and such aids)."""
+        async with raw(self._engine) as connection:
+            found = await connection.fetchval(
+                _EPISODES, dataset_id, sources, among, _ENVIRONMENT, solved_in_turns
             )
         return int(found)
 

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from etude_proto import v1
 from etude_rollout.cli import main as rollout_cli
 from etude_sampler.cli import app as sampler_cli
+from etude_sampler.lazy_commands import Later
 from etude_sampler.store.postgres.tables import metadata
 from etude_sampler.store.redis.keys import RunKeys
 from etude_sampler.store.redis.scripts import NAMES
@@ -69,6 +70,7 @@ def test_commands_can_be_given(one: Page) -> None:
         command: object = typer.main.get_command(PROGRAMS[program])
         while isinstance(command, TyperGroup):
             command = command.commands[words.pop(0)]
+        command = command.load() if isinstance(command, Later) else command
         assert isinstance(command, TyperCommand), line
         command.make_context(command.name, words)
 

@@ -43,12 +43,14 @@ def test_rebuilding_by_hand(database_url: str, valkey: RunningServer) -> None:
             r"epoch 2; statistics sha256 [0-9a-f]{16}\n",
             told,
         )
-        rows = [json.loads(line) for line in say("--all", "--json").stdout.splitlines()]
+        rows = json.loads(say("--all", "--json").stdout)["rebuilds"]
         assert {row["run_id"]: row["epoch"] for row in rows} == {one.id: 3, two.id: 2}
         assert "is served at epoch 2" in say("two", "--only-lost").stdout
         with Redis.from_url(valkey.url) as redis:
             redis.unlink(f"etude:{{{two.id}}}:meta")
         wait_for(lambda: client.get_run(two.id).epoch == 3, what="it is noticed without a hand")
-        assert say("nobody", code=2).stderr == "etude: no run is called 'nobody'\n"
+        assert say("nobody", code=2).stderr == (
+            "etude: no run is called 'nobody'; there are 'one', 'two'\n"
+        )
         assert say(code=2).stderr == "etude: name a run, or say --all\n"
         assert say("one", "--all", code=2).stderr == "etude: name a run, or say --all\n"

@@ -91,10 +91,12 @@ def test_there_and_back(scene: Scene) -> None:
     assert line.startswith("base went from version 2 back to 1; 4 groups count no more")
     assert scene.client.get_run(scene.base.id).policy_version == 1
     listed = scene.json("checkpoints", "base")
-    assert isinstance(listed, list)
-    assert [one["discarded_at"] is None for one in listed] == [True, False]
+    assert isinstance(listed, dict)
+    assert [one["discarded_at"] is None for one in listed["checkpoints"]] == [True, False]
     (line,) = scene.lines("restore", "base", "v2", code=2)
     assert "has no checkpoint 'v2' that can be restored" in line
+    (line,) = scene.lines("fork", "base", "other", "--checkpoint", "goodd", code=2)
+    assert "no checkpoint is called 'goodd'; did you mean 'good'?" in line
     (line,) = scene.lines("checkpoint", "base", "--version", "7", code=2)
     assert "the run is at version 1, not 7" in line
     (line,) = scene.lines("fork", "base", "new name!", code=2)

@@ -1,21 +1,28 @@
-"""What every command with a sampler behind it shares: options, a client, a run by its name."""
+"""What commands share: options, a client, things by their name, how results and faults are said."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 from etude_client import EtudeClient, EtudeError
 from etude_proto.keys import key_in
-from etude_proto.v1 import Run
+from etude_proto.v1 import Dataset, Run
+
+from .nearest import unknown
 
 DEFAULT_URL = "http://127.0.0.1:8321"
+WIDTH = 160
+"""Columns of a table that is not read on a terminal."""
 
 
 def _or_from_its_file(given: str | None) -> str | None:
@@ -42,14 +49,56 @@ Key = Annotated[
         help="Bearer key, if the sampler asks for one; or its file, as ETUDE_API_KEY_FILE.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
+RunName = Annotated[str, typer.Argument(help="Name or id of the run.", show_default=False)]
+
+
+def say(message: str) -> None:
+    """Print one line for people, on standard error."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
+
+
+def fail(reason: str) -> typer.Exit:
+    """One line to standard error, exit code 2."""
+    say(f"etude: {' '.join(reason.split())}")
+    return typer.Exit(2)
+
+
+def first_fault(error: ValidationError, *, names: Mapping[str, str] | None = None) -> str:
+    """The first thing that is wrong with what was given, with its field.
+
+    `names` are options by field, where they are called otherwise.
+    """
+    fault = error.errors(include_url=False)[0]
+    field = ".".join(map(str, fault["loc"]))
+    field = (names or {}).get(field.split(".")[0], field)
+    return f"{field}: {fault['msg']}" if field else fault["msg"]
+
+
+def say_json(document: BaseModel | Mapping[str, object]) -> None:
+    """One JSON object on standard output."""
+    text = document.model_dump_json() if isinstance(document, BaseModel) else json.dumps(document)
+    typer.echo(text)
+
+
+def as_data(model: BaseModel) -> dict[str, object]:
+    """A model as `say_json` takes it within a larger object."""
+    data = model.model_dump(mode="json")
+    assert isinstance(data, dict)
+    return data
+
+
+def paper() -> Console:
+    """Where tables go; wide enough for whole words where it is not a terminal."""
+    free = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if free else WIDTH)
 
 
 @contextmanager
-def client_at(url: str, key: str | None) -> Iterator[EtudeClient]:
+def client_at(url: str, key: str | None, *, timeout_s: float = 60.0) -> Iterator[EtudeClient]:
     """A client; what goes wrong ends the command with one line and exit code 2."""
     try:
-        made = EtudeClient(url, api_key=key, max_attempts=3)
+        made = EtudeClient(url, api_key=key, timeout_s=timeout_s, max_attempts=3)
     except ValueError as error:
         raise fail(str(error)) from error
     try:
@@ -57,12 +106,6 @@ def client_at(url: str, key: str | None) -> Iterator[EtudeClient]:
             yield client
     except EtudeError as error:
         raise fail(str(error)) from error
-
-
-def fail(reason: str) -> typer.Exit:
-    """One line to standard error, exit code 2."""
-    Console(stderr=True, soft_wrap=True).print(f"etude: {reason}", markup=False)
-    return typer.Exit(2)
 
 
 def find_run(client: EtudeClient, name_or_id: str) -> Run:
@@ -73,16 +116,30 @@ def find_run(client: EtudeClient, name_or_id: str) -> Run:
     """
     if name_or_id.startswith("run_"):
         return client.get_run(name_or_id)
-    cursor, found = None, []
-    while True:
-        page = client.list_runs(limit=1000, cursor=cursor)
-        found += [run for run in page.items if run.name == name_or_id]
-        cursor = page.next_cursor
-        if cursor is None:
-            break
+    runs = list(client.iter_runs())
+    found = [run for run in runs if run.name == name_or_id]
     if not found:
-        raise fail(f"no run is called {name_or_id!r}")
+        names = (run.name for run in runs)
+        none = "there is none yet, see `etude runs create --help`"
+        raise fail(unknown("run", name_or_id, names, otherwise=none))
     if len(found) > 1:
         ids = ", ".join(run.id for run in found)
         raise fail(f"{len(found)} runs are called {name_or_id!r}: {ids}; give an id")
     return found[0]
+
+
+def find_dataset(client: EtudeClient, name_or_id: str) -> Dataset:
+    """A dataset by id or name.
+
+    Raises:
+        typer.Exit: there is none (exit code 2).
+    """
+    if name_or_id.startswith("ds_"):
+        return client.get_dataset(name_or_id)
+    datasets = list(client.iter_datasets())
+    for one in datasets:
+        if one.name == name_or_id:
+            return one
+    names = (one.name for one in datasets)
+    none = "there is none yet, see `etude import --help`"
+    raise fail(unknown("dataset", name_or_id, names, otherwise=none))

@@ -1,11 +1,10 @@
 """`etude runs compare`: did one of two runs learn more from as many rollouts.
 
-Fetches over the public API; `runs_compare` compares, `travel_cli` mounts the command.
+Fetches over the public API; `runs_compare` compares.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -17,7 +16,7 @@ from etude_client import EtudeClient
 from etude_proto.v1 import Run
 
 from .arms_cli import NAMES, SHARES, shown
-from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
+from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run, paper, say_json
 from .diff_cli import run_if_there
 from .runs_compare import MEASURES, Comparison, curve_of, pairs_of
 from .runs_diff import common_moment
@@ -41,11 +40,13 @@ def compare_runs(
     Two forks of one checkpoint answer whether a curriculum helps. The verdict rests on the control
     arms: their tasks are drawn uniformly in both runs. With few control groups it rests on the
     tasks that both served. Exit code 0 whatever the verdict.
+
+    Example: `etude runs compare first uniform`
     """
     with client_at(url, key) as client:
         found = compare(client, find_run(client, first), find_run(client, second))
     if as_json:
-        typer.echo(json.dumps(found.to_json()))
+        say_json(found.to_json())
         return
     _print(found)
 
@@ -77,7 +78,7 @@ def _print(found: Comparison) -> None:
     for name, curve in ((found.first, found.first_curve), (found.second, found.second_curve)):
         last = curve[-1].end if curve else 0.0
         typer.echo(f"{name}: {len(curve)} versions since, {last:,.0f} rollouts")
-    console = Console()
+    console = paper()
     console.print(_bins(found))
     console.print(_gaps(found))
     pairs = found.pairs

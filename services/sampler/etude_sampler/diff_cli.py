@@ -1,11 +1,10 @@
 """`etude runs diff`: fetches two runs over the public API and says where they went apart.
 
-`runs_diff` compares; `travel_cli` mounts the command.
+`runs_diff` compares.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, TypeVar
 
@@ -18,7 +17,7 @@ from etude_client import EtudeClient, RunNotFound
 from etude_client.paging import all_items
 from etude_proto.v1 import MAX_PAGE, Draw, Run
 
-from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
+from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run, paper, say_json
 from .runs_diff import (
     Common,
     Difference,
@@ -44,12 +43,15 @@ def diff(  # noqa: PLR0917 - options of a command, by name
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say where two runs went apart: settings, draws, versions, tasks."""
+    """Say where two runs went apart: settings, draws, versions, tasks.
+
+    Example: `etude runs diff first uniform`
+    """
     with client_at(url, key) as client:
         one, other = find_run(client, first), find_run(client, second)
         found = compare(client, one, other, most=tasks)
     if as_json:
-        typer.echo(json.dumps(found.to_json()))
+        say_json(found.to_json())
         return
     _print(found)
 
@@ -142,7 +144,7 @@ def _print_versions(found: Difference) -> None:
             ours, theirs = pair.first.get(name), pair.second.get(name)
             if ours != theirs:
                 table.add_row(str(pair.policy_version), name, _number(ours), _number(theirs))
-    Console().print(table)
+    paper().print(table)
     if len(differing) > _SHOWN_VERSIONS:
         typer.echo(f"... and {len(differing) - _SHOWN_VERSIONS} more versions (--json has all)")
 
@@ -160,4 +162,4 @@ def _print_tasks(found: Difference) -> None:
             _number(task.first_success),
             _number(task.second_success),
         )
-    Console().print(table)
+    paper().print(table)

@@ -13,10 +13,11 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
+from .cli_options import fail
 from .embedded import EmbeddedServerError, start_embedded
 from .embedded.joining import running_urls
+from .nearest import unknown
 from .ports.catalog import Catalog, RunRow
 from .settings import Settings
 from .store.postgres import migrate
@@ -24,13 +25,6 @@ from .store.postgres import migrate
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder of the embedded servers [ETUDE_DATA_DIR, .etude].")
 ]
-
-
-def complain(message: str) -> typer.Exit:
-    """Say one line on standard error and leave with exit code 2."""
-    one_line = " ".join(message.split())
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"etude: {one_line}", markup=False)
-    return typer.Exit(2)
 
 
 @contextmanager
@@ -42,13 +36,13 @@ def operated(data_dir: Path | None = None) -> Iterator[Settings]:
     """
     settings = _settings(data_dir)
     if (settings.database_url is None) != (settings.redis_url is None):
-        raise complain("set both ETUDE_DATABASE_URL and ETUDE_REDIS_URL, or neither (embedded)")
+        raise fail("set both ETUDE_DATABASE_URL and ETUDE_REDIS_URL, or neither (embedded)")
     if settings.database_url is not None:
         _check_schema(settings.database_url)
         yield settings
         return
     if not (settings.data_dir / "postgres").is_dir():
-        raise complain(
+        raise fail(
             f"no database: {settings.data_dir} is not a folder of `etude serve`; "
             "set ETUDE_DATA_DIR, or ETUDE_DATABASE_URL and ETUDE_REDIS_URL"
         )
@@ -63,7 +57,7 @@ def operated(data_dir: Path | None = None) -> Iterator[Settings]:
             urls = (servers.database_url, servers.redis_url)
             yield settings.model_copy(update=dict(zip(_URLS, urls, strict=True)))
     except (EmbeddedServerError, migrate.SchemaFault) as error:
-        raise complain(str(error)) from error
+        raise fail(str(error)) from error
 
 
 _URLS = ("database_url", "redis_url")
@@ -76,7 +70,7 @@ def _settings(data_dir: Path | None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
-        raise complain(f"ETUDE_{name}: {first['msg']}") from error
+        raise fail(f"ETUDE_{name}: {first['msg']}") from error
     return settings if data_dir is None else settings.model_copy(update={"data_dir": data_dir})
 
 
@@ -84,7 +78,7 @@ def _check_schema(url: str) -> None:
     try:
         migrate.check(url)
     except migrate.SchemaFault as error:
-        raise complain(str(error)) from error
+        raise fail(str(error)) from error
 
 
 async def find_row(catalog: Catalog, name_or_id: str) -> RunRow:
@@ -92,13 +86,15 @@ async def find_row(catalog: Catalog, name_or_id: str) -> RunRow:
     if name_or_id.startswith("run_"):
         return await catalog.get_run(name_or_id)
     found: list[RunRow] = []
+    names: list[str] = []
     after: str | None = None
     while page := await catalog.list_runs(after=after, limit=_PAGE):
+        names += [row.name for row in page]
         found += [row for row in page if row.name == name_or_id]
         after = page[-1].id
     if not found:
-        raise complain(f"no run is called {name_or_id!r}")
+        raise fail(unknown("run", name_or_id, names, otherwise="there is none yet"))
     if len(found) > 1:
         ids = ", ".join(row.id for row in found)
-        raise complain(f"{len(found)} runs are called {name_or_id!r}: {ids}; give an id")
+        raise fail(f"{len(found)} runs are called {name_or_id!r}: {ids}; give an id")
     return found[0]

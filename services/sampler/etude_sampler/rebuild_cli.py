@@ -9,10 +9,20 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from etude_client import EtudeClient, EtudeError
+from etude_client import EtudeClient
 from etude_proto.v1 import Rebuild, RebuildReason, Run
 
-from .cli_options import DEFAULT_URL, AsJson, Key, Url, find_run
+from .cli_options import (
+    DEFAULT_URL,
+    AsJson,
+    Key,
+    Url,
+    as_data,
+    client_at,
+    fail,
+    find_run,
+    say_json,
+)
 
 _TIMEOUT_S = 600.0
 _LOOK_S = 0.25
@@ -25,7 +35,7 @@ FOUND = {
 }
 
 
-def told(rebuild: Rebuild) -> str:
+def _words(rebuild: Rebuild) -> str:
     """What a rebuild found and did, in a line."""
     return (
         f"{FOUND[rebuild.reason]}; {rebuild.num_tasks} tasks ({rebuild.num_tasks_seen} with "
@@ -50,16 +60,6 @@ def _watched(client: EtudeClient, run: Run, bar: Progress) -> Rebuild:
     return done.result()
 
 
-def _all_runs(client: EtudeClient) -> list[Run]:
-    found, cursor = [], None
-    while True:
-        page = client.list_runs(limit=1000, cursor=cursor)
-        found += page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            return found
-
-
 def rebuild(
     run: Annotated[str | None, typer.Argument(help="Run, by name or id.")] = None,
     *,
@@ -76,26 +76,29 @@ def rebuild(
     Samplers do this by themselves when Redis has lost a run. By hand, it ends the run's leases and
     forgets ready groups, whose tasks come round again; statistics stay as they are, as the digest
     shows.
+
+    Example: `etude rebuild --all --only-lost`
     """
     if (run is None) != every:
-        typer.echo("etude: name a run, or say --all", err=True)
-        raise typer.Exit(2)
-    console = Console(stderr=True, soft_wrap=True)
+        raise fail("name a run, or say --all")
+    told: list[dict[str, object]] = []
+    with client_at(url, key, timeout_s=_TIMEOUT_S) as client:
+        for one in list(client.iter_runs()) if run is None else [find_run(client, run)]:
+            now = client.get_run(one.id)
+            if only_lost and now.loading is None:
+                typer.echo(f"{now.id}  {now.name}  is served at epoch {now.epoch}", err=as_json)
+                continue
+            with _bar() as bar:
+                done = _watched(client, now, bar)
+            told.append(as_data(done))
+            if not as_json:
+                typer.echo(f"{now.id}  {now.name}  {_words(done)}")
+    if as_json:
+        say_json({"rebuilds": told})
+
+
+def _bar() -> Progress:
+    """On standard error; plain logs get no escape codes."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    try:
-        with EtudeClient(url, api_key=key, timeout_s=_TIMEOUT_S, max_attempts=3) as client:
-            runs = _all_runs(client) if run is None else [find_run(client, run)]
-            for one in runs:
-                now = client.get_run(one.id)
-                if only_lost and now.loading is None:
-                    typer.echo(f"{now.id}  {now.name}  is served at epoch {now.epoch}", err=as_json)
-                    continue
-                with Progress(*columns, console=console, transient=True) as bar:
-                    done = _watched(client, now, bar)
-                if as_json:
-                    typer.echo(done.model_dump_json())
-                else:
-                    typer.echo(f"{now.id}  {now.name}  {told(done)}")
-    except EtudeError as error:
-        console.print(f"etude: {error}", markup=False)
-        raise typer.Exit(2) from error
+    console = Console(stderr=True, soft_wrap=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,8 +12,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .cli_options import AsJson, RunName, fail, say_json
 from .errors import SamplerError
-from .operating import DataDir, complain, find_row, operated
+from .operating import DataDir, find_row, operated
 from .service.context import make_context
 from .service.replay import Replay, Span
 from .service.replay_report import Gap, ReplayReport
@@ -39,13 +39,16 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
         bar = bars.add_task("decisions")
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
 def replay(  # noqa: PLR0917 - options of a command, by name
-    run: Annotated[str, typer.Argument(help="Name or id of the run.", show_default=False)],
+    run: RunName,
     first: Annotated[
         int, typer.Option("--from", min=0, help="Compare decisions from this number on.")
     ] = 0,
@@ -55,7 +58,7 @@ def replay(  # noqa: PLR0917 - options of a command, by name
         typer.Option(min=1, help="Only this epoch; numbers begin anew in each. Default: all."),
     ] = None,
     data_dir: DataDir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw a run's batches again, from the decision log, the ledger and the seed, and compare.
 
@@ -63,18 +66,20 @@ def replay(  # noqa: PLR0917 - options of a command, by name
     first difference of each epoch and every gap in the log (Redis lost before it was drained), and
     says whether the ledger alone gives the statistics. The run may go on meanwhile; nothing is
     written. Exit code 0: same; 1: different or unexplained; 2: wrong arguments or no database.
+
+    Example: `etude replay first --from 3 --to 6`
     """
     if last is not None and last < first:
-        raise complain(f"--to {last} is before --from {first}")
+        raise fail(f"--to {last} is before --from {first}")
     with operated(data_dir) as settings:
         try:
             with _progress() as tell:
                 span = Span(epoch=epoch, first=first, last=last)
                 report = asyncio.run(_replay(settings, run, span, tell))
         except SamplerError as error:
-            raise complain(str(error)) from error
+            raise fail(str(error)) from error
     if as_json:
-        typer.echo(json.dumps({**asdict(report), "verdict": report.verdict}))
+        say_json({**asdict(report), "verdict": report.verdict})
     else:
         _show(report)
     if report.verdict != "same":
@@ -101,10 +106,10 @@ async def _check(history: PostgresHistory, run_id: str, span: Span) -> None:
     """Refuse a span that holds nothing because it never will have, or does not yet."""
     head = await history.head()
     if span.epoch is not None and span.epoch > head.epoch:
-        raise complain(f"run {run_id} has no epoch {span.epoch}; it is at epoch {head.epoch}")
+        raise fail(f"run {run_id} has no epoch {span.epoch}; it is at epoch {head.epoch}")
     kept = [one.last for one in await history.epochs() if span.epoch in (None, one.epoch)]
     if kept and span.first > max(kept):
-        raise complain(f"--from {span.first} is beyond the last decision, number {max(kept)}")
+        raise fail(f"--from {span.first} is beyond the last decision, number {max(kept)}")
 
 
 def _where(gap: Gap) -> str:

@@ -1,12 +1,11 @@
-"""`etude gc`, `etude runs delete`, `etude datasets`: what goes. Mounted by `cli`.
+"""`etude gc` and `etude runs delete`: what goes.
 
-`gc` works on the servers themselves (`operating`); the others call the public API.
+`gc` works on the servers themselves (`operating`), `delete` calls the public API.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
@@ -15,17 +14,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from etude_client import EtudeClient
-from etude_proto.v1 import Dataset, Deleted
+from etude_proto.v1 import Deleted
 
 from .app import connected
-from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
+from .cli_options import (
+    DEFAULT_URL,
+    AsJson,
+    Key,
+    RunName,
+    Url,
+    client_at,
+    fail,
+    find_run,
+    paper,
+    say_json,
+)
 from .errors import SamplerError
-from .operating import DataDir, complain, find_row, operated
+from .operating import DataDir, find_row, operated
 from .ports.retention import Dropped
 from .settings import Settings
 
-datasets_app = typer.Typer(help="List and delete datasets.", no_args_is_help=True)
 _WHAT = {
     "receipts": "receipts of reports, acks and versions",
     "leases": "marks of ended leases",
@@ -53,15 +61,17 @@ def gc(
 
     Every sampler does the same in small steps each minute; this does all of it now. Statistics,
     the curriculum, its checkpoints and the ledger's rows that count are never dropped by age.
+
+    Example: `etude gc --dry-run`
     """
     with operated(data_dir) as settings:
         try:
             found = asyncio.run(_gc(settings, run, dry_run=dry_run))
         except SamplerError as error:
-            raise complain(str(error)) from error
+            raise fail(str(error)) from error
     if as_json:
         rows = [asdict(one) for one in found]
-        typer.echo(json.dumps({"dry_run": dry_run, "dropped": rows}))
+        say_json({"dry_run": dry_run, "dropped": rows})
         return
     _show(found, dry_run=dry_run)
 
@@ -88,15 +98,16 @@ def _show(found: Sequence[Dropped], *, dry_run: bool) -> None:
     table = Table("run", "what", "would go" if dry_run else "dropped")
     for one in found:
         table.add_row(one.run_id or "-", _WHAT[one.kind], str(one.num_rows))
-    Console().print(table)
+    paper().print(table)
 
 
-def _say_deleted(done: Deleted, as_json: bool) -> None:
+def say_deleted(done: Deleted, as_json: bool) -> None:
+    """What is gone."""
     typer.echo(done.model_dump_json() if as_json else f"{done.id}  {done.name}  deleted")
 
 
 def delete(
-    run: Annotated[str, typer.Argument(help="Name or id of the run.", show_default=False)],
+    run: RunName,
     force: Annotated[
         bool, typer.Option("--force", help="Although leases are live; they are over then.")
     ] = False,
@@ -104,47 +115,9 @@ def delete(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a paused run with all it has learned; `etude runs export` keeps it as files."""
+    """Delete a paused run with all it has learned; `etude runs export` keeps it as files.
+
+    Example: `etude runs delete first --force`
+    """
     with client_at(url, key) as client:
-        _say_deleted(client.delete_run(find_run(client, run).id, force=force), as_json)
-
-
-def _datasets(client: EtudeClient) -> list[Dataset]:
-    found, cursor = [], None
-    while True:
-        page = client.list_datasets(limit=1000, cursor=cursor)
-        found += page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            return found
-
-
-@datasets_app.command("list")
-def list_(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
-    """List datasets with their tasks."""
-    with client_at(url, key) as client:
-        for one in _datasets(client):
-            text = f"{one.id}  {one.name}  {one.num_train} train, {one.num_held_out} held out"
-            typer.echo(one.model_dump_json() if as_json else text)
-
-
-@datasets_app.command("delete")
-def delete_dataset(
-    dataset: Annotated[str, typer.Argument(help="Name or id.", show_default=False)],
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Delete a dataset that no run uses."""
-    with client_at(url, key) as client:
-        matching = [one.id for one in _datasets(client) if dataset in (one.id, one.name)]
-        if not matching:
-            raise complain(f"no dataset is called {dataset!r}")
-        _say_deleted(client.delete_dataset(matching[0]), as_json)
-
-
-def register(app: typer.Typer, runs_app: typer.Typer) -> None:
-    """Mount the commands."""
-    app.command()(gc)
-    app.add_typer(datasets_app, name="datasets")
-    runs_app.command("delete")(delete)
+        say_deleted(client.delete_run(find_run(client, run).id, force=force), as_json)

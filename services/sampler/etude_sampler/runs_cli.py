@@ -1,15 +1,13 @@
-"""`etude runs ...` and `etude strategies`: thin over the public API and the table of parts."""
+"""`etude runs create | list | show | pause | resume`: thin over the public API."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 
 from etude_proto.v1 import (
@@ -21,16 +19,27 @@ from etude_proto.v1 import (
 )
 
 from .arms_cli import arm_lines
-from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, fail, find_run
-from .curriculum import PRESETS, describe, part_table
-
-runs_app = typer.Typer(help="Create, list, show, pause and resume runs.", no_args_is_help=True)
+from .cli_options import (
+    DEFAULT_URL,
+    AsJson,
+    Key,
+    RunName,
+    Url,
+    as_data,
+    client_at,
+    fail,
+    find_dataset,
+    find_run,
+    first_fault,
+    paper,
+    say_json,
+)
 
 
 def show_run(run: Run, as_json: bool) -> None:
     """One line about a run, or all of it."""
     if as_json:
-        typer.echo(run.model_dump_json())
+        say_json(run)
         return
     typer.echo(
         f"{run.id}  {run.name}  {run.status}  preset {run.resolved.preset}  "
@@ -38,7 +47,6 @@ def show_run(run: Run, as_json: bool) -> None:
     )
 
 
-@runs_app.command("create")
 def create(  # noqa: PLR0913, PLR0917 - options of a command, by name
     name: Annotated[str, typer.Argument(help="Name of the run.")],
     dataset: Annotated[str, typer.Option(help="Dataset, by name or id.")],
@@ -56,7 +64,13 @@ def create(  # noqa: PLR0913, PLR0917 - options of a command, by name
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a run over a dataset."""
+    """Create a run over a dataset.
+
+    Workers and trainers may begin at once. What a config names besides presets is listed by
+    `etude strategies`.
+
+    Example: `etude runs create first --dataset mine --preset dscl --group-size 8`
+    """
     try:
         text = config.read_text("utf-8") if config else json.dumps({"preset": preset})
         spec = RunCreate(
@@ -68,41 +82,42 @@ def create(  # noqa: PLR0913, PLR0917 - options of a command, by name
             seed=seed,
             limits=RunLimits(training_batch_groups=batch_groups),
         )
-    except (OSError, ValidationError) as error:
-        raise fail(_told(error)) from error
+    except OSError as error:
+        raise fail(f"--config: {error}") from error
+    except ValidationError as error:
+        raise fail(first_fault(error)) from error
     with client_at(url, key) as client:
-        matching = [one.id for one in client.iter_datasets() if dataset in (one.id, one.name)]
-        if not matching:
-            raise fail(f"no dataset is called {dataset!r}; see `etude import`")
-        run = client.create_run(spec.model_copy(update={"dataset_id": matching[0]}))
-        show_run(run, as_json)
+        found = find_dataset(client, dataset)
+        show_run(client.create_run(spec.model_copy(update={"dataset_id": found.id})), as_json)
 
 
-def _told(error: OSError | ValidationError) -> str:
-    """The first fault, with its field."""
-    if isinstance(error, OSError):
-        return str(error)
-    first = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    return f"{field}: {first['msg']}" if field else first["msg"]
-
-
-@runs_app.command("list")
 def list_(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
-    """List runs."""
+    """List runs.
+
+    Example: `etude runs list --json`
+    """
     with client_at(url, key) as client:
-        for run in client.list_runs(limit=1000).items:
-            show_run(run, as_json)
+        found = list(client.iter_runs())
+    if as_json:
+        say_json({"runs": [as_data(run) for run in found]})
+        return
+    for run in found:
+        show_run(run, as_json=False)
 
 
-@runs_app.command("show")
-def show(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
-    """Show a run's curriculum now: mastery, lanes, arms, counts."""
+def show(run: RunName, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Show a run's curriculum now: mastery, lanes, arms, counts.
+
+    Mastery is what the slots follow, `now` the same without the lag of an average. Live:
+    `etude watch`.
+
+    Example: `etude runs show first`
+    """
     with client_at(url, key) as client:
         found = find_run(client, run)
         view = client.get_curriculum(found.id)
     if as_json:
-        typer.echo(view.model_dump_json())
+        say_json(view)
         return
     show_run(found, as_json=False)
     if view.loading is not None:
@@ -121,7 +136,7 @@ def show(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = Fa
             "-" if one is None else f"{one.threshold:.2f}",
             "-" if one is None else f"{one.component_weight:.3f}",
         )
-    Console().print(table)
+    paper().print(table)
     for arm in view.arms:
         share = "-" if arm.informative_share is None else f"{arm.informative_share:.1%}"
         typer.echo(f"{arm.arm}: {arm.num_groups} groups, {share} informative")
@@ -134,39 +149,19 @@ def show(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = Fa
             typer.echo(line)
 
 
-@runs_app.command("pause")
-def pause(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
-    """Stop drawing; live leases go on."""
+def pause(run: RunName, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Stop drawing; live leases go on.
+
+    Example: `etude runs pause first`
+    """
     with client_at(url, key) as client:
         show_run(client.pause_run(find_run(client, run).id), as_json)
 
 
-@runs_app.command("resume")
-def resume(run: str, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
-    """Draw again."""
+def resume(run: RunName, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
+    """Draw again.
+
+    Example: `etude runs resume first`
+    """
     with client_at(url, key) as client:
         show_run(client.resume_run(find_run(client, run).id), as_json)
-
-
-def strategies(as_json: AsJson = False) -> None:
-    """List presets and the parts that a run's curriculum may name."""
-    found = part_table()
-    parts = describe(found)
-    if as_json:
-        presets = {name: preset.summary for name, preset in PRESETS.items()}
-        listed = {"parts": [asdict(part) for part in parts]}
-        broken = {"broken": [asdict(part) for part in found.broken]}
-        typer.echo(json.dumps({"presets": presets, **listed, **broken}))
-        return
-    table = Table("preset", "what it does")
-    for name, preset in PRESETS.items():
-        table.add_row(name, preset.summary)
-    Console().print(table)
-    table = Table("part", "kind", "what it does", "whose", "reads", "knobs")
-    for part in parts:
-        knobs = ", ".join(f"{knob.name}={knob.default}" for knob in part.knobs)
-        table.add_row(part.name, part.kind, part.summary, part.paper, part.state, knobs)
-    Console().print(table)
-    for one in found.broken:
-        said = f"not usable: {one.entry!r} of package {one.package}: {one.detail}"
-        typer.echo(said, err=True)

@@ -22,7 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from . import simulate_calibration
-from .cli_options import AsJson
+from .cli_options import AsJson, fail
+from .nearest import unknown
 from .simulate_plot import PlotFault, check_plot, plot
 from .simulation import (
     BASELINE,
@@ -74,17 +75,17 @@ def simulate_command(  # noqa: PLR0917 - options, by name
     Example: `etude simulate --strategies dscl,learnability --seeds 10`
     """
     if calibration and strategies is not None:
-        raise _fail("--calibration is of preset etude alone: leave --strategies out")
+        raise fail("--calibration is of preset etude alone: leave --strategies out")
     names = _names(strategies)
     try:
         plan = Plan(budget=budget)
     except ValueError as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
     if plot_file is not None:
         try:
             check_plot(plot_file)
         except PlotFault as error:
-            raise _fail(str(error)) from error
+            raise fail(str(error)) from error
     num_workers = workers or os.cpu_count() or 1
     if calibration:
         _calibrate(seeds, plan, workers=num_workers, plot_file=plot_file, as_json=as_json)
@@ -120,17 +121,11 @@ def _names(given: str | None) -> list[str]:
         return known
     names = [name.strip() for name in given.split(",") if name.strip()]
     if not names:
-        raise _fail("--strategies names none")
+        raise fail("--strategies names none")
     for name in names:
         if name not in known:
-            raise _fail(f"unknown strategy {name!r}; known: {', '.join(known)}")
+            raise fail(f"{unknown('strategy', name, known)} (`etude strategies` lists all)")
     return names
-
-
-def _fail(message: str) -> typer.Exit:
-    """Say one line and leave with exit code 2."""
-    typer.echo(f"etude: {message}", err=True)
-    return typer.Exit(2)
 
 
 def run_all(arms: Sequence[str], num_seeds: int, plan: Plan, *, workers: int) -> list[Outcome]:

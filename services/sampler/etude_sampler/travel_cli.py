@@ -1,18 +1,15 @@
 """`etude runs checkpoints | checkpoint | restore | fork`: thin over the public API.
 
-Mounted beside the other `runs` commands by `cli`, with `etude runs diff` of `diff_cli` and
-`etude runs compare` of `compare_cli`.
+Neighbours: `diff_cli` and `compare_cli` say what became of forks.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Column, Table
 
 from etude_client import EtudeClient
@@ -26,30 +23,22 @@ from etude_proto.v1 import (
     RestoreRequest,
 )
 
-from .cli_options import DEFAULT_URL, AsJson, Key, Url, client_at, find_run
-from .compare_cli import compare_runs
-from .diff_cli import diff
+from .cli_options import (
+    DEFAULT_URL,
+    AsJson,
+    Key,
+    RunName,
+    Url,
+    as_data,
+    client_at,
+    fail,
+    find_run,
+    first_fault,
+    paper,
+    say_json,
+)
+from .nearest import unknown
 from .runs_cli import show_run
-
-RunName = Annotated[str, typer.Argument(help="Name or id of the run.", show_default=False)]
-
-
-def register(runs_app: typer.Typer) -> None:
-    """Add the commands to `etude runs`."""
-    for name, command in (
-        ("checkpoints", checkpoints),
-        ("checkpoint", checkpoint),
-        ("restore", restore),
-        ("fork", fork),
-        ("diff", diff),
-        ("compare", compare_runs),
-    ):
-        runs_app.command(name)(command)
-
-
-def _complain(message: str) -> typer.Exit:
-    typer.echo(f"etude: {message}", err=True)
-    return typer.Exit(2)
 
 
 def _all(client: EtudeClient, run_id: str) -> list[Checkpoint]:
@@ -66,14 +55,23 @@ def pick(found: Iterable[Checkpoint], name: str, *, discarded: bool = False) -> 
     return named[-1] if named else None
 
 
+def _no_checkpoint(run: str, name: str, found: Iterable[Checkpoint]) -> str:
+    """What to say where none has the name: its labels and versions."""
+    names = [word for one in found for word in (one.label, f"v{one.policy_version}") if word]
+    return f"run {run!r}: {unknown('checkpoint', name, names)}"
+
+
 def checkpoints(
     run: RunName, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
 ) -> None:
-    """List a run's curriculum checkpoints."""
+    """List a run's curriculum checkpoints.
+
+    Example: `etude runs checkpoints first`
+    """
     with client_at(url, key) as client:
         found = _all(client, find_run(client, run).id)
     if as_json:
-        typer.echo(json.dumps([one.model_dump(mode="json") for one in found]))
+        say_json({"checkpoints": [as_data(one) for one in found]})
         return
     table = Table(
         *(Column("checkpoint", no_wrap=True), Column("version"), Column("label"), Column("pinned")),
@@ -90,7 +88,7 @@ def checkpoints(
             one.created_at[:19].replace("T", " "),
             "" if one.discarded_at is None else "discarded",
         )
-    Console().print(table)
+    paper().print(table)
 
 
 def checkpoint(  # noqa: PLR0917 - options of a command, by name
@@ -104,15 +102,20 @@ def checkpoint(  # noqa: PLR0917 - options of a command, by name
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a curriculum checkpoint of a run as it is now."""
+    """Take a curriculum checkpoint of a run as it is now.
+
+    Each acked training batch takes one by itself; this is for moments of your own.
+
+    Example: `etude runs checkpoint first --label before-the-change --pin`
+    """
     try:
         body = CheckpointCreate(label=label, pinned=pin, policy_version=version)
     except ValidationError as error:
-        raise _complain(f"--label: {error.errors()[0]['msg']}") from error
+        raise fail(first_fault(error, names={"label": "--label"})) from error
     with client_at(url, key) as client:
         taken = client.create_checkpoint(find_run(client, run).id, body)
     if as_json:
-        typer.echo(taken.model_dump_json())
+        say_json(taken)
         return
     typer.echo(
         f"{taken.id}  version {taken.policy_version}  statistics of "
@@ -129,18 +132,23 @@ def restore(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a run back to a checkpoint; what came after it counts no more."""
+    """Take a run back to a checkpoint; what came after it counts no more.
+
+    Leases and ready groups of what is discarded are over; the ledger keeps its rows.
+
+    Example: `etude runs restore first v12`
+    """
     with client_at(url, key) as client:
         found = find_run(client, run)
         target = pick(_all(client, found.id), checkpoint)
         if target is None:
-            raise _complain(
+            raise fail(
                 f"run {found.name!r} has no checkpoint {checkpoint!r} that can be restored; see "
                 f"`etude runs checkpoints {run}`"
             )
         done = client.restore_run(found.id, RestoreRequest(checkpoint_id=target.id))
     if as_json:
-        typer.echo(done.model_dump_json())
+        say_json(done)
         return
     typer.echo(
         f"{found.name} went from version {done.from_version} back to {done.policy_version}; "
@@ -160,14 +168,18 @@ def fork(  # noqa: PLR0917 - options of a command, by name
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Begin another run from a checkpoint; what is not given stays the same."""
+    """Begin another run from a checkpoint; what is not given stays the same.
+
+    Example: `etude runs fork first uniform --checkpoint v12 --preset uniform`
+    """
     with client_at(url, key) as client:
         source = find_run(client, run)
         chosen: str | None = None
         if checkpoint is not None:
-            target = pick(_all(client, source.id), checkpoint, discarded=True)
+            found = _all(client, source.id)
+            target = pick(found, checkpoint, discarded=True)
             if target is None:
-                raise _complain(f"run {source.name!r} has no checkpoint {checkpoint!r}")
+                raise fail(_no_checkpoint(source.name, checkpoint, found))
             chosen = target.id
         try:
             body = ForkRequest(
@@ -177,6 +189,5 @@ def fork(  # noqa: PLR0917 - options of a command, by name
                 curriculum=None if preset is None else CurriculumConfig(preset=preset),
             )
         except ValidationError as error:
-            fault = error.errors()[0]
-            raise _complain(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+            raise fail(first_fault(error)) from error
         show_run(client.fork_run(source.id, body), as_json)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from etude_proto.v1 import Dataset
-from etude_sampler.datasets.cli import import_app
+from etude_sampler.cli import app
 from etude_sampler.datasets.report import fault_lines, report_document, summary_lines
 from etude_sampler.datasets.rows import RowFault
 from etude_sampler.datasets.upload import Summary
@@ -46,7 +46,7 @@ def good_file(tmp_path: Path) -> Path:
 
 def _failure(*arguments: str, environment: dict[str, str] | None = None) -> str:
     """The only line that a failing import says."""
-    result = CliRunner().invoke(import_app, arguments, env=environment)
+    result = CliRunner().invoke(app, ["import", *arguments], env=environment)
     assert result.exit_code == 2, result.output
     (line,) = result.stderr.splitlines()
     assert line.startswith("etude import: ")
@@ -94,7 +94,7 @@ def test_no_folder_for_the_report(good_file: Path, tmp_path: Path, dead_url: str
     [["--held-out", "1.5"], ["--limit", "0"], ["--category", "memory"]],
 )
 def test_wrong_options(arguments: list[str]) -> None:
-    result = CliRunner().invoke(import_app, ["bfcl", *arguments])
+    result = CliRunner().invoke(app, ["import", "bfcl", *arguments])
     assert result.exit_code == 2
     assert arguments[0] in result.stderr
 

@@ -92,7 +92,7 @@ def test_one_seed_is_shown_without_intervals() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--strategies", "dscl,magic"), "unknown strategy 'magic'; known: uniform, dscl,"),
+        (("--strategies", "dscl,magic"), "no strategy is called 'magic'; there are "),
         (("--strategies", " , "), "names none"),
         (("--calibration", "--strategies", "etude"), "of preset etude alone"),
         (("--budget", "1000"), "multiple of 512"),

@@ -1,14 +1,13 @@
 """`etude runs export` and `etude runs import`: a run to files and back, past the HTTP API.
 
-Mounted beside the other `runs` commands by `cli`. They work on the servers themselves
-(`operating`), so a backup needs no running sampler and disturbs none.
+They work on the servers themselves (`operating`), so a backup needs no running sampler and disturbs
+none.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -17,8 +16,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ..cli_options import AsJson, RunName, fail, say_json
 from ..errors import SamplerError
-from ..operating import DataDir, complain, operated
+from ..operating import DataDir, operated
 from ..ports.races import RunKey
 from ..service.draining import drain_all
 from ..settings import Settings
@@ -30,7 +30,6 @@ from .manifest import ArchiveFault, Manifest
 from .transfer import Imported, Tell, export_run, import_run
 
 T = TypeVar("T")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @contextmanager
@@ -61,11 +60,11 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except (ArchiveFault, SamplerError) as error:
-        raise complain(str(error)) from error
+        raise fail(str(error)) from error
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="Name or id of the run.", show_default=False)],
+    run: RunName,
     target: Annotated[
         Path,
         typer.Argument(help="A new FILE.tar, or a new folder.", metavar="FILE.tar|DIR"),
@@ -77,6 +76,8 @@ def export(
 
     All of it is as at one moment, and the run goes on meanwhile. The files hold prompts and
     answers: keep them as you keep the database.
+
+    Example: `etude runs export first first.tar`
     """
     with operated(data_dir) as settings, _failures(), _progress() as tell:
         manifest = asyncio.run(_export(settings, run, target, tell))
@@ -108,18 +109,16 @@ async def _export(settings: Settings, run: str, target: Path, tell: Tell) -> Man
 def _show_export(manifest: Manifest, target: Path, as_json: bool) -> None:
     parts = {part.table: part.num_rows for part in manifest.parts}
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "run_id": manifest.run_id,
-                    "target": str(target),
-                    "seal": manifest.seal(),
-                    "statistics_digest": manifest.statistics_digest,
-                    "log_is_complete": manifest.log_is_complete,
-                    "rows": parts,
-                    "num_bytes": sum(part.num_bytes for part in manifest.parts),
-                }
-            )
+        say_json(
+            {
+                "run_id": manifest.run_id,
+                "target": str(target),
+                "seal": manifest.seal(),
+                "statistics_digest": manifest.statistics_digest,
+                "log_is_complete": manifest.log_is_complete,
+                "rows": parts,
+                "num_bytes": sum(part.num_bytes for part in manifest.parts),
+            }
         )
         return
     size = sum(part.num_bytes for part in manifest.parts)
@@ -145,9 +144,11 @@ def import_(
 
     Its statistics are the same bit for bit and its draws go on; leases and training batches of
     before are over. Importing the same archive again does nothing.
+
+    Example: `etude runs import first.tar --name again`
     """
     if name is not None and not name.strip():
-        raise complain("--name is empty")
+        raise fail("--name is empty")
     with operated(data_dir) as settings, _failures(), _progress() as tell:
         done = asyncio.run(_import(settings, source, name, tell))
     _show_import(done, as_json)
@@ -171,16 +172,14 @@ async def _import(settings: Settings, source: Path, name: str | None, tell: Tell
 def _show_import(done: Imported, as_json: bool) -> None:
     manifest = done.manifest
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "run_id": done.run_id,
-                    "name": done.name,
-                    "is_new": done.is_new,
-                    "statistics_digest": manifest.statistics_digest,
-                    "rows": {part.table: part.num_rows for part in manifest.parts},
-                }
-            )
+        say_json(
+            {
+                "run_id": done.run_id,
+                "name": done.name,
+                "is_new": done.is_new,
+                "statistics_digest": manifest.statistics_digest,
+                "rows": {part.table: part.num_rows for part in manifest.parts},
+            }
         )
         return
     what = "imported" if done.is_new else "was imported before; nothing changed"
@@ -188,10 +187,3 @@ def _show_import(done: Imported, as_json: bool) -> None:
         f"{done.run_id}  {done.name}  version {manifest.policy_version}  {what}\n"
         f"statistics {manifest.statistics_digest[:16]}"
     )
-
-
-def register(runs_app: typer.Typer) -> None:
-    """Mount the commands beside the others of `etude runs`."""
-    commands: dict[str, Callable[..., None]] = {"export": export, "import": import_}
-    for command, function in commands.items():
-        runs_app.command(command)(function)

@@ -22,11 +22,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from etude_client import EtudeClient, EtudeError
 from etude_proto.v1 import DatasetCreate
 
-from ..cli_options import DEFAULT_URL, Key, Url
+from ..cli_options import DEFAULT_URL, AsJson, Key, Url, say_json
 from .bfcl import SINGLE_TURN, Category, bfcl_rows, count_bfcl_rows, installed_data
 from .files import count_rows
 from .jsonl import jsonl_rows
-from .report import fault_lines, summary_lines, write_report
+from .report import fault_lines, report_document, summary_lines, write_report
 from .rlla import rlla_rows
 from .rows import DatasetUnusable, RowStream
 from .split import DEFAULT_HELD_OUT_SHARE
@@ -36,12 +36,6 @@ MAX_FAILURE = 400
 """Longest failure that is said, in characters; an answer of a server may be long."""
 
 ALL_GOOD, SOME_REFUSED, FAILED = 0, 1, 2
-
-import_app = typer.Typer(
-    name="import",
-    help="Import tasks: BFCL's data, ToolRL's rows, or a file of your own.",
-    no_args_is_help=True,
-)
 
 HeldOut = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="Share of the rows that no run draws.")
@@ -64,6 +58,7 @@ class Target:
     url: str
     api_key: str | None
     report: Path | None
+    as_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,6 @@ class Source:
     rows: Callable[[], RowStream]
 
 
-@import_app.command()
 def bfcl(
     *,
     category: Annotated[
@@ -93,8 +87,14 @@ def bfcl(
     held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
     report: Report = None,
     limit: Limit = None,
+    as_json: AsJson = False,
 ) -> None:
-    """BFCL's rows, from the installed bfcl-eval package (an evaluation set)."""
+    """Import BFCL's rows, from the installed bfcl-eval package (an evaluation set).
+
+    Figures on what was trained on must not be compared with published ones.
+
+    Example: `etude import bfcl --category simple_python --limit 100`
+    """
     categories = list(dict.fromkeys(category or SINGLE_TURN))
     with _failure_in_one_line():
         folder = data or installed_data()
@@ -103,11 +103,10 @@ def bfcl(
             lambda: count_bfcl_rows(folder, categories),
             lambda: bfcl_rows(folder, categories, held_out_share=held_out),
         )
-        code = run_import(source, Target(dataset or "bfcl", url, key, report), limit=limit)
+        code = run_import(source, Target(dataset or "bfcl", url, key, report, as_json), limit=limit)
     raise typer.Exit(code)
 
 
-@import_app.command()
 def rlla(
     file: File,
     *,
@@ -117,17 +116,22 @@ def rlla(
     held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
     report: Report = None,
     limit: Limit = None,
+    as_json: AsJson = False,
 ) -> None:
-    """ToolRL's rows (`prompt`, `reward_model.ground_truth`), JSON lines or Parquet."""
+    """Import ToolRL's rows (`prompt`, `reward_model.ground_truth`), JSON lines or Parquet.
+
+    Example: `etude import rlla train.parquet --dataset toolrl`
+    """
     source = Source(
         str(file), lambda: count_rows(file), lambda: rlla_rows(file, held_out_share=held_out)
     )
     with _failure_in_one_line():
-        code = run_import(source, Target(dataset or file.stem, url, key, report), limit=limit)
+        code = run_import(
+            source, Target(dataset or file.stem, url, key, report, as_json), limit=limit
+        )
     raise typer.Exit(code)
 
 
-@import_app.command()
 def jsonl(
     file: File,
     *,
@@ -137,13 +141,22 @@ def jsonl(
     held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
     report: Report = None,
     limit: Limit = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Your own tasks: messages, tools and gold calls, one task a line (docs/how-to/import.md)."""
+    """Import your own tasks: messages, tools and gold calls, one task a line.
+
+    Bad rows are named with line and reason, the good ones are imported; running it again goes on
+    where it stopped. The format: docs/how-to/import.md.
+
+    Example: `etude import jsonl tasks.jsonl --dataset mine --report bad-rows.json`
+    """
     source = Source(
         str(file), lambda: count_rows(file), lambda: jsonl_rows(file, held_out_share=held_out)
     )
     with _failure_in_one_line():
-        code = run_import(source, Target(dataset or file.stem, url, key, report), limit=limit)
+        code = run_import(
+            source, Target(dataset or file.stem, url, key, report, as_json), limit=limit
+        )
     raise typer.Exit(code)
 
 
@@ -178,8 +191,11 @@ def run_import(source: Source, target: Target, *, limit: int | None = None) -> i
         typer.echo(text, err=True)
     if not summary.num_accepted:
         raise DatasetUnusable(f"{source.name}: none of {summary.num_rows} rows could be imported")
-    for text in summary_lines(dataset, summary):
-        typer.echo(text)
+    if target.as_json:
+        say_json(report_document(dataset, summary))
+    else:
+        for text in summary_lines(dataset, summary):
+            typer.echo(text)
     return SOME_REFUSED if summary.faults else ALL_GOOD
 
 

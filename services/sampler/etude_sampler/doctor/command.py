@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from ..cli_options import AsJson, Key
+from ..cli_options import AsJson, Key, say_json
 from ..operating import DataDir
 from ..settings import Settings
 from .database import database
@@ -37,7 +36,7 @@ def doctor(
     engine_url: Annotated[
         str | None, typer.Option(envvar="ETUDE_VLLM_URL", help="A vLLM engine, to be asked too.")
     ] = None,
-    api_key: Key = None,
+    key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at everything that Etude stands on; name what is wrong and how to mend it.
@@ -45,15 +44,17 @@ def doctor(
     Settings, disk, port, PostgreSQL (reached, let in, durable, schema), Redis or Valkey (commands,
     eviction), clocks; with their addresses a sampler and a vLLM engine. Nothing is changed. Exit
     code 0 if all works, 1 if something does not.
+
+    Example: `etude doctor --url http://127.0.0.1:8321`
     """
     found: list[Finding] = []
-    for one in _findings(data_dir, url, engine_url, api_key):
+    for one in _findings(data_dir, url, engine_url, key):
         found.append(one)
         if not as_json:
             _show(one)
     num_bad = sum(one.level is Level.FAIL for one in found)
     if as_json:
-        print(json.dumps({"ok": num_bad == 0, "findings": [_json(one) for one in found]}))
+        say_json({"ok": num_bad == 0, "findings": [_json(one) for one in found]})
     elif num_bad:
         Console(stderr=True).print(f"{num_bad} of {len(found)} need mending", markup=False)
     raise typer.Exit(1 if num_bad else 0)

@@ -1,8 +1,11 @@
 """Clients of the sampler's API, async and sync, over the models of `etude_proto`.
 
 `AsyncEtudeClient` and `EtudeClient` have one method per operation of the contract, retry safely
-and raise the exceptions of `etude_client.errors`.
+and raise the exceptions of `etude_client.errors`. `Curriculum` is the short way for trainers:
+leases, reports, versions and checkpoints behind a few calls; `AsyncCurriculum` is its twin.
 """
+
+from typing import TYPE_CHECKING
 
 from .async_client import AsyncEtudeClient
 from .call import TrainingFrame
@@ -27,13 +30,18 @@ from .heartbeat import AsyncHeartbeat, Heartbeat
 from .operations import TaskOrder
 from .sync_client import EtudeClient
 
+if TYPE_CHECKING:
+    from .curriculum import AsyncCurriculum, Curriculum
+
 __all__ = [
     "AnswerInvalid",
     "ApiError",
+    "AsyncCurriculum",
     "AsyncEtudeClient",
     "AsyncHeartbeat",
     "Busy",
     "CheckpointNotFound",
+    "Curriculum",
     "EtudeClient",
     "EtudeError",
     "Heartbeat",
@@ -50,3 +58,12 @@ __all__ = [
     "Unreachable",
     "VersionConflict",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The parts that not every importer pays for."""
+    if name in ("AsyncCurriculum", "Curriculum"):
+        from . import curriculum
+
+        return getattr(curriculum, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

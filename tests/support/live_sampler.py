@@ -27,9 +27,9 @@ from support.waiting import wait_for, wait_until
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
-    """Serve an app from a thread; yields its URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def serving(app: ASGIApp, *, port: int = 0) -> Iterator[str]:
+    """Serve an app from a thread; yields its URL. A free port, or the given one."""
+    listener = socket.create_server(("127.0.0.1", port))
     port = listener.getsockname()[1]
     config = uvicorn.Config(
         app, log_config=None, access_log=False, timeout_graceful_shutdown=1, lifespan="on"
@@ -47,10 +47,10 @@ def serving(app: ASGIApp) -> Iterator[str]:
 
 
 @contextmanager
-def live_sampler(database_url: str, redis_url: str) -> Iterator[str]:
+def live_sampler(database_url: str, redis_url: str, *, port: int = 0) -> Iterator[str]:
     """A sampler on real servers; yields its URL when it is ready."""
     settings = Settings.model_validate({"database_url": database_url, "redis_url": redis_url})
-    with serving(create_app(settings)) as url:
+    with serving(create_app(settings), port=port) as url:
         wait_for(
             lambda: httpx.get(f"{url}/readyz").status_code == 200,
             what="the sampler is ready",
@@ -86,6 +86,8 @@ class Gate:
         self._target = target
         self._hold: _Hold | None = None
         self._is_closed = False
+        self.is_away = False
+        """While set, every call is answered 502, as by a proxy whose service is gone."""
 
     def hold(self, pattern: str, *, at: Literal["request", "reply"] = "request") -> None:
         """Hold calls whose `METHOD /path` matches, before or after the target gets them."""
@@ -103,7 +105,8 @@ class Gate:
         self._is_closed = False
 
     def drop(self) -> None:
-        """Answer the held calls 503 without passing them on, and hold no more."""
+        """Answer the held calls 503, those held as requests without passing them on, and hold no
+        more: a held reply is lost."""
         if self._hold is not None:
             self._hold.forwards = False
         self.open()
@@ -120,6 +123,8 @@ class Gate:
         return Starlette(routes=[Route("/{path:path}", self._forward, methods=methods)])
 
     async def _forward(self, request: Request) -> Response:
+        if self.is_away:
+            return Response(status_code=502)
         path, hold = request.url.path, self._hold
         if not self._is_closed or not (
             hold is not None and hold.pattern.fullmatch(f"{request.method} {path}")
@@ -130,13 +135,15 @@ class Gate:
             await hold.wait()
             if not hold.forwards:
                 return Response(status_code=503, headers={"retry-after": "1"})
-        skip = {"host", "content-length", "connection", "accept-encoding"}
+        skip = {"host", "content-length", "transfer-encoding", "connection", "accept-encoding"}
         headers = [(k, v) for k, v in request.headers.items() if k not in skip]
         url = self._target + path + (f"?{request.url.query}" if request.url.query else "")
         async with httpx.AsyncClient(timeout=60.0) as http:
             answer = await http.request(request.method, url, content=body, headers=headers)
         if hold is not None and hold.at == "reply":
             await hold.wait()
+            if not hold.forwards:
+                return Response(status_code=503, headers={"retry-after": "0"})
         kept = {k: v for k, v in answer.headers.items() if k not in ("content-length", "date")}
         return Response(answer.content, answer.status_code, headers=kept)
 

@@ -1,0 +1,107 @@
+"""Open leases of this process, kept alive from one thread until they are settled.
+
+`facade.py` hands leases in and out. A beat that fails for want of a server is tried again at the
+next one, for the server's clock decides; a lease that is refused is settled or lost, and dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from etude_proto.v1 import Lease
+
+from ..errors import EtudeError, LeaseNotFound, LeaseSuperseded
+
+logger = logging.getLogger("etude_client")
+
+MOST_BEATS_S = 5.0
+"""Longest time between two looks at the open leases."""
+
+
+@dataclass(slots=True)
+class _Held:
+    lease: Lease
+    next_beat_s: float
+    until_s: float
+
+
+class LeaseKeeper:
+    """Extends every lease that was handed in, a third of its time to live apart.
+
+    Args:
+        extend: extends one lease; may raise `EtudeError`.
+        hold_s: a lease is given up after so long: whoever took it has forgotten it.
+    """
+
+    def __init__(self, extend: Callable[[Lease], Lease], *, hold_s: float) -> None:
+        self._extend = extend
+        self._hold_s = hold_s
+        self._held: dict[str, _Held] = {}
+        self._changed = threading.Condition()
+        self._is_closing = False
+        self._thread: threading.Thread | None = None
+
+    def keep(self, lease: Lease) -> None:
+        """Keep a lease alive from now on."""
+        now_s = time.monotonic()
+        with self._changed:
+            self._held[lease.id] = _Held(lease, now_s + lease.ttl_s / 3, now_s + self._hold_s)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="etude leases", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def drop(self, lease_id: str) -> bool:
+        """Stop; whether it was kept."""
+        with self._changed:
+            return self._held.pop(lease_id, None) is not None
+
+    def open(self) -> list[Lease]:
+        """Leases that are kept now."""
+        with self._changed:
+            return [held.lease for held in self._held.values()]
+
+    def close(self) -> None:
+        """Stop keeping; the leases stay as they are."""
+        with self._changed:
+            self._is_closing = True
+            self._held.clear()
+            self._changed.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=MOST_BEATS_S)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._is_closing:
+                    return
+                due_s = min((held.next_beat_s for held in self._held.values()), default=None)
+                now_s = time.monotonic()
+                if due_s is None or due_s > now_s:
+                    self._changed.wait(None if due_s is None else min(due_s - now_s, MOST_BEATS_S))
+                    continue
+                due = [held for held in self._held.values() if held.next_beat_s <= now_s]
+            for held in due:
+                self._beat(held, now_s)
+
+    def _beat(self, held: _Held, now_s: float) -> None:
+        held.next_beat_s = now_s + held.lease.ttl_s / 3
+        if now_s >= held.until_s:
+            logger.warning(
+                "lease %s was neither reported nor released for %.0f s: it is given up",
+                held.lease.id,
+                self._hold_s,
+            )
+            self.drop(held.lease.id)
+            return
+        try:
+            held.lease = self._extend(held.lease)
+        except (LeaseNotFound, LeaseSuperseded) as error:
+            if self.drop(held.lease.id):
+                logger.info("lease %s is settled or lost: %s", held.lease.id, error)
+        except EtudeError as error:
+            logger.debug("lease %s could not be extended: %s", held.lease.id, error)

@@ -1,0 +1,130 @@
+"""Finding a run by name, or making it from tasks.
+
+Called once, by rank 0, before anything is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from etude_proto.v1 import (
+    CurriculumConfig,
+    DatasetCreate,
+    Run,
+    RunCreate,
+    RunLimits,
+    RunMode,
+    TaskCreate,
+)
+
+from ..errors import RunNotFound
+from ..sync_client import EtudeClient
+from .options import Chosen
+from .rows import Rows
+
+LIMITS = RunLimits(cap_groups=16384, max_batch_tasks=4096, leases_per_worker=256)
+"""Limits of runs that are made here: one trainer, whose batches may be large (our choice)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """A run to be made unless there is one of this name."""
+
+    name: str
+    """Of the run, and of its dataset."""
+    curriculum: CurriculumConfig
+    group_size: int
+    seed: int
+
+
+def opened(chosen: Chosen, name: str, plan: RunPlan | None, rows: Rows | None) -> Run:
+    """The run of a name, or of a plan over rows.
+
+    Raises:
+        ValueError: there is none, or it is not one for a trainer of the user's own.
+    """
+    with EtudeClient(chosen.url, api_key=chosen.api_key) as client:
+        if plan is not None and rows is not None:
+            run = _planned(client, plan, rows.tasks)
+        else:
+            run = find_run(client, name)
+    if run.mode is not RunMode.CURRICULUM_ONLY:
+        raise ValueError(
+            f"the run {run.name!r} is trained by Etude's trainer (mode {run.mode}): make one with "
+            "Curriculum.create(...) or `etude runs create --curriculum-only`"
+        )
+    return run
+
+
+def find_run(client: EtudeClient, name: str) -> Run:
+    """The run of a name or an id.
+
+    Raises:
+        ValueError: there is none, or there are several of that name.
+    """
+    if name.startswith("run_"):
+        try:
+            return client.get_run(name)
+        except RunNotFound as error:
+            raise ValueError(f"{client.url} has no run {name}") from error
+    named = [run for run in client.iter_runs() if run.name == name]
+    if not named:
+        raise ValueError(
+            f"{client.url} has no run named {name!r}; make it with Curriculum.create(...) or "
+            "`etude runs create`"
+        )
+    if len(named) > 1:
+        ids = ", ".join(run.id for run in named)
+        raise ValueError(f"{client.url} has several runs named {name!r}: give one of {ids}")
+    return named[0]
+
+
+def _planned(client: EtudeClient, plan: RunPlan, tasks: Sequence[TaskCreate]) -> Run:
+    """The run of the plan, made if there is none.
+
+    Raises:
+        ValueError: a run of that name has another group size, preset or mode; or a task was
+            refused.
+    """
+    named = [run for run in client.iter_runs() if run.name == plan.name]
+    if named:
+        return _fitting(find_run(client, plan.name), plan)
+    dataset = client.create_dataset(DatasetCreate(name=plan.name))
+    receipt = client.import_tasks(dataset.id, [_line(task) for task in tasks])
+    if receipt.num_rejected:
+        first = receipt.errors[0]
+        raise ValueError(
+            f"{receipt.num_rejected} of {receipt.num_lines} tasks were refused; the first is row "
+            f"{first.line - 1}: {first.pointer or 'the row'}: {first.detail}"
+        )
+    return client.create_run(
+        RunCreate(
+            name=plan.name,
+            dataset_id=dataset.id,
+            curriculum=plan.curriculum,
+            mode=RunMode.CURRICULUM_ONLY,
+            group_size=plan.group_size,
+            seed=plan.seed,
+            limits=LIMITS,
+        )
+    )
+
+
+def _line(task: TaskCreate) -> bytes:
+    return task.model_dump_json(exclude_defaults=True).encode()
+
+
+def _fitting(run: Run, plan: RunPlan) -> Run:
+    wanted = {
+        "group_size": (run.group_size, plan.group_size),
+        "curriculum": (run.curriculum, plan.curriculum),
+        "mode": (run.mode, RunMode.CURRICULUM_ONLY),
+    }
+    for field, (there, here) in wanted.items():
+        if there != here:
+            raise ValueError(
+                f"the run {run.name!r} is there already with {field} {there!r}, not {here!r}: "
+                "give another name, or leave it as it is with Curriculum(run=...)"
+            )
+    return run

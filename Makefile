@@ -32,7 +32,7 @@ demo: export ENGINE := $(ENGINE)
 demo: export MINUTES := $(MINUTES)
 
 .PHONY: help setup setup-vllm lock check format types imports sizes images \
-	contract contract-check test test-vllm chaos chaos-long bench demo ci clean
+	contract contract-check test test-vllm chaos chaos-long bench demo rehearse ci clean
 .DEFAULT_GOAL := help
 
 help:  ## This list
@@ -102,6 +102,9 @@ bench: setup  ## The figures of docs/benchmarks.md
 demo: setup  ## The whole loop on real tasks, at most MINUTES; POLICY=tiny, ENGINE=vllm
 	$(if $(filter vllm,$(ENGINE)),@$(MAKE) --no-print-directory setup-vllm)
 	@$(PY) deploy/local/demo.py
+
+rehearse: setup  ## Images built, compose file up, everything killed once; root, Linux; WORK=DIR keeps
+	PYTHONPATH=tests $(PY) -m rehearsal $(if $(WORK),--work $(WORK))
 
 ci:  ## Everything that .ci/run runs, with the time of each stage
 	@rm -rf .reports && mkdir -p .reports

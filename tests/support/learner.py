@@ -160,6 +160,7 @@ class Learner:
             iota_N=importance(drawn.probability_B, drawn.num_waiting),
             is_control_N=drawn.lanes_B == 0,
             num_acked_batches=version,
+            probability_N=drawn.probability_B,
         )
 
     def _weights(self, tasks: Ints, *, version: int) -> Ints:

@@ -142,6 +142,7 @@ def _fold_input(
         ),
         is_control_N=np.array([group.lane == 0 for group, *_ in since], dtype=bool),
         num_acked_batches=version,
+        probability_N=np.array([group.slot_probability for group, *_ in since], dtype=np.float64),
     )
 
 

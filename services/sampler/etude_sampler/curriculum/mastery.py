@@ -19,7 +19,7 @@ from etude_sampler.statistics.arrays import Floats
 
 from .parts import Context
 from .state import AllocatorState, FoldInput, SubtaskNumbers
-from .trend import Sight, Visits, moved, sight
+from .trend import Sight, Visits, moved, sight, stands_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +110,13 @@ def _sight(
     active_N = ~np.isnan(folded.mean_NK[:, k])
     used_N = active_N & folded.is_control_N if knobs.control_only else active_N
     first_N, again_N = used_N & folded.first_NK[:, k], used_N & ~folded.first_NK[:, k]
-    equal = knobs.control_only or not knobs.use_iota
-    iota_N = np.ones_like(folded.iota_N) if equal else folded.iota_N
+    equal = knobs.control_only or not knobs.use_iota or not len(folded.probability_N)
+    for_N = np.ones(len(used_N)) if equal else stands_for(folded.probability_N)
     visits = Visits(
         first_N=folded.mean_NK[first_N, k],
-        first_iota_N=iota_N[first_N],
+        first_for_N=for_N[first_N],
         again_N=folded.mean_NK[again_N, k] - folded.prev_NK[again_N, k],
-        again_iota_N=iota_N[again_N],
+        again_for_N=for_N[again_N],
     )
     return sight(state.S_K[k], state.n_K[k], visits)
 

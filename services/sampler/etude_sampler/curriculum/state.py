@@ -94,6 +94,8 @@ class FoldInput:
     """Drawn by a slot of lane `uniform`."""
     num_acked_batches: int
     """Training batches acked so far, the one that made this version included."""
+    probability_N: Floats = field(default_factory=lambda: np.zeros(0))
+    """Probability of one slot, from the lease, for mastery as it is now; empty: all alike."""
     ordinal_N: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """Which task; a task may come more than once."""
     num_valid_N: Ints = field(default_factory=lambda: np.zeros(0, np.int64))

@@ -19,13 +19,14 @@ from etude_sampler.statistics.arrays import Floats
 
 SLOPE_VARIANCE = 1e-4
 """Of the slope before anything was seen: .01 a version, squared."""
-SLOPE_DRIFT = 1e-7
-"""What a version adds to it: a slope moves by about .0003 a version, .003 in a hundred."""
+SLOPE_DRIFT = 5e-8
+"""What a version adds to it: a slope moves by about .0002 a version, .002 in a hundred."""
 FLOOR = 2.5e-5
 """Least variance of a version's estimate: .005, squared."""
-FIRST_VARIANCE, AGAIN_VARIANCE = 0.25, 0.04
-"""Of one group's mean at a first visit, and of its difference to what was stored at a later one:
-what a version's few groups show is taken together with one group that strays so far."""
+FIRST_VARIANCE, AGAIN_VARIANCE = 0.12, 0.04
+"""Of one group's mean at a first visit, and of its difference to what was stored at a later one."""
+APART_VARIANCE = 0.1
+"""Square of how far tasks never seen may be from the others in mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,49 +85,67 @@ class Visits:
 
     first_N: Floats
     """Means at first visits."""
-    first_iota_N: Floats
-    """Their importance."""
+    first_for_N: Floats
+    """For how many tasks each of them stands, up to a factor."""
     again_N: Floats
     """Means less stored means at later visits."""
-    again_iota_N: Floats
+    again_for_N: Floats
+    """For how many tasks each of them stands, up to the same factor."""
+
+
+def stands_for(probability_N: Floats) -> Floats:
+    """For how many tasks each group of a version stands: 1 / the chance that it was drawn at all.
+
+    Of n slots, each its own with probability p, the chance is about `1 - exp(-n p)`, and one over
+    it `1 / (n p) + 1 / 2` and less than `n p / 12` more: those two terms, and at least 1. Means
+    weighted by it are right however skewed the draw was, but for the bias of a ratio, which falls
+    with the number of groups.
+
+    Args:
+        probability_N: [N] probability of one slot, of the version's n = N groups.
+    """
+    expected_N = len(probability_N) * probability_N
+    reach_N: Floats = np.maximum(1.0, 1.0 / expected_N + 0.5)
+    return reach_N
 
 
 def sight(total: float, num: int, visits: Visits) -> Sight | None:
     """The difference estimator of 3.4, with first and later visits kept apart; None without any.
 
-    In 3.4 a first visit says "no drift" of all tasks, which dilutes the drift of those seen before.
-    Here the tasks seen before say `S / n` plus the mean drift of revisits, the tasks seen for the
-    first time say their own mean, and the two are averaged by what each is worth. The first is as
-    sure as its drift and, while tasks are still unseen, as n draws of the tasks are.
+    In 3.4 a first visit says "no drift" of all tasks, which dilutes the drift of those seen
+    before. Here the tasks seen before say `S / n` plus the mean drift of revisits, the others say
+    the mean of first visits, and both count by how many they are, which the visits say, too.
+    The variance depends on no outcome: one taken of the same few groups is small where a rare
+    task that rose or fell was missed, and would make exactly that sight count for more.
 
     Args:
         total: S, the sum of the stored means, before this version.
         num: n, the tasks it is over.
         visits: of this version.
     """
-    found: list[Sight] = []
-    if len(visits.first_N):
-        found.append(_mean(visits.first_N, visits.first_iota_N, FIRST_VARIANCE))
-    if num and len(visits.again_N):
-        drift = _mean(visits.again_N, visits.again_iota_N, AGAIN_VARIANCE)
-        mean = min(1.0, max(0.0, total / num + drift.mean))
-        unseen = len(visits.first_N) / (len(visits.first_N) + len(visits.again_N))
-        found.append(Sight(mean, drift.variance + mean * (1.0 - mean) / num * unseen))
-    if not found:
+    unseen = math.fsum(visits.first_for_N)
+    seen = math.fsum(visits.again_for_N) if num else 0.0
+    if unseen + seen == 0.0:
         return None
-    weights = [1.0 / one.variance for one in found]
-    worth = math.fsum(weights)
-    mean = math.fsum(one.mean * weight for one, weight in zip(found, weights, strict=True)) / worth
-    return Sight(mean, 1.0 / worth + FLOOR)
+    share = unseen / (unseen + seen)
+    mean, variance = 0.0, FLOOR
+    if seen:
+        drift = math.fsum(visits.again_for_N * visits.again_N) / seen
+        mean += (1.0 - share) * (total / num + drift)
+        variance += (1.0 - share) ** 2 * AGAIN_VARIANCE * _crowding(visits.again_for_N)
+    if unseen:
+        mean += share * math.fsum(visits.first_for_N * visits.first_N) / unseen
+        variance += share**2 * FIRST_VARIANCE * _crowding(visits.first_for_N)
+    if seen and unseen:
+        everyone = np.concatenate([visits.first_for_N, visits.again_for_N])
+        variance += share * (1.0 - share) * APART_VARIANCE * _crowding(everyone)
+    return Sight(mean, variance)
 
 
-def _mean(values_N: Floats, iota_N: Floats, usual: float) -> Sight:
-    """Weighted mean; its variance is `(sum iota^2 e^2 + usual mean iota^2) / (sum iota)^2`."""
-    weight = math.fsum(iota_N)
-    mean = math.fsum(iota_N * values_N) / weight
-    square_N = iota_N * iota_N
-    spread = math.fsum(square_N * np.square(values_N - mean))
-    return Sight(mean, (spread + usual * math.fsum(square_N) / len(values_N)) / (weight * weight))
+def _crowding(for_N: Floats) -> float:
+    """`sum f^2 / (sum f)^2`: 1 / the number of groups that would say as much, drawn alike."""
+    total = math.fsum(for_N)
+    return math.fsum(for_N * for_N) / (total * total)
 
 
 def moved(trend: Trend | None, seen: Sight | None) -> Trend | None:

@@ -79,6 +79,7 @@ def fold_input(
         ),
         is_control_N=np.array([row.lane == 0 for row in bare], dtype=bool),
         num_acked_batches=num_acked,
+        probability_N=np.array([row.slot_probability for row in bare], dtype=np.float64),
         ordinal_N=ints("ordinal"),
         num_valid_N=ints("num_valid"),
         num_success_N=ints("num_success"),

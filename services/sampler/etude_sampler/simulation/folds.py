@@ -64,6 +64,7 @@ def fold_input(
         ),
         is_control_N=np.concatenate([one.drawn.lanes_B == 0 for one in batches]),
         num_acked_batches=version,
+        probability_N=np.concatenate([one.drawn.probability_B for one in batches]),
         ordinal_N=ordinal_N,
         num_valid_N=np.concatenate([one.summary.num_valid_N for one in batches]),
         num_success_N=np.concatenate([one.summary.num_success_N for one in batches]),

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from cli_page import cli_page
 from etude_client.errors import BY_CODE
 from etude_proto.v1 import ProblemCode
 from etude_rollout.app import create_app as rollout_app
@@ -70,6 +71,7 @@ def documents() -> dict[str, str]:
     texts["docs/reference/problems.md"] = problems_page()
     texts["docs/reference/metrics.md"] = metrics_page(GENERATED)
     texts["docs/reference/api.md"] = api_page(openapi)
+    texts["docs/reference/cli.md"] = cli_page(GENERATED)
     texts["docs/reference/task.schema.json"] = schema_text()
     return texts
 

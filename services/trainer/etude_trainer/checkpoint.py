@@ -3,8 +3,8 @@
     <trainer_dir>/<run id>/checkpoints/v000007-<lease id>/
         model.safetensors   weights in publishable form (`weight_files.py`)
         training.pt         optimizer state and random states
-        shards/             instead of the optimizer in `training.pt`, where several ranks train:
-                            model and optimizer, a file a rank (`parallel/shards.py`)
+        shards/             instead of the optimizer in `training.pt`, where several ranks train a
+                            whole model: it and its optimizer, a file a rank (`parallel/shards.py`)
         parity.json         the probe that is published with the weights
         state.json          which batch made it, and the ack that is due (`CheckpointState`)
         acked.json          the receipt, with the id of the curriculum checkpoint that was taken
@@ -19,6 +19,7 @@ import re
 import shutil
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +41,7 @@ from .durable import (
 from .errors import CheckpointError
 from .model import Policy
 from .parallel.crew import ALONE, Crew
-from .parallel.sharding import place_optimizer
+from .parallel.sharding import place_optimizer, whole
 from .parallel.shards import DAMAGE, begin_shards, load_shards
 from .parity import Parity
 from .weight_files import WEIGHTS_FILE, load_into, publishable, write_weights
@@ -143,7 +144,8 @@ def capture(
         policy: and its optimizer; may be trained on at once.
         optimizer: its moments.
         crew: who takes part.
-        shards: where its parts are written; None for one process.
+        shards: where its parts are written; None for one process, and for an adapter, which is
+            small: rank 0 has all of it.
         copies: False: the tensors are the learner's own, to be written before it goes on.
     """
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -153,12 +155,15 @@ def capture(
         writing = begin_shards(policy, optimizer, shards, crew)
         return Captured(weights, training, writing)
     state = optimizer.state_dict()
-    training["optimizer"] = tree_map_only(Tensor, _copied, state) if copies else state
+    if copies or not crew.is_alone:
+        state = tree_map_only(Tensor, partial(_copied, keeps=crew.leads), state)
+    training["optimizer"] = state if crew.leads else {}
     return Captured(weights, training)
 
 
-def _copied(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True)
+def _copied(tensor: Tensor, *, keeps: bool) -> Tensor | None:
+    full = whole(tensor.detach())
+    return full.to("cpu", copy=True) if keeps else None
 
 
 def directory_name(policy_version: int, lease_id: str) -> str:

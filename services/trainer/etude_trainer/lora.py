@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +21,8 @@ from torch import Tensor, nn
 from .batching import MicroBatch
 from .config import LoraConfig
 from .errors import CheckpointError, ModelError
-from .model import Policy
-from .weight_files import read_weights, write_weights
+from .model import Policy, rounded
+from .weight_files import put_into, read_weights, write_weights
 
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 ADAPTER_CONFIG: Final = "adapter_config.json"
@@ -57,24 +58,42 @@ class LoraPolicy(Policy):
 
     def begin_anew(self) -> None:
         """The adapter as it was before the first step: it changes nothing."""
-        with torch.no_grad():
-            for name, value in self.weights().items():
-                value.copy_(self._first[name])
+        put_into(self, self._first)
 
-    def published(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Weights by the module's names, as an engine has them: float32, rounded to `dtype`.
+    @contextmanager
+    def as_published(self, dtype: torch.dtype) -> Iterator[None]:
+        """As `Policy.as_published`: merged and rounded to `dtype`, or as an adapter in float32.
 
         An adapter travels in float32 over the engine's own model, which is taken as it is here.
         """
-        found = {name: value.detach() for name, value in self.module.named_parameters()}
-        if self.lora.publish == "adapter":
-            return {name: value.float() for name, value in found.items()}
-        for name in [name for name in found if name.endswith(f".lora_B.{_NAME}.weight")]:
-            layer = name.removesuffix(f".lora_B.{_NAME}.weight")
-            low, base = found[f"{layer}.lora_A.{_NAME}.weight"], f"{layer}.base_layer.weight"
-            found[base] = found[base].float() + self.lora.scale * (found[name] @ low)
-            found[name] = torch.zeros_like(found[name])
-        return {name: value.to(dtype).float() for name, value in found.items()}
+        is_merged = self.lora.publish == "merged"
+        own = dtype if is_merged else torch.float32
+        others = [p for name, p in self.module.named_parameters() if not _is_adapted(name)]
+        layers = [part for part in self.module.modules() if hasattr(part, "lora_B")]
+        with rounded(others, own):
+            for layer in layers:
+                layer.forward = partial(_merged_forward, layer, self.lora.scale, own)
+            try:
+                yield
+            finally:
+                for layer in layers:
+                    del layer.forward
+
+
+def _is_adapted(name: str) -> bool:
+    """Whether a parameter is an adapter's, or the weight of a layer that has one."""
+    return ".lora_" in name or name.endswith(".base_layer.weight")
+
+
+def _merged_forward(layer: nn.Module, scale: float, dtype: torch.dtype, x: Tensor) -> Tensor:
+    """What a layer computes once its adapter is merged; inside its own pass, where it is whole."""
+    low, high, base = (
+        layer.get_parameter(f"{part}.weight")
+        for part in (f"lora_A.{_NAME}", f"lora_B.{_NAME}", "base_layer")
+    )
+    weight = (base.float() + scale * (high @ low)).to(dtype).float()
+    bias = dict(layer.get_submodule("base_layer").named_parameters()).get("bias")
+    return nn.functional.linear(x.float(), weight, bias)
 
 
 class LoraReference(Policy):
@@ -84,6 +103,7 @@ class LoraReference(Policy):
 
     def __init__(self, policy: LoraPolicy) -> None:
         super().__init__(policy.module, policy.config, policy.device)
+        self.shards = policy.shards
         self._frozen = {name: torch.zeros_like(value) for name, value in policy.weights().items()}
 
     def weights(self) -> dict[str, Tensor]:
@@ -105,11 +125,14 @@ class LoraReference(Policy):
 
 @contextmanager
 def _exchanged(live: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Iterator[None]:
-    """The storages of two sets of tensors, exchanged for a while; no gradient may flow."""
+    """The values of two sets of tensors, exchanged for a while; no gradient may flow."""
 
     def exchange() -> None:
-        for name, value in live.items():
-            value.data, other[name].data = other[name].data, value.data
+        with torch.no_grad():
+            for name, value in live.items():
+                kept = value.detach().clone()
+                value.copy_(other[name])
+                other[name].copy_(kept)
 
     exchange()
     try:

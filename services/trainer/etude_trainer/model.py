@@ -8,8 +8,10 @@ that the shortcuts taken here hold for the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,9 @@ from .config import ModelConfig
 from .errors import ModelError
 from .head import HeadOptions, linear_logprobs
 from .throughput import ModelCost, model_cost
+
+if TYPE_CHECKING:
+    from .parallel.sharding import Shards
 
 
 class Policy:
@@ -39,6 +44,8 @@ class Policy:
         self.module = module
         self.device = device
         self.config = config
+        self.shards: Shards | None = None
+        """How it is split over many ranks; null where one process has it whole."""
         self._decoder = _part(module, "get_decoder")
         self._head = _part(module, "get_output_embeddings")
         weight = self._head.weight
@@ -83,18 +90,28 @@ class Policy:
         """What the optimizer trains; a tied table once."""
         return self.module.parameters()
 
+    def as_published(self, dtype: torch.dtype) -> AbstractContextManager[None]:
+        """Inside it the module computes with its weights as they are published."""
+        return rounded(self.parameters(), dtype)
+
     def token_logprobs(
         self, micro: MicroBatch, *, entropy: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Log-probability of each of the n trained tokens, and the entropy where it was sampled.
 
         Both float32 [n], in nats, of the distribution at the configured temperature, on the
-        model's device. Gradients flow unless switched off outside.
+        model's device. Gradients flow unless switched off outside. A collective call where the
+        policy is split; each rank has a micro-batch of its own.
 
         Args:
             micro: on the model's device.
             entropy: whether it is needed; it comes anyway where it costs nothing.
         """
+        if self.shards is None:
+            return self._token_logprobs(micro, entropy)
+        return self.shards.gathered(lambda: self._token_logprobs(micro, entropy))
+
+    def _token_logprobs(self, micro: MicroBatch, entropy: bool) -> tuple[Tensor, Tensor | None]:
         hidden_nH = self._hidden(micro)
         chunk = max(1, self.config.logits_elements // self.vocab_size)
         if self._head_is_plain():
@@ -163,6 +180,25 @@ class Policy:
 
     def _autocast(self, enabled: bool) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def rounded(parameters: Iterable[nn.Parameter], dtype: torch.dtype) -> Iterator[None]:
+    """Parameters rounded to `dtype` inside the block, and as they were after it."""
+    if dtype == torch.float32:
+        yield
+        return
+    changed = list(parameters)
+    kept = [parameter.detach().clone() for parameter in changed]
+    with torch.no_grad():
+        for parameter in changed:
+            parameter.copy_(parameter.to(dtype))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(changed, kept, strict=True):
+                parameter.copy_(value)
 
 
 def load_policy(directory: Path, config: ModelConfig, device: torch.device) -> Policy:

@@ -13,15 +13,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from torch import nn
-from torch.func import functional_call
 from torch.nn import functional
-from transformers.utils import ModelOutput
 
 from .batch import Group
-from .lora import LoraPolicy
 from .model import Policy
-from .parallel.sharding import ShardedPolicy, rounded
 
 FALLBACK: Final = tuple(range(2, 10))
 """Tokens that every vocabulary has."""
@@ -64,27 +59,6 @@ def probe_tokens(
     return found or [list(FALLBACK)]
 
 
-class _Published(nn.Module):
-    """The whole model, called as its author wrote it, with weights as they will be on disk."""
-
-    def __init__(self, policy: Policy, dtype: torch.dtype) -> None:
-        super().__init__()
-        self._module = policy.module
-        self._weights = {
-            name: value.to(dtype).to(value.dtype)
-            for name, value in policy.module.named_parameters()
-            if dtype != torch.float32
-        }
-        if isinstance(policy, LoraPolicy):
-            self._weights = policy.published(dtype)
-
-    def forward(self, **arguments: object) -> ModelOutput:
-        answer: ModelOutput = functional_call(
-            self._module, self._weights, kwargs=arguments, args=()
-        )
-        return answer
-
-
 def measure(
     policy: Policy, token_ids: list[list[int]], *, policy_version: int, dtype: torch.dtype
 ) -> Parity:
@@ -92,21 +66,15 @@ def measure(
 
     A collective call for a sharded policy; its layers compute in the type that they travel in.
     """
-    if isinstance(policy, ShardedPolicy):
-        with rounded(policy, dtype):
-            return _run(policy, policy.module, token_ids, policy_version)
-    return _run(policy, _Published(policy, dtype), token_ids, policy_version)
-
-
-def _run(
-    policy: Policy, published: nn.Module, token_ids: list[list[int]], policy_version: int
-) -> Parity:
-    logprobs: list[list[float]] = []
-    with torch.no_grad():
-        for ids in token_ids:
-            ids_BL = torch.tensor([ids], device=policy.device)
-            answer = published(input_ids=ids_BL, use_cache=False)
-            logits = answer.logits[0, :-1].float()
-            lp_T = -functional.cross_entropy(logits, ids_BL[0, 1:], reduction="none")
-            logprobs.append([float(value) for value in lp_T])
+    with torch.no_grad(), policy.as_published(dtype):
+        logprobs = [_scored(policy, ids) for ids in token_ids]
     return Parity(policy_version, token_ids, logprobs)
+
+
+def _scored(policy: Policy, ids: list[int]) -> list[float]:
+    """The whole model, called as its author wrote it."""
+    ids_BL = torch.tensor([ids], device=policy.device)
+    logits = policy.module(input_ids=ids_BL, use_cache=False).logits[0, :-1].float()
+    if policy.shards is not None:
+        policy.shards.let_go()
+    return (-functional.cross_entropy(logits, ids_BL[0, 1:], reduction="none")).tolist()

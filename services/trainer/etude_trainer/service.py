@@ -240,11 +240,8 @@ def build_learner(
 ) -> Learner:
     """The model with its optimizer, checked for what the trainer relies on.
 
-    Among several ranks the model is loaded and checked on the host, then split.
-
-    Raises:
-        ModelError: see `load_policy`, `pick_device`, `checks.py`, `shard`.
-        ConfigError: see `make_mesh`.
+    Among several ranks the model is loaded and checked on the host, then split. Raises as
+    `load_policy`, `pick_device`, `checks.py`, `LoraPolicy`, `make_mesh`, `shard`.
     """
     place = pick_device(device)
     load_place = place if crew.is_alone else torch.device("cpu")
@@ -254,19 +251,19 @@ def build_learner(
     shares = config.batch.share_prompts and can_share_prompts(policy)
     if config.batch.share_prompts and not shares:
         logger.warning("prompts.not_shared", extra={"model": type(policy.module).__name__})
-    reference: Policy | None = None
     if config.lora.rank:
-        if not crew.is_alone:
-            raise ConfigError("lora.rank: adapters are trained by one process only")
         policy = LoraPolicy(policy, config.lora)
-        reference = LoraReference(policy) if config.needs_reference else None
+    mesh = None if crew.is_alone else make_mesh(crew, config.parallel, place)
+    if mesh is not None:
+        shard(policy, mesh, config.parallel)
+    reference: Policy | None = None
+    if config.needs_reference and isinstance(policy, LoraPolicy):
+        reference = LoraReference(policy)
     elif config.needs_reference:
         reference = load_policy(model_dir, config.model, load_place)
         reference.module.requires_grad_(False)
-    if not crew.is_alone:
-        mesh = make_mesh(crew, config.parallel, place)
-        policy = shard(policy, mesh, config.parallel)
-        reference = None if reference is None else shard(reference, mesh, config.parallel)
+    if mesh is not None and reference is not None and not reference.is_adapter:
+        shard(reference, mesh, config.parallel)
     return Learner(
         policy=policy,
         optimizer=make_optimizer(policy, config),

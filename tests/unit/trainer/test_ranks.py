@@ -66,12 +66,13 @@ def test_two_ranks_are_one_process_in_every_mode(tiny_dir: Path, tmp_path: Path)
     texts = [*MODES.values(), LOW + '[parallel]\ngather = "bfloat16"\n']
     by_rank = train_in_ranks(tiny_dir, texts, num_ranks=2, out=tmp_path)
     for number, text in enumerate([*MODES.values(), LOW]):
-        want, want_metrics = train(tiny_dir, text)
+        want, want_metrics, want_probes = train(tiny_dir, text)
         is_exact = text is not LOW
         for results in by_rank:
-            weights, metrics = results[number]
+            weights, metrics, probes = results[number]
             gap = max(float((weights[name] - want[name]).abs().max()) for name in want)
             assert gap <= (1e-6 if is_exact else 5e-4), (number, gap)
+            assert probes == pytest.approx(want_probes, abs=1e-5 if is_exact else 3e-2)
             for ours, theirs in zip(metrics, want_metrics, strict=True):
                 assert ours.keys() == theirs.keys()
                 for name in ("loss", "grad_norm", "entropy", "num_tokens_trained", "clip_share"):

@@ -106,7 +106,7 @@ class LoraConfig(Table):
     """`[lora]`: train a small adapter instead of the model (peft)."""
 
     rank: int = Field(default=0, ge=0, le=512)
-    """Rank of the adapter's matrices; 0 trains the model itself. Needs one process."""
+    """Rank of the adapter's matrices; 0 trains the model itself."""
     alpha: Positive = 16.0
     """The adapter's output is scaled by alpha / rank."""
     targets: tuple[str, ...] = Field(

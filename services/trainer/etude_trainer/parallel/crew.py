@@ -29,7 +29,7 @@ _GO, _GIVE_UP = 0, 1
 
 
 class StepAbandoned(TrainerError):
-    """The leader gave the step up; never leaves a follower."""
+    """The step was given up, by the leader or by all; never leaves a follower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +127,27 @@ class Crew:
                 dist.all_reduce(values_N, group=self.control)
         return values_N
 
+    def most(self, number: int) -> int:
+        """The largest of every rank's numbers, on every rank."""
+        if self.is_alone:
+            return int(number)
+        largest = torch.tensor([number], dtype=torch.int64)
+        with naming_losses():
+            dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=self.control)
+        return int(largest)
+
     def _broadcast(
         self, payload: bytes | None, *, src: int = 0, num_header: int = 0
     ) -> tuple[bytes, int]:
         sizes = torch.tensor([len(payload or b""), num_header], dtype=torch.int64)
         dist.broadcast(sizes, src=src, group=self.control)
+        if int(sizes[0]) == 0:
+            return b"", int(sizes[1])
         if payload is None:
             data = torch.empty(int(sizes[0]), dtype=torch.uint8)
         else:
             data = torch.frombuffer(bytearray(payload), dtype=torch.uint8)
-        if len(data):
-            dist.broadcast(data, src=src, group=self.control)
+        dist.broadcast(data, src=src, group=self.control)
         return data.numpy().tobytes() if payload is None else payload, int(sizes[1])
 
     def leave(self) -> None:

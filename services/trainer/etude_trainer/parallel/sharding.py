@@ -8,8 +8,7 @@ divided by what the whole batch holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
 from typing import Final, TypeVar
 
@@ -27,12 +26,13 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ..batch import TokenSequence
-from ..batching import MicroBatch, build_micro_batch
+from ..batching import build_micro_batch
 from ..config.running import ParallelConfig
 from ..errors import ConfigError, ModelError
 from ..layout import Row
 from ..model import Policy
 from .crew import Crew
+from .wire import Wire
 
 T = TypeVar("T")
 
@@ -43,21 +43,46 @@ _IDLE: Final = TokenSequence(
 )
 
 
-class ShardedPolicy(Policy):
-    """A policy of which this rank holds a part; its passes are collective calls."""
+class Shards:
+    """How a policy is split: its passes are collective calls, in an order that all ranks share."""
 
-    def token_logprobs(
-        self, micro: MicroBatch, *, entropy: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """As `Policy.token_logprobs`, on this rank's own micro-batch."""
-        return self.gathered(
-            lambda: super(ShardedPolicy, self).token_logprobs(micro, entropy=entropy)
-        )
+    def __init__(self, module: nn.Module, *, can_make_up: bool) -> None:
+        """Of a module whose parts are sharded already, itself last."""
+        assert isinstance(module, FSDPModule)
+        self._module = module
+        self._wire = Wire()
+        self._wire.install(module)
+        self.can_make_up = can_make_up
+        """Whether a rank whose pass failed can make up for it."""
+        setattr(module, _COMPUTE, MethodType(_compute, module))
+        register_fsdp_forward_method(module, _COMPUTE)
 
     def gathered(self, work: Callable[[], T]) -> T:
         """Run a pass with the root's parameters whole; the layers gather their own."""
-        compute: Callable[[Callable[[], T]], T] = getattr(self.module, _COMPUTE)
-        return compute(work)
+        compute: Callable[[Callable[[], T]], T] = getattr(self._module, _COMPUTE)
+        found = compute(work)
+        if not torch.is_grad_enabled():
+            self.let_go()
+        return found
+
+    def let_go(self) -> None:
+        """Give up the root's whole parameters, as a backward pass does; nobody waits for that."""
+        self._module.reshard()
+
+    def begin_pass(self) -> None:
+        """Count this pass's calls from here."""
+        self._wire.begin()
+
+    def make_up(self, empty_pass: Callable[[], None]) -> None:
+        """After a pass that failed on this rank alone: what the others still expect of it.
+
+        Args:
+            empty_pass: makes the same calls as any pass.
+        """
+        self._module.reset_iter_state()
+        self._wire.num_left_out = self._wire.num_made
+        empty_pass()
+        assert self._wire.num_left_out == 0, "an empty pass makes the calls of any other"
 
 
 def make_mesh(crew: Crew, config: ParallelConfig, device: torch.device) -> DeviceMesh:
@@ -76,8 +101,8 @@ def make_mesh(crew: Crew, config: ParallelConfig, device: torch.device) -> Devic
     return init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard"))
 
 
-def shard(policy: Policy, mesh: DeviceMesh, config: ParallelConfig) -> ShardedPolicy:
-    """Split a policy that is whole on every rank; the policy given is used up.
+def shard(policy: Policy, mesh: DeviceMesh, config: ParallelConfig) -> None:
+    """Split a policy that is whole on every rank, in place, frozen weights as well.
 
     Raises:
         ModelError: its decoder has no list of layers.
@@ -102,12 +127,11 @@ def shard(policy: Policy, mesh: DeviceMesh, config: ParallelConfig) -> ShardedPo
         if isinstance(part, FSDPModule):
             part.set_gradient_divide_factor(1.0)
             part.set_force_sum_reduction_for_comms(True)  # gloo has no other
-    setattr(module, _COMPUTE, MethodType(_compute, module))
-    register_fsdp_forward_method(module, _COMPUTE)
+    policy.shards = Shards(module, can_make_up=config.replicas == 1)
     device = torch.device(mesh.device_type)
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())
-    return ShardedPolicy(module, policy.config, device)
+    policy.device = device
 
 
 def _compute(_module: nn.Module, work: Callable[[], T]) -> T:
@@ -143,24 +167,6 @@ def like(tensor: Tensor, target: Tensor) -> Tensor:
     mesh, placements = target.device_mesh, target.placements
     tensor = tensor.to(mesh.device_type)
     return distribute_tensor(tensor, mesh, placements, src_data_rank=None)
-
-
-@contextmanager
-def rounded(policy: Policy, dtype: torch.dtype) -> Iterator[None]:
-    """This rank's parameters rounded to `dtype` inside the block, and as they were after it."""
-    if dtype == torch.float32:
-        yield
-        return
-    kept = [p.detach().clone() for p in policy.parameters()]
-    with torch.no_grad():
-        for parameter in policy.parameters():
-            parameter.copy_(parameter.to(dtype))
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for parameter, value in zip(policy.parameters(), kept, strict=True):
-                parameter.copy_(value)
 
 
 def place_optimizer(

@@ -21,6 +21,7 @@ from etude_proto.v1 import TrainingBatch
 
 from ..batch import Group, decode_batch
 from ..checkpoint import Captured, Checkpoint, CheckpointState, capture
+from ..errors import ModelMismatch
 from ..lora import LoraPolicy
 from ..model import load_policy
 from ..parity import Parity, measure
@@ -85,7 +86,7 @@ class Team:
         """Take the state that a checkpoint is written from.
 
         Args:
-            shards: where the ranks write their parts; None where one process writes it all.
+            shards: where the ranks write their parts; None where rank 0 writes it all.
             copies: False where nothing is learned before all of it is written.
         """
         self.crew.send(Order("capture", str(shards or "")))
@@ -123,6 +124,8 @@ class Team:
     def follow(self) -> None:
         """Carry out the leader's orders until the end (all ranks but 0).
 
+        What ends a step on all ranks alike, the leader's loop decides about.
+
         Raises:
             RankLost: the leader, or another rank, is gone.
         """
@@ -134,8 +137,9 @@ class Team:
             try:
                 with naming_losses():
                     self._obey(order)
-            except StepAbandoned:
-                logger.info("step.abandoned", extra={"rank": self.crew.rank})
+            except (StepAbandoned, ModelMismatch) as error:
+                fields = {"rank": self.crew.rank, "reason": str(error)}
+                logger.info("step.abandoned", extra=fields)
 
     def _obey(self, order: Order) -> None:
         learner = self.learner

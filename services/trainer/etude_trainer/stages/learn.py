@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -28,7 +29,7 @@ from ..parallel.sharding import clip_gradients, idle_pass
 from ..throughput import forward_flops, training_flops
 from .credit import shaping_share
 from .plan import StepPlan, Update, plan_step
-from .room import within_memory
+from .room import make_pass, within_memory
 from .tally import Tally, batch_metrics
 
 __all__ = [
@@ -61,17 +62,25 @@ class Fixed:
 def score(
     policy: Policy, plan: StepPlan, progress: Callable[[], None], *, crew: Crew = ALONE
 ) -> Tensor:
-    """Log-probabilities [N] of the step's tokens under a policy, without gradient."""
+    """Log-probabilities [N] of the step's tokens under a policy, without gradient.
+
+    Raises:
+        PassTooLarge: memory ran out.
+    """
     lp_N = torch.zeros(len(plan.table.sequence_N))
+
+    def one(micro: MicroBatch) -> None:
+        lp_n, _ = policy.token_logprobs(micro.to(policy.device))
+        lp_N[micro.token_n] = lp_n.cpu()
+
     with torch.no_grad():
         for update in plan.updates:
             for micro in update.micro_batches:
                 progress()
-                lp_n, _ = policy.token_logprobs(micro.to(policy.device))
-                lp_N[micro.token_n] = lp_n.cpu()
+                make_pass(policy, partial(one, micro), crew=crew)
             for _ in range(update.num_idle):
                 progress()
-                idle_pass(policy)
+                make_pass(policy, partial(idle_pass, policy), crew=crew)
     return crew.sum(lp_N)
 
 
@@ -154,12 +163,14 @@ class _Step:
             learner.optimizer.zero_grad(set_to_none=True)
             trial = copy.deepcopy(self.tally)
             update = plan.updates[index]
+            policy, crew = learner.policy, learner.crew
+            run = partial(run_pass, learner, plan, update, fixed=fixed, tally=trial)
             for micro in update.micro_batches:
                 self._advance()
-                run_pass(learner, plan, update, micro, fixed=fixed, tally=trial)
+                make_pass(policy, partial(run, micro), crew=crew)
             for _ in range(update.num_idle):
                 self._advance()
-                idle_pass(learner.policy)
+                make_pass(policy, partial(idle_pass, policy), crew=crew)
             return trial
 
         self.tally = self._fit(passes)

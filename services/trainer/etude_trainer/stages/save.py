@@ -75,7 +75,8 @@ def prepare_step(
     )
     target = site.store.begin(state)
     try:
-        captured = team.capture(None if team.crew.is_alone else target.shards, copies=copies)
+        in_parts = not (team.crew.is_alone or team.learner.policy.is_adapter)
+        captured = team.capture(target.shards if in_parts else None, copies=copies)
     except BaseException:
         target.abandon()
         raise

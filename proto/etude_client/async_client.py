@@ -45,12 +45,13 @@ from etude_proto.v1 import (
 from . import operations
 from .call import TrainingFrame
 from .deleting import AsyncDeleteCalls
-from .operations import TaskOrder
+from .drawing import AsyncDrawingCalls
+from .operations import TaskKind, TaskOrder
 from .paging import all_items_async
 from .travel import AsyncTravelCalls
 
 
-class AsyncEtudeClient(AsyncTravelCalls, AsyncDeleteCalls):
+class AsyncEtudeClient(AsyncTravelCalls, AsyncDeleteCalls, AsyncDrawingCalls):
     """An async client of a sampler, for one event loop.
 
     Arguments of the constructor: see `AsyncConnection`. A mutating call makes its own idempotency
@@ -207,11 +208,20 @@ class AsyncEtudeClient(AsyncTravelCalls, AsyncDeleteCalls):
         order: TaskOrder = "ordinal",
         subtask: str | None = None,
         source: str | None = None,
+        only: TaskKind | None = None,
+        q: str | None = None,
     ) -> TaskPage:
-        """One page of the run's tasks, at least in the order asked for."""
+        """One page of the run's tasks; it may be short, or empty, before the last."""
         return await self._send(
             operations.list_tasks(
-                run_id, limit=limit, cursor=cursor, order=order, subtask=subtask, source=source
+                run_id,
+                limit=limit,
+                cursor=cursor,
+                order=order,
+                subtask=subtask,
+                source=source,
+                only=only,
+                q=q,
             )
         )
 

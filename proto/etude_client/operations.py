@@ -47,8 +47,10 @@ from etude_proto.v1 import (
 
 from .call import Call, Lines, ModelT, TrainingFrame, decode_frame, json_decoder
 
-TaskOrder = Literal["ordinal", "hardest", "easiest", "unseen", "stalest"]
+TaskOrder = Literal["ordinal", "hardest", "easiest", "unseen", "stalest", "improved"]
 """Orders of the task explorer."""
+TaskKind = Literal["seen", "unseen", "parked"]
+"""Kinds of tasks that a list may be narrowed to."""
 
 
 def _get(path: str, answer: type[ModelT], **params: str | int | None) -> Call[ModelT]:

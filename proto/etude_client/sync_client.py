@@ -45,12 +45,13 @@ from etude_proto.v1 import (
 from . import operations
 from .call import TrainingFrame
 from .deleting import DeleteCalls
-from .operations import TaskOrder
+from .drawing import DrawingCalls
+from .operations import TaskKind, TaskOrder
 from .paging import all_items
 from .travel import TravelCalls
 
 
-class EtudeClient(TravelCalls, DeleteCalls):
+class EtudeClient(TravelCalls, DeleteCalls, DrawingCalls):
     """A client of a sampler for code without an event loop; safe to share between threads.
 
     Arguments of the constructor: see `AsyncConnection`. A mutating call makes its own idempotency
@@ -195,11 +196,20 @@ class EtudeClient(TravelCalls, DeleteCalls):
         order: TaskOrder = "ordinal",
         subtask: str | None = None,
         source: str | None = None,
+        only: TaskKind | None = None,
+        q: str | None = None,
     ) -> TaskPage:
-        """One page of the run's tasks, at least in the order asked for."""
+        """One page of the run's tasks; it may be short, or empty, before the last."""
         return self._send(
             operations.list_tasks(
-                run_id, limit=limit, cursor=cursor, order=order, subtask=subtask, source=source
+                run_id,
+                limit=limit,
+                cursor=cursor,
+                order=order,
+                subtask=subtask,
+                source=source,
+                only=only,
+                q=q,
             )
         )
 

@@ -17,6 +17,7 @@ from etude_client import (
 )
 from etude_client.errors import IllegalTransition, RunNotFound
 from etude_proto.keys import new_key
+from etude_proto.tensors import decode_group
 from etude_proto.v1 import (
     AckRequest,
     CheckpointCreate,
@@ -92,11 +93,15 @@ async def prompt_batches(client: AsyncEtudeClient, run: Run) -> None:
     assert len(batch.items) == 4
     lease = await client.extend_lease(batch.lease.id, ExtendRequest(fence=batch.lease.fence))
     assert lease.deadline_ms >= batch.lease.deadline_ms
+    seen = await client.get_activity(run.id)
+    assert [worker.worker for worker in seen.workers] == ["worker-1"]
     for item in batch.items[:2]:
         report = report_for(lease, item.task.id, batch.policy_version)
         receipt = await client.report_groups(lease.id, cargo_for(report, batch.policy_version))
         assert receipt.groups[0].attempts[0].verdict is Verdict.APPLIED
         assert receipt.groups[0].gate is GateVerdict.ADMITTED
+        group, _ = decode_group(await client.get_trajectories(run.id, item.task.id, lease.id))
+        assert group.num_rollouts == GROUP_SIZE
     released = await client.release_lease(lease.id, ReleaseRequest(fence=lease.fence))
     assert released.num_released == 2
     with pytest.raises(LeaseSuperseded):
@@ -140,6 +145,10 @@ async def looking(client: AsyncEtudeClient, run: Run) -> None:
     assert counts.num_waiting + counts.num_leased + counts.num_parked == counts.num_tasks == 12
     history = await client.get_history(run.id)
     assert [point.policy_version for point in history.items][-1] == 1
+    series = await client.get_series(run.id, points=10, figure="loss")
+    assert series.versions == [1]
+    assert series.figure is not None
+    assert (await client.get_distributions(run.id)).num_sampled == 12
     for probe in (client.livez, client.readyz, client.startupz):
         assert (await probe()).status == "ok"
 

@@ -238,7 +238,8 @@ async def test_every_call_of_the_page_answers_what_the_page_expects(
     assert [point["policy_version"] for point in history["items"]][-1] == 1
     for order in get_args(TaskOrder):
         tasks = (await read(f"/v1/runs/{run.id}/tasks", v1.TaskPage, limit=25, order=order)).json()
-        assert len(tasks["items"]) == 6
+        assert len(tasks["items"]) == (0 if order == "improved" else 6), order
+    tasks = (await read(f"/v1/runs/{run.id}/tasks", v1.TaskPage, q="#0")).json()
     one = (await read(f"/v1/runs/{run.id}/tasks/{tasks['items'][0]['id']}", v1.TaskView)).json()
     assert one["weights"]
     assert all(term["explanation"] for term in one["weights"])

@@ -1,5 +1,12 @@
 """Version 1 of the wire contract, re-exported flat."""
 
+from .activity import (
+    Activity,
+    DecisionTotals,
+    LeaseView,
+    ReadyAge,
+    WorkerView,
+)
 from .aids import Aids, Hints
 from .arms import ArmFigures, ArmGap, ArmMoments, ArmsView, Interval
 from .base import (
@@ -40,6 +47,7 @@ from .curriculum import (
 )
 from .demonstrations import MAX_COMPLETION_CHARS, Demonstration
 from .dialogue import Message, Tool
+from .distributions import Distributions, Histogram
 from .environments import (
     BfclConfig,
     BfclEnvironment,
@@ -93,6 +101,7 @@ from .runs import (
     RunUpdate,
 )
 from .scaffolds import Ladder, Merge, Rung, Scaffold, SelfExample
+from .series import Line, Series
 from .tasks import (
     BFCLReference,
     BfclTurnsReference,
@@ -145,6 +154,7 @@ __all__ = [
     "MAX_PAGE",
     "AckReceipt",
     "AckRequest",
+    "Activity",
     "Aids",
     "Arm",
     "ArmFigures",
@@ -174,9 +184,11 @@ __all__ = [
     "Dataset",
     "DatasetCreate",
     "DatasetPage",
+    "DecisionTotals",
     "DegradedReason",
     "Deleted",
     "Demonstration",
+    "Distributions",
     "Draw",
     "DrawPage",
     "DrawnTask",
@@ -192,6 +204,7 @@ __all__ = [
     "HardView",
     "Health",
     "Hints",
+    "Histogram",
     "HistoryPage",
     "HistoryPoint",
     "HttpEnvironment",
@@ -203,8 +216,10 @@ __all__ = [
     "Ladder",
     "LaneView",
     "Lease",
+    "LeaseView",
     "LedgerEntry",
     "LimitsUpdate",
+    "Line",
     "LoadProgress",
     "McpEnvironment",
     "Merge",
@@ -222,6 +237,7 @@ __all__ = [
     "PromptBatch",
     "PromptBatchRequest",
     "PromptItem",
+    "ReadyAge",
     "Rebuild",
     "RebuildReason",
     "Receipt",
@@ -253,6 +269,7 @@ __all__ = [
     "Scope",
     "Screen",
     "SelfExample",
+    "Series",
     "ServerConfig",
     "Split",
     "SubtaskView",
@@ -268,5 +285,6 @@ __all__ = [
     "TrainingBatchRequest",
     "Verdict",
     "WeightTerm",
+    "WorkerView",
     "task_id",
 ]

@@ -132,6 +132,8 @@ class HistoryPoint(Response):
     mastery: dict[str, float]
     mastery_now: dict[str, float] | None = None
     """Without the lag of an average; null in versions of a release without it."""
+    mastery_error: dict[str, float] | None = None
+    """Standard error of `mastery`; null in versions of a release without it."""
     component_weights: dict[str, float]
     lane_shares: dict[str, float]
     lane_groups: dict[str, int]
@@ -181,6 +183,9 @@ class TaskSummary(Response):
     subtasks: list[str]
     statistics: TaskStatistics | None
     """Un-scaffolded; null when never seen."""
+    gain: float | None = None
+    """In order `improved`: rise of its components' moving averages, their mean, over the newest
+    groups of the run."""
 
 
 class TaskPage(Response):
@@ -188,6 +193,9 @@ class TaskPage(Response):
 
     items: list[TaskSummary]
     next_cursor: str | None
+    """Set as long as there may be more: a page may hold few items, or none, before the end."""
+    num_looked_at: int | None = None
+    """Tasks looked at for this page; a call looks at a bounded number of them."""
 
 
 class WeightTerm(Response):

@@ -9,7 +9,15 @@ from collections.abc import Callable
 
 import pytest
 
-from etude_client import AsyncEtudeClient, EtudeClient, deleting, keys, operations, travel
+from etude_client import (
+    AsyncEtudeClient,
+    EtudeClient,
+    deleting,
+    drawing,
+    keys,
+    operations,
+    travel,
+)
 
 TWINS = {"AsyncIterator": "Iterator", "AsyncHeartbeat": "Heartbeat"}
 
@@ -39,7 +47,7 @@ def test_the_twins_agree(name: str) -> None:
 def test_every_operation_is_declared_once() -> None:
     declared = {
         name
-        for module in (operations, deleting, keys, travel)
+        for module in (operations, deleting, drawing, keys, travel)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not name.startswith("_")
     }

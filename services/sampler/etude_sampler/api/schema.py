@@ -93,6 +93,13 @@ def frame_answer() -> dict[int | str, dict[str, Any]]:
     return {200: {"description": text, "content": {FRAME_MEDIA_TYPE: binary}}, **PROBLEMS}
 
 
+def cargo_answer() -> dict[int | str, dict[str, Any]]:
+    """`responses` of a call that answers with a group's trajectories."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content = {SAFETENSORS_MEDIA_TYPE: binary}
+    return {200: {"description": "The group's safetensors.", "content": content}, **PROBLEMS}
+
+
 def install(app: FastAPI, models: list[type[BaseModel]]) -> None:
     """Replace `app.openapi` by one that knows our bodies and only our problems."""
 

@@ -150,19 +150,6 @@ class Catalog(Protocol):
             solved_in_turns: count those only whose aids hold a solution in turns.
         """
 
-    async def run_tasks(
-        self,
-        run_id: str,
-        dataset_id: str,
-        sources: list[str] | None,
-        *,
-        order: str,
-        subtask: str | None,
-        offset: int,
-        limit: int,
-    ) -> list[int]:
-        """Ordinals of drawable tasks in an order of the task explorer."""
-
     async def tasks_by_ordinal(self, dataset_id: str, ordinals: Sequence[int]) -> list[TaskRow]:
         """Tasks, in any order."""
 

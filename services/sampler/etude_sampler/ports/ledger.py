@@ -14,6 +14,7 @@ from .catalog import TaskFeatures
 from .checkpoints import CheckpointPlan
 from .decisions import LoggedDecision
 from .demonstrations import DemonstrationRow, Demonstrations
+from .sights import Sights
 
 BARE = ("none", 0)
 """Scaffold kind and level of an un-scaffolded attempt: the only one that moves the curriculum."""
@@ -170,7 +171,7 @@ class VersionRow:
     created_at: datetime
 
 
-class Ledger(Demonstrations, Protocol):
+class Ledger(Demonstrations, Sights, Protocol):
     """The append-only truth about outcomes, and what is folded from it."""
 
     async def commit_report(

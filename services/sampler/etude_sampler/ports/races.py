@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from .activity import Activities
 from .allotments import Allotments, Allots
 from .beats import Beat, BeatRequest
 from .decisions import LoggedDecision
@@ -200,7 +201,7 @@ class RunKey:
 LeaseEnd = Literal["gone", "superseded"]
 
 
-class Races(Loads, Pools, Moves, Allots, Protocol):
+class Races(Loads, Pools, Moves, Allots, Activities, Protocol):
     """Atomic steps on a run's hot state. All raise `EpochMismatch` and `DependencyUnavailable`."""
 
     async def draw(self, run: RunKey, request: DrawRequest) -> PromptLease | NoTasks:

@@ -8,7 +8,7 @@
 | training batch, ack, announce | `training`, `versions` |
 | checkpoint, restore, fork | `travel` |
 | delete; drop what is no longer kept | `retention` |
-| look | `views`, `task_views` |
+| look | `views`, `task_views`, `looks`: `series_views`, `exploring`, `activity`, `distributions` |
 | every call | `callers` (whose key), `rates` (how often); `keys` |
 | meanwhile | `background`: bells, expiry, guard, drain |
 """
@@ -23,10 +23,13 @@ from ..ports.keys import Keys, Throttle
 from ..ports.ledger import Ledger
 from ..ports.races import Races
 from ..ports.retention import Keeper
+from .activity import ActivityViews
 from .background import Background
 from .bells import Bells
 from .callers import Callers
 from .context import RunContexts, TaskCache
+from .distributions import DistributionViews
+from .exploring import Explorer
 from .keys import KeyDesk
 from .prompts import PromptBatches
 from .rates import Rates
@@ -34,6 +37,7 @@ from .rebuild import Rebuilder
 from .reports import Reports
 from .retention import Removals, Sweeper
 from .runs import Datasets, Runs
+from .series_views import SeriesViews
 from .steps import Ground
 from .task_views import TaskViews
 from .training import TrainingBatches
@@ -55,6 +59,16 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Looks:
+    """What the dashboard reads beside `views` and `task_views`."""
+
+    series: SeriesViews
+    explorer: Explorer
+    activity: ActivityViews
+    distributions: DistributionViews
+
+
+@dataclass(frozen=True, slots=True)
 class Sampler:
     """Every step, wired."""
 
@@ -71,6 +85,7 @@ class Sampler:
     rebuilder: Rebuilder
     views: CurriculumViews
     task_views: TaskViews
+    looks: Looks
     travel: TimeTravel
     sweeper: Sweeper
     removals: Removals
@@ -133,6 +148,9 @@ def make_sampler(
         rebuilder=rebuilder,
         views=CurriculumViews(ground),
         task_views=TaskViews(ground),
+        looks=Looks(
+            SeriesViews(ground), Explorer(ground), ActivityViews(ground), DistributionViews(ground)
+        ),
         travel=TimeTravel(ground, checkpoints, rebuilder),
         sweeper=sweeper,
         removals=Removals(ground, keeper),

@@ -1,4 +1,4 @@
-"""The task explorer: lists of tasks, and why one task has its weight."""
+"""One task of a run: why it has its weight. Lists of tasks: `exploring`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from etude_proto.v1 import (
     PredictionsRequest,
     ProblemItem,
     Task,
-    TaskPage,
-    TaskSummary,
     TaskView,
     WeightTerm,
 )
@@ -23,9 +21,9 @@ from etude_proto.v1 import (
 from etude_sampler.curriculum import Seeing
 from etude_sampler.statistics import TaskStatistics, empty
 
-from ..errors import Rebuilding, TaskNotFound
+from ..errors import NotFound, Rebuilding, TaskNotFound
 from ..ports.catalog import TaskRow
-from ..ports.ledger import BARE, LedgerRow, StatisticsKey, StatisticsRows
+from ..ports.ledger import BARE, LedgerRow, StatisticsRows
 from .context import RunContext
 from .entering import UNIFORM_MICRO, unpack_records
 from .pooling import value_explained
@@ -93,38 +91,6 @@ class TaskViews:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
 
-    async def page(
-        self,
-        run_id: str,
-        *,
-        order: str,
-        subtask: str | None,
-        source: str | None,
-        offset: int,
-        limit: int,
-    ) -> tuple[TaskPage, int | None]:
-        """Tasks in an order, and the offset to go on at."""
-        context = await self._ground.contexts.get(run_id)
-        spec = context.row.spec
-        ordinals = await self._ground.catalog.run_tasks(
-            run_id,
-            spec.dataset_id,
-            spec.sources if source is None else [source],
-            order=order,
-            subtask=subtask,
-            offset=offset,
-            limit=limit + 1,
-        )
-        more = offset + limit if len(ordinals) > limit else None
-        ordinals = ordinals[:limit]
-        rows = await self._ground.tasks.by_ordinals(spec.dataset_id, ordinals)
-        found = await self._ground.ledger.statistics(run_id, ordinals, context.shape)
-        at = {key: i for i, key in enumerate(found.keys)}
-        items = [
-            _summary(context, row, found, at.get(StatisticsKey(row.ordinal, *BARE))) for row in rows
-        ]
-        return TaskPage(items=items, next_cursor=None), more
-
     async def one(self, run_id: str, task_id: str) -> TaskView:
         """One task: statistics, weights and their reasons, last groups.
 
@@ -163,6 +129,27 @@ class TaskViews:
             pool=await value_explained(ground, context, task.ordinal),
         )
 
+    async def trajectories(self, run_id: str, task_id: str, lease_id: str) -> bytes:
+        """A group's trajectories, unread.
+
+        Raises:
+            TaskNotFound: not in the run's dataset.
+            NotFound: they were trained on, dropped, or never there.
+        """
+        context = await self._ground.contexts.get(run_id)
+        rows = await self._ground.tasks.by_ids(context.row.spec.dataset_id, [task_id])
+        if task_id not in rows:
+            raise TaskNotFound(f"no task {task_id!r} in this run")
+        group_id = f"{lease_id}:{rows[task_id].ordinal}"
+
+        async def hot(c: RunContext) -> bytes | None:
+            return await self._ground.races.trajectories(c.key, group_id)
+
+        body = await self._ground.on_run(run_id, hot)
+        if body is None:
+            raise NotFound("the trajectories of this group are not there: trained on, or dropped")
+        return body
+
     async def predict(self, run_id: str, body: PredictionsRequest) -> PredictionsReceipt:
         """Store value predictions. Raises `TaskNotFound` naming the unknown ones."""
         ground = self._ground
@@ -196,18 +183,6 @@ def _bare(context: RunContext, found: StatisticsRows) -> TaskStatistics:
         if (key.kind, key.level) == BARE:
             return found.values.select(slice(i, i + 1))
     return empty(1, context.num_subtasks, context.shape.fresh)
-
-
-def _summary(
-    context: RunContext, row: TaskRow, found: StatisticsRows, at: int | None
-) -> TaskSummary:
-    return TaskSummary(
-        id=row.id,
-        ordinal=row.ordinal,
-        source=row.source,
-        subtasks=list(row.subtasks),
-        statistics=None if at is None else statistics_view(context, found, at),
-    )
 
 
 def _weights(

@@ -115,6 +115,7 @@ def summarise_version(
         },
         "success_rate": sum(r.num_success for r in groups) / num_valid if num_valid else None,
         **mastery_of(context, state),
+        **mastery_error_of(context, state),
         "component_weights": named_weights(curriculum, state),
         "lane_shares": {n: float(s) for n, s in zip(curriculum.lanes, shares, strict=True)},
         "lane_groups": lanes,
@@ -132,6 +133,13 @@ def mastery_of(context: RunContext, state: AllocatorState) -> dict[str, dict[str
         "mastery": {one.name: one.mastery for one in view if one.mastery is not None},
         **({"mastery_now": now} if now else {}),
     }
+
+
+def mastery_error_of(context: RunContext, state: AllocatorState) -> dict[str, dict[str, float]]:
+    """Standard errors of mastery by sub-task, where there are any; for charts' bands."""
+    view = context.curriculum.allocator.view(state)
+    errors = {one.name: one.standard_error for one in view if one.standard_error is not None}
+    return {"mastery_error": errors} if errors else {}
 
 
 class Versions:

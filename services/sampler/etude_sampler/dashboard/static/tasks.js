@@ -16,6 +16,7 @@ const ORDERS = [
   ["easiest", "easiest first"],
   ["unseen", "unseen first"],
   ["stalest", "longest not seen"],
+  ["improved", "most improved"],
   ["ordinal", "order of import"],
 ];
 

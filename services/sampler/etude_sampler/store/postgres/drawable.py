@@ -15,7 +15,7 @@ from etude_sampler.curriculum.levels import lane_members
 from ...ports.catalog import DrawableTasks
 from .bulk import MEMBERS, read_drawable
 from .engine import raw, transaction
-from .tables import task_statistics, tasks
+from .tables import tasks
 
 _WITH_AID = """
 SELECT ordinal FROM (
@@ -120,46 +120,6 @@ class PostgresDrawable:
         if sources is not None:
             where.append(tasks.c.source.in_(sources))
         return where
-
-    async def run_tasks(
-        self,
-        run_id: str,
-        dataset_id: str,
-        sources: list[str] | None,
-        *,
-        order: str,
-        subtask: str | None,
-        offset: int,
-        limit: int,
-    ) -> list[int]:
-        """Ordinals of drawable tasks in an order of the task explorer."""
-        stats = task_statistics.c
-        mine = sa.and_(
-            stats.run_id == run_id,
-            stats.ordinal == tasks.c.ordinal,
-            stats.kind == "none",
-            stats.level == 0,
-        )
-        orders: dict[str, sa.ColumnElement[object]] = {
-            "ordinal": tasks.c.ordinal.asc(),
-            "hardest": stats.ema.asc().nulls_last(),
-            "easiest": stats.ema.desc().nulls_last(),
-            "unseen": stats.n.asc().nulls_first(),
-            "stalest": stats.last_version.asc().nulls_last(),
-        }
-        where = self._drawable(dataset_id, sources)
-        if subtask is not None:
-            where.append(tasks.c.subtasks.contains([subtask]))
-        statement = (
-            sa.select(tasks.c.ordinal)
-            .select_from(tasks.outerjoin(task_statistics, mine))
-            .where(*where)
-            .order_by(orders[order], tasks.c.ordinal)
-            .offset(offset)
-            .limit(limit)
-        )
-        async with transaction(self._engine) as connection:
-            return list(await connection.scalars(statement))
 
     async def drawable(
         self,

@@ -34,6 +34,7 @@ from .checkpoints import insert_checkpoint
 from .demonstrations import DemonstrationViews, add, prune
 from .engine import fetch_pruned, raw
 from .ledger_views import LedgerViews
+from .sights import PostgresSights
 from .snapshot_io import unhurried
 from .statistics_rows import read_rows, write_columns
 
@@ -49,7 +50,7 @@ class _Taken(_Raced):
     """The attempts are in the ledger already; the detail is their lease."""
 
 
-class PostgresLedger(LedgerViews, DemonstrationViews):
+class PostgresLedger(LedgerViews, DemonstrationViews, PostgresSights):
     """All of `ports.ledger.Ledger`."""
 
     def __init__(self, engine: AsyncEngine) -> None:

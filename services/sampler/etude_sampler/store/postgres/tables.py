@@ -143,6 +143,10 @@ task_statistics = sa.Table(
     *_columns(sa.LargeBinary, "m", "v"),
     sa.Column("x", sa.LargeBinary, nullable=False, server_default=sa.text("''::bytea")),
     sa.Index(None, "run_id", "last_version"),
+    sa.Index(
+        *("task_statistics_explorer_idx", "run_id", "ema", "ordinal"),
+        postgresql_where=sa.text("kind = 'none' AND level = 0"),
+    ),
 )
 
 demonstrations = sa.Table(

@@ -17,6 +17,7 @@ from ...ports.races import (
     RaceState,
     RunKey,
 )
+from .activity import ActivitySteps
 from .allot_steps import AllotSteps
 from .connection import Client, outages
 from .decision_log import decision
@@ -35,7 +36,9 @@ LANE_REBASE_TASKS = 10_000
 that asks for it within 10^7 draws."""
 
 
-class RedisRaces(TrainingSteps, HeartbeatSteps, LoadingSteps, PoolSteps, MoveSteps, AllotSteps):
+class RedisRaces(
+    TrainingSteps, HeartbeatSteps, LoadingSteps, PoolSteps, MoveSteps, AllotSteps, ActivitySteps
+):
     """All of `ports.races.Races` on one client."""
 
     def __init__(self, redis: Client) -> None:

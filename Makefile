@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
+# How environments are installed: --lazy compiles what is imported, when it is.
+INSTALL ?=
 # Processes of the test run; each has its own PostgreSQL, Valkey and Redis.
 JOBS ?= 2
 # Those of the chaos tests, which want the processor for what they kill.
@@ -27,6 +29,7 @@ SEED ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 # One thread a test process: the processes together already fill two cores.
 test test-vllm chaos chaos-long: export OMP_NUM_THREADS = 1
+ci: export INSTALL := --lazy
 demo: export POLICY := $(POLICY)
 demo: export ENGINE := $(ENGINE)
 demo: export MINUTES := $(MINUTES)
@@ -39,10 +42,10 @@ help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## Build .venv: all services' commands, tests, lint (no-op when current)
-	@$(PYTHON) requirements/install.py dev
+	@$(PYTHON) requirements/install.py dev $(INSTALL)
 
 setup-vllm:  ## Build .venv-vllm: real vLLM on CPU
-	@$(PYTHON) requirements/install.py vllm
+	@$(PYTHON) requirements/install.py vllm $(INSTALL)
 
 lock: setup  ## Resolve requirements/*.in anew into pinned, hashed files
 	cd requirements && for name in dev sampler rollout trainer vllm bfcl; do \
@@ -52,7 +55,7 @@ lock: setup  ## Resolve requirements/*.in anew into pinned, hashed files
 	done
 
 check: setup  ## Format, lint, types, import rules, sizes, images
-	@$(MAKE) --no-print-directory format types imports sizes images
+	@$(MAKE) --no-print-directory -j2 --output-sync types format imports sizes images
 
 format:
 	$(PY) -m ruff format --check .
@@ -106,12 +109,17 @@ demo: setup  ## The whole loop on real tasks, at most MINUTES; POLICY=tiny, ENGI
 rehearse: setup  ## Images built, compose file up, everything killed once; root, Linux; WORK=DIR keeps
 	PYTHONPATH=tests $(PY) -m rehearsal $(if $(WORK),--work $(WORK))
 
+# vLLM's environment is built beside what comes after setup. The stage that needs it waits for it,
+# and builds it itself, with what went wrong to be read, if that failed.
 ci:  ## Everything that .ci/run runs, with the time of each stage
 	@rm -rf .reports && mkdir -p .reports
-	@for stage in $(STAGES); do \
+	@beside=; trap 'test -z "$$beside" || kill $$beside 2>/dev/null' EXIT; \
+	for stage in $(STAGES); do \
 	  echo "=== $$stage"; began=$$(date +%s); \
 	  $(MAKE) --no-print-directory $$stage || { echo "=== $$stage FAILED"; exit 1; }; \
 	  echo "$$stage $$(($$(date +%s) - began)) s" | tee -a .reports/stages.txt; \
+	  test $$stage != setup || { \
+	    $(MAKE) --no-print-directory setup-vllm >.reports/setup-vllm.txt 2>&1 & beside=$$!; }; \
 	done
 
 clean:  ## Remove environments, caches and reports; run data in .etude stays

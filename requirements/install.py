@@ -4,7 +4,9 @@
 ``python3 requirements/install.py vllm`` makes ``.venv-vllm`` (real vLLM on CPU, tests only).
 Called by ``make setup`` and ``make setup-vllm``; standard library only, because it runs before
 anything is installed. A stamp with the digest of every input makes a second call a no-op, and a
-file lock lets concurrent calls wait for one another.
+file lock lets concurrent calls for one environment wait for one another. Everything is compiled,
+so that services start quickly; with ``--lazy`` only when it is first imported, for whoever needs
+the environment for an hour: most of it never is.
 
 torch is not in the hashed files: its builds differ by machine, and pip picks the one that the
 machine offers. ``ETUDE_TORCH_ARGS`` adds arguments to that one pip call (an index, say).
@@ -90,7 +92,7 @@ def digest(environment: Environment) -> str:
     return state.hexdigest()
 
 
-def installer(python: Path) -> Callable[..., None]:
+def installer(python: Path, *, lazy: bool) -> Callable[..., None]:
     """A function that installs with uv where uv can be had, else with plain pip.
 
     Both are told ``--no-deps``: the hashed files are complete, and torch, which some packages in
@@ -106,28 +108,29 @@ def installer(python: Path) -> Callable[..., None]:
             "pip",
             "install",
             "--quiet",
-            "--compile-bytecode",
+            *([] if lazy else ["--compile-bytecode"]),
             "--python",
             python,
             "--no-deps",
             *args,
         )
     print("setup: uv is not to be had here, going on with pip (slower)", flush=True)
-    return lambda *args: run(python, "-m", "pip", "install", "--quiet", "--no-deps", *args)
+    options = ("--quiet", "--no-deps", *(["--no-compile"] if lazy else []))
+    return lambda *args: run(python, "-m", "pip", "install", *options, *args)
 
 
-def build(environment: Environment) -> None:
+def build(environment: Environment, *, lazy: bool) -> None:
     """Make or bring up to date one environment; may be repeated after any failure."""
     python = environment.folder / "bin" / "python"
     if not succeeds(python, "-c", f"import sys; assert sys.version == {sys.version!r}"):
         run(sys.executable, "-m", "venv", "--clear", environment.folder)
-    install = installer(python)
+    install = installer(python, lazy=lazy)
     for path in environment.hashed:
         install("--require-hashes", "-r", path)
     extra = shlex.split(os.environ.get("ETUDE_TORCH_ARGS", ""))
     torch = ("-r", str(REQUIREMENTS / "torch.txt"), *extra)
     pip = (python, "-m", "pip")
-    run(*pip, "install", "--quiet", *torch)
+    run(*pip, "install", "--quiet", *(["--no-compile"] if lazy else []), *torch)
     if environment.folder.name == ".venv-vllm":
         present = [name for name in UNWANTED_BESIDE_VLLM if succeeds(*pip, "show", name)]
         if present:
@@ -136,23 +139,23 @@ def build(environment: Environment) -> None:
         install("--no-build-isolation", "-e", member)
 
 
-def main(name: str) -> None:
+def main(name: str, *options: str) -> None:
     """Build the named environment unless its stamp says that it is current."""
     if sys.version_info < (3, 11):  # noqa: UP036 - this file runs before the version is known
         sys.exit(f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
     environment = ENVIRONMENTS[name]
     started = time.monotonic()
-    with REQUIREMENTS.joinpath("torch.txt").open(encoding="utf-8") as lock:
+    with environment.hashed[0].open(encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stamp = environment.folder / "etude-setup.sha256"
         wanted = digest(environment)
         if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
             print(f"setup: {environment.folder.name} is current", flush=True)
             return
-        build(environment)
+        build(environment, lazy="--lazy" in options)
         stamp.write_text(wanted, encoding="utf-8")
     print(f"setup: {environment.folder.name} ready in {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

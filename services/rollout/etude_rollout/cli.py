@@ -10,11 +10,14 @@ import logging
 import os
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
+
+from etude_client.tracing import TracingError, sending
 
 from . import logs
 from .engines.base import EngineError
@@ -39,8 +42,20 @@ main.add_typer(evaluation, name="eval")
 EXIT_CONFIG = 2
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"etude-rollout {version('etude-rollout')}")
+        raise typer.Exit
+
+
 @main.callback()
-def _every_command() -> None:
+def _every_command(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say it and end."),
+    ] = False,
+) -> None:
     # Threads of torch's kernels that spin while they wait make two services on a small machine
     # ten times slower. Read when torch is loaded, hence before it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -90,7 +105,10 @@ def worker(
     from .serving import serve
 
     try:
-        code = asyncio.run(serve(settings))
+        with sending("etude-rollout", settings.traces_url, ratio=settings.traces_ratio):
+            code = asyncio.run(serve(settings))
+    except TracingError as error:
+        _refuse(str(error))
     except OSError as error:
         _refuse(f"cannot serve on {settings.rollout_host}:{settings.rollout_port}: {error}")
     # Threads of native libraries may not stop the exit of a worker that is done.

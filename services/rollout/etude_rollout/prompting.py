@@ -7,8 +7,7 @@ beside the question, in the demonstrations too: short, and near enough for very 
 choice; on BFCL simple_python with one demonstration SmolLM2-135M named the right tool in 32 % of
 its rollouts that way, in 10 % by the second). The output format is explained in the system text,
 unless that is switched off or the task brings ToolRL's own system text, which is used as it is.
-Demonstrations and an assistant prefill are options. Used by `episode.py`; the demonstrations are in
-`demonstrations.py`.
+Demonstrations (`demonstrations.py`) and an assistant prefill are options. Used by `episode.py`.
 """
 
 from __future__ import annotations
@@ -97,10 +96,12 @@ def load_tokenizer(model_dir: Path) -> ChatTokenizer:
     """The tokenizer of a model directory.
 
     Raises:
-        PromptError: there is none, or it has no chat template.
+        PromptError: there is no such directory, no tokenizer, or no chat template.
     """
     from transformers import AutoTokenizer
 
+    if not model_dir.is_dir():  # else a model of that name would be looked for elsewhere
+        raise PromptError(f"no model in {model_dir}: there is no such directory")
     try:
         tokenizer = AutoTokenizer.from_pretrained(model_dir)
     except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ from etude_rollout.evaluation.answers import Answer, read_answers, rewrite
 from etude_rollout.evaluation.api_bank import ApiBank
 from etude_rollout.evaluation.asking import sample
 from etude_rollout.evaluation.engine_answers import item_seed
+from etude_rollout.evaluation.progress import Progress
 from etude_rollout.evaluation.running import ANSWERS_FILE, Evaluated, Plan, evaluate
 from etude_rollout.evaluation.validation import read
 from etude_rollout.settings import RolloutSettings
@@ -96,6 +97,22 @@ def test_stopped_and_gone_on_is_the_same_as_at_once(
     assert after == answers_of(whole.out)
 
 
+def test_progress_says_where_and_how_long(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rate is that of this run: what was answered before took no time."""
+    now = iter((100.0, 103.0, 130.0, 131.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    progress = Progress(tmp_path)
+    for num_answered in (10, 11, 20, 40):
+        progress(num_answered, 40, 0)
+    assert capsys.readouterr().err.splitlines() == [
+        f"10 of 40 answered, 0 right; answers go to {tmp_path}",
+        "20 of 40 answered, 0 right, about 1 min left",
+        "40 of 40 answered, 0 right",
+    ]
+
+
 def test_seeds_of_answers_and_samples(bank: ApiBank) -> None:
     assert item_seed(0, "a") == item_seed(0, "a")
     assert len({item_seed(s, i) for s in (0, 1) for i in ("a", "b")}) == 4
@@ -171,7 +188,7 @@ def test_a_signal_keeps_what_there_is_and_a_run_gets_its_line(
     rows = api_bank_rows(tmp_path)
     options = ("--max-new-tokens", "6", "--out", "out", "--run", "mine")
 
-    class Stops(cli.Progress):
+    class Stops(Progress):
         def __call__(self, num_answered: int, num_items: int, num_right: int) -> None:
             if num_answered == 4:
                 signal.raise_signal(number)

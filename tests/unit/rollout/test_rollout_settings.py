@@ -105,6 +105,16 @@ def test_vllm_needs_a_model_an_interpreter_and_a_free_port(
     assert "cannot run" in line
 
 
+def test_models_do_not_replace_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "other files, such as notes.txt" in refused(
+        "models", "fetch-smollm2", "--out", str(tmp_path)
+    )
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    for name in ("fetch-smollm2", "make-tiny"):
+        assert "notes.txt" in refused("models", name, "--out", str(tmp_path / "notes.txt"))
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_teaches(command: list[str]) -> None:
     result = run(*command, "--help")

@@ -117,6 +117,9 @@ def server_environment() -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_LEVEL": os.environ.get("VLLM_LOGGING_LEVEL", "WARNING"),
+        "PYTHONWARNINGS": os.environ.get(
+            "PYTHONWARNINGS", "ignore::DeprecationWarning,ignore::FutureWarning"
+        ),
     }
     return {**os.environ, **switches}
 
@@ -179,7 +182,10 @@ class VllmServer:
                     await asyncio.sleep(0.25)
         except TimeoutError as error:
             raise EngineError(f"vLLM was not ready within {timeout_s:g} s") from error
-        raise EngineError(f"vLLM ended with exit code {self.exit_code}; see its log above")
+        raise EngineError(
+            f"vLLM ended with exit code {self.exit_code}, see its log above; {self.options.python} "
+            "must have vllm and etude-rollout installed (ETUDE_VLLM_PYTHON)"
+        )
 
     async def stop(self) -> None:
         """Stop the server and its workers: politely to the first process, then by force."""

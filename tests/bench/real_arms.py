@@ -1,6 +1,7 @@
 """Arms of the comparison on a real learner: presets, and DSCL with its weights in the advantage.
 
-All train with the same settings but for the advantage of the last two. Used by `real_cell.py`.
+All train with the same settings but for the advantage of DSCL's variants, and where an arm has a
+preset of the trainer. Used by `real_cell.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from real_oracle import Wanted
 from etude_trainer.config import TrainingConfig, parse_config
 
 _TOML = """
+{preset}
 [optimizer]
 lr = {lr}
 weight_decay = 0.0
@@ -38,6 +40,8 @@ class Arm:
     curriculum: dict[str, object]
     credit: dict[str, object] = field(default_factory=dict)
     advantage: str = "std_floor = 0.3"
+    trainer: str | None = None
+    """Preset of the trainer; None: its usual values."""
     oracle: Wanted | None = None
     """Not None: it chooses by what it measures, whatever the sampler draws."""
 
@@ -47,17 +51,21 @@ def arm_of(name: str) -> Arm:
 
     `etude_narrow` is `etude` with the spreads that it had first, those of the simulated world.
 
-    `toolexpander_rounds` is the preset without self-exemplifying thinking: the tiny policy follows
-    no instruction that it was not trained on, and answers the longer prompt with noise.
+    `toolexpander` is the preset of sampler and trainer (exponential decay, clip, aggregation);
+    `toolexpander_no_examples` the same without examples of its own, `toolexpander_rounds` hard
+    sampling alone, trained as all the other arms.
     """
+    if name == "toolexpander":
+        return Arm({"preset": name}, trainer=name)
     if name in ORACLES:
         return Arm({"preset": "uniform"}, oracle=ORACLES[name])
     if name == "etude_narrow":
         knobs = {"shared_spread": 0.8, "own_spread": 0.8}
         return Arm({"preset": "etude", "weigher": {"name": "etude", "knobs": knobs}})
-    if name == "toolexpander_rounds":
+    if name in ("toolexpander_rounds", "toolexpander_no_examples"):
         parts = {"allocator": {"name": "joint"}, "hard": {"name": "multi_round"}}
-        return Arm({"preset": "uniform", "control_share": 0.1, **parts})
+        trainer = "toolexpander" if name == "toolexpander_no_examples" else None
+        return Arm({"preset": "uniform", "control_share": 0.1, **parts}, trainer=trainer)
     if name not in ("dscl_decoupled", "dscl_spans"):
         return Arm({"preset": name})
     spans = name == "dscl_spans"
@@ -71,4 +79,5 @@ def arm_of(name: str) -> Arm:
 
 def training_config(lr: float, arm: Arm) -> TrainingConfig:
     """GRPO as the trainer runs it."""
-    return parse_config(_TOML.format(lr=lr, advantage=arm.advantage))
+    preset = "" if arm.trainer is None else f'preset = "{arm.trainer}"'
+    return parse_config(_TOML.format(preset=preset, lr=lr, advantage=arm.advantage))

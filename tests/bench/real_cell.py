@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 
 import torch
 from real_arms import arm_of, training_config
+from real_counts import Counts
 from real_oracle import Gauge, prefer
-from real_policies import MAX_NEW_TOKENS, Policies, answers
+from real_policies import Policies, answers
 from real_tasks import TASK_SETS, grade_of, training_tasks
 
 from etude_proto.tensors import encode_group
@@ -25,6 +26,7 @@ from etude_proto.v1 import PromptBatch, Report, Run, TaskCreate
 from etude_rollout.engines.base import Sampling
 from etude_rollout.episode import EpisodeOptions, Episodes, FinishedGroup, Terms
 from etude_rollout.spans import reward_weights
+from etude_sampler.curriculum.scaffolds.self_example import ASK
 from etude_trainer.batch import decode_batch
 from etude_trainer.service import build_learner
 from etude_trainer.stages.learn import Learner, learn
@@ -65,6 +67,8 @@ class Point:
     """Share of greedy answers, where it was measured."""
     by_grade: dict[str, float]
     """Sampled success by grade."""
+    asked: float | None = None
+    """The same with the request for examples, at either end, where the arm makes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,8 @@ class Cell:
     never_served: float
     """Share of the training tasks that were never served."""
     seconds: float
+    counts: dict[str, int] = field(default_factory=dict)
+    """What hard sampling and examples of its own did."""
 
 
 class CellRun:
@@ -98,6 +104,8 @@ class CellRun:
         self._curve: list[Point] = []
         self.spent = self._version = self._num_trained = 0
         self._served: set[str] = set()
+        self._counts = Counts()
+        self._ask = ""
 
     async def run(self, arm: str, seed: int) -> Cell:
         """Train until the budget is spent."""
@@ -110,13 +118,14 @@ class CellRun:
         )
         tasks = training_tasks(seed, plan.num_tasks, TASK_SETS[plan.task_set])
         run = await self._create_run(arm, seed, tasks)
+        self._ask = ASK if arm == "toolexpander" else ""
         wanted = arm_of(arm).oracle
         gauge = None if wanted is None else Gauge(self.policies, tasks, wanted)
         episodes = Episodes(
             self.policies.engine,
             self.policies.prompter,
             EpisodeOptions(
-                sampling=Sampling(max_new_tokens=MAX_NEW_TOKENS),
+                sampling=Sampling(max_new_tokens=self.policies.max_new_tokens),
                 seed=seed,
                 max_prompt_tokens=900,
                 timeout_s=600.0,
@@ -128,6 +137,7 @@ class CellRun:
             await self._rollout(run, episodes, gauge)
             while await self._train(run, learner):
                 pass
+            self._counts.state(await self.api.view(run.id))
             is_over = self.spent >= plan.rollouts
             if is_over or self.spent >= self._curve[-1].rollouts + plan.eval_every:
                 await self._measure(greedily=is_over)
@@ -144,6 +154,7 @@ class CellRun:
             num_trained=self._num_trained,
             never_served=1.0 - len(self._served) / run.num_tasks,
             seconds=round(time.monotonic() - began, 1),
+            counts=self._counts.document(),
         )
 
     async def _look(self, run: Run, tasks: Sequence[TaskCreate], gauge: Gauge | None) -> None:
@@ -175,9 +186,11 @@ class CellRun:
             reward=batch.reward,
             component_weights=reward_weights(batch),
             policy_version=batch.policy_version,
+            wants_completions=batch.wants_completions,
         )
         groups = await asyncio.gather(*(episodes.run(item, terms) for item in items))
-        for group in groups:
+        for item, group in zip(items, groups, strict=True):
+            self._counts.group(item, group.report)
             self.spent += sum(len(attempt.outcomes) for attempt in group.report.attempts)
             self._served.add(group.report.task_id)
             await self.api.reported(batch, self._body(batch, group))
@@ -205,6 +218,10 @@ class CellRun:
         plan = self._plan
         sampled = await self._answers(temperature=1.0, num=plan.num_samples)
         greedy = await self._answers(temperature=0.0, num=1) if greedily else None
+        asked = None
+        if greedily and self._ask:
+            told = await self._answers(temperature=1.0, num=plan.num_samples, appended=self._ask)
+            asked = fmean(told)
         grades: dict[str, list[float]] = {}
         for task, share in zip(self._held_out, sampled, strict=True):
             grades.setdefault(grade_of(task), []).append(share)
@@ -215,12 +232,15 @@ class CellRun:
                 success=fmean(sampled),
                 greedy=None if greedy is None else fmean(greedy),
                 by_grade={name: fmean(shares) for name, shares in grades.items()},
+                asked=asked,
             )
         )
 
-    async def _answers(self, *, temperature: float, num: int) -> list[float]:
+    async def _answers(self, *, temperature: float, num: int, appended: str = "") -> list[float]:
         """Share of right answers to each held-out task; the same chance every time."""
-        found = await answers(self.policies, self._held_out, num=num, temperature=temperature)
+        found = await answers(
+            self.policies, self._held_out, num=num, temperature=temperature, appended=appended
+        )
         return [fmean(float(scored.success) for scored in scores) for scores in found]
 
     def _body(self, batch: PromptBatch, group: FinishedGroup) -> Report | bytes:

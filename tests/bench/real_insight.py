@@ -130,10 +130,10 @@ class WatchedRun(CellRun):
 async def watch(seeds: Sequence[int], plan: CellPlan, model_dir: Path) -> None:
     """Print a table a seed."""
     servers = Servers()
-    policies = Policies(
-        model_dir, await TransformersEngine.open(model_dir, num_threads=1, max_rows=512)
-    )
-    held_out = held_out_tasks(plan.num_held_out, TASK_SETS[plan.task_set])
+    task_set = TASK_SETS[plan.task_set]
+    engine = await TransformersEngine.open(model_dir, num_threads=1, max_rows=512)
+    policies = Policies(model_dir, engine, max_new_tokens=task_set.max_new_tokens)
+    held_out = held_out_tasks(plan.num_held_out, task_set)
     try:
         with servers.database() as database_url:
             async with sampler_app(database_url, servers.valkey.url, log_level="warning") as api:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from real_cell import Cell, CellPlan, CellRun, Point
 from real_policies import Policies
-from real_summary import Summary, summarise, table
+from real_summary import Summary, counts_table, summarise, table
 from real_tasks import TASK_SETS, held_out_tasks, make_policy
 
 from etude_rollout.engines.transformers_engine import TransformersEngine
@@ -57,8 +57,9 @@ async def run_cells(
     """Run cells one after another; each is appended to the file when it is done."""
     servers = Servers()
     engine = await TransformersEngine.open(model_dir, num_threads=1, max_rows=512)
-    policies = Policies(model_dir, engine)
-    held_out = held_out_tasks(plan.num_held_out, TASK_SETS[plan.task_set])
+    task_set = TASK_SETS[plan.task_set]
+    policies = Policies(model_dir, engine, max_new_tokens=task_set.max_new_tokens)
+    held_out = held_out_tasks(plan.num_held_out, task_set)
     try:
         with servers.database() as database_url:
             async with sampler_app(database_url, servers.valkey.url, log_level="warning") as api:
@@ -131,11 +132,13 @@ def main() -> None:
                 given.model or HOME / f"policy-{given.tasks}", TASK_SETS[given.tasks]
             )
             asyncio.run(run_cells(jobs, plan, model_dir=model_dir, out=given.out))
-    summaries = summarise(read_cells(given.out, plan), target=given.target)
+    cells = read_cells(given.out, plan)
+    summaries = summarise(cells, target=given.target)
     if given.json:
         print(json.dumps(document(summaries, plan)))
     else:
         print(table(summaries))
+        print(counts_table(cells))
 
 
 if __name__ == "__main__":

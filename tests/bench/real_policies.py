@@ -20,14 +20,13 @@ from etude_rollout.spans import Marker, decoder
 from etude_trainer.stages.learn import Learner
 from etude_trainer.weight_files import publishable, write_weights
 
-MAX_NEW_TOKENS = 56
-
 
 class Policies:
     """The engine, its prompts, and where weights pass from trainer to engine."""
 
-    def __init__(self, model_dir: Path, engine: TransformersEngine) -> None:
+    def __init__(self, model_dir: Path, engine: TransformersEngine, *, max_new_tokens: int) -> None:
         self.model_dir = model_dir
+        self.max_new_tokens = max_new_tokens
         self.engine = engine
         tokenizer = load_tokenizer(model_dir)
         self.prompter = Prompter(tokenizer, PromptOptions(explain_format=False))
@@ -51,17 +50,26 @@ class Policies:
 
 
 async def answers(
-    policies: Policies, tasks: Sequence[TaskCreate], *, num: int, temperature: float = 1.0
+    policies: Policies,
+    tasks: Sequence[TaskCreate],
+    *,
+    num: int,
+    temperature: float = 1.0,
+    appended: str = "",
 ) -> list[list[Scored]]:
-    """`num` scored answers to each task; the same chance every time."""
+    """`num` scored answers to each task; the same chance every time.
+
+    Args:
+        appended: stands at the end of the system text.
+    """
 
     async def of(number: int, task: TaskCreate) -> list[Scored]:
         assert task.reference is not None
-        prompt = policies.prompter.render(task.messages, task.tools)
+        prompt = policies.prompter.render(task.messages, task.tools, appended=appended)
         request = GenerationRequest(
             prompt_ids=prompt.token_ids,
             num_completions=num,
-            sampling=Sampling(max_new_tokens=MAX_NEW_TOKENS, temperature=temperature),
+            sampling=Sampling(max_new_tokens=policies.max_new_tokens, temperature=temperature),
             seed=number,
         )
         completions = await policies.engine.generate(request)

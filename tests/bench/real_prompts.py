@@ -41,8 +41,9 @@ def told(task: TaskCreate, text: str) -> TaskCreate:
 async def compare(texts: Sequence[str], plan: CellPlan, model_dir: Path) -> None:
     """Print a line a text."""
     engine = await TransformersEngine.open(model_dir, num_threads=1, max_rows=512)
-    policies = Policies(model_dir, engine)
-    tasks = held_out_tasks(plan.num_held_out, TASK_SETS[plan.task_set])
+    task_set = TASK_SETS[plan.task_set]
+    policies = Policies(model_dir, engine, max_new_tokens=task_set.max_new_tokens)
+    tasks = held_out_tasks(plan.num_held_out, task_set)
     print(f"| system text | {' | '.join(Grade)} |\n|---|---|---|---|")
     try:
         for text in ("", *texts):

@@ -163,6 +163,24 @@ def table(summaries: Sequence[Summary]) -> str:
     return "\n".join([head, *rows, "", more, *lines])
 
 
+def counts_table(cells: Sequence[Cell]) -> str:
+    """What hard sampling and own examples did, means a cell, for arms with either; else empty."""
+    of: dict[str, list[Mapping[str, int]]] = {}
+    for cell in cells:
+        if "rounds" in cell.counts:
+            of.setdefault(cell.arm, []).append(cell.counts)
+    if not of:
+        return ""
+    names = list(dict.fromkeys(name for told in of.values() for one in told for name in one))
+    lines = [f"| a cell | {' | '.join(f'`{arm}`' for arm in of)} |", "|---" * (len(of) + 1) + "|"]
+    for name in names:
+        means = [
+            f"{float(np.mean([one.get(name, 0) for one in told])):,.1f}" for told in of.values()
+        ]
+        lines.append(f"| {name} | {' | '.join(means)} |")
+    return "\n".join(["", *lines])
+
+
 def _plain(one: Estimate) -> str:
     if one.mean is None:
         return "-"

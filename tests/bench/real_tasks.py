@@ -9,11 +9,14 @@ learn them. All of this is our choice. Used by `real_learner.py`.
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+
+from real_coaching import Coaching, coach
 
 from etude_proto.v1 import Call, CallsReference, Split, Task, TaskCreate
 from etude_rollout.models.tiny import make_model
@@ -62,6 +65,9 @@ class TaskSet:
     """Kinds that the mislabelled tasks are made of."""
     grades: Mapping[str, Grade] = field(default_factory=lambda: _CHOSEN)
     """The grade of the tasks that ask for a tool."""
+    coaching: Coaching | None = None
+    """How the policy is warmed up, if it is to follow help; instead of `warm_start`."""
+    max_new_tokens: int = 56
     held_out_seed: int = 987_654_321
     """Seed of the tasks that success is measured on; the same for every arm and seed."""
     policy_seed: int = 0
@@ -106,6 +112,17 @@ TASK_SETS: Mapping[str, TaskSet] = {
         held_out_seed=987_654_321 + _AGAIN,
         policy_seed=_AGAIN,
     ),
+    # Hard tasks teach nothing without help: bare, the policy refuses them, always alike.
+    "coached": replace(
+        _SKEWED,
+        mix={"known": 0.35, "mixed": 0.25, "hard": 0.30, "mislabelled": 0.10},
+        coaching=Coaching(
+            hard_tools=("taxi", "light", "invite"),
+            helped=Slips(format=0.03, tool_name=0.15, param_name=0.25, param_value=0.25),
+            slips=dict.fromkeys(("call", "play", "timer"), _SKEWED_SLIPS[Grade.MIXED]),
+        ),
+        max_new_tokens=112,
+    ),
 }
 """By name. `skewed` was fixed by looking at uniform draws and oracles alone."""
 
@@ -117,7 +134,13 @@ def grade(tiny: TinyTask, task_set: TaskSet) -> Grade:
 
 def make_policy(directory: Path, task_set: TaskSet) -> Path:
     """The warmed-up policy, made once; the same bytes wherever it is made."""
-    if not (directory / "warm_start.json").is_file():
+    facts = directory / "warm_start.json"
+    if facts.is_file():
+        return directory
+    if task_set.coaching is not None:
+        loss = coach(directory, task_set.coaching, policy_seed=task_set.policy_seed)
+        facts.write_text(json.dumps({"loss": round(loss, 4)}), encoding="utf-8")
+    else:
         make_model(directory, seed=task_set.policy_seed)
         slips = task_set.slips
         warm_start(

@@ -111,9 +111,15 @@ class AsyncCurriculum:
             lambda: self.sync.next_batch(num_tasks, whole=whole, timeout_s=timeout_s)
         )
 
-    def report(self, batch: Batch, groups: Mapping[str, Sequence[Scored]]) -> Delivery:
+    def report(
+        self,
+        batch: Batch,
+        groups: Mapping[str, Sequence[Scored]],
+        *,
+        policy_version: int | None = None,
+    ) -> Delivery:
         """As `Curriculum.report`; it does not wait, `receipts` does."""
-        return self.sync.report(batch, groups)
+        return self.sync.report(batch, groups, policy_version=policy_version)
 
     @staticmethod
     async def receipts(delivery: Delivery, timeout_s: float | None = None) -> list[Receipt]:

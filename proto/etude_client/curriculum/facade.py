@@ -1,5 +1,7 @@
 """`Curriculum`: what to practise next, and what came of it, in a few lines of a trainer.
 
+Over 300 lines: one class is the public surface, and most of it says what a call does.
+
 On top of the client's operations: leases that stay alive, reports that arrive, versions, and
 checkpoints that go with the trainer's. The parts, outermost first: `facade` > `local`, `opening`
 (where the run comes from) > `drawing` (batches), `state` (checkpoints) > `live` (this process's
@@ -192,12 +194,19 @@ class Curriculum:
         want = Want(num_tasks, whole, timeout_s)
         return on_first(self.ranks, lambda: self._drawing().draw(want))
 
-    def report(self, batch: Batch, groups: Mapping[str, Sequence[Scored]]) -> Delivery:
+    def report(
+        self,
+        batch: Batch,
+        groups: Mapping[str, Sequence[Scored]],
+        *,
+        policy_version: int | None = None,
+    ) -> Delivery:
         """Tell what became of a batch's tasks; delivered in the background, in order, once.
 
         Args:
             batch: that holds the tasks; also one that another process leased.
             groups: by task id, the rollouts that this rank made. See `Scored`.
+            policy_version: that made them; default: the newest one of this process.
 
         Returns:
             The delivery, for whoever wants the receipt; on ranks other than 0 one of nothing.
@@ -211,7 +220,13 @@ class Curriculum:
         if not parts:
             return Delivery([])
         live = self._here()
-        entries, num_alone = entries_of(batch, parts, worker=live.worker)
+        version = max(batch.policy_version, self._version)
+        entries, num_alone = entries_of(
+            batch,
+            parts,
+            worker=live.worker,
+            version=version if policy_version is None else policy_version,
+        )
         self._num_alone += num_alone
         for entry in entries:
             live.outbox.put(entry)

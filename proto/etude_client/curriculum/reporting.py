@@ -31,12 +31,18 @@ def made_of(batch: Batch, groups: Mapping[str, Sequence[Scored]]) -> Made:
     }
 
 
-def entries_of(batch: Batch, parts: Sequence[Made], *, worker: str) -> tuple[list[Entry], int]:
-    """One report a lease, and the number of groups that no lease covers."""
+def entries_of(
+    batch: Batch, parts: Sequence[Made], *, worker: str, version: int | None = None
+) -> tuple[list[Entry], int]:
+    """One report a lease, and the number of groups that no lease covers.
+
+    Args:
+        version: policy version that made the rollouts; default: the lease's.
+    """
     by_lease: dict[str, list[GroupReport]] = {}
     num_alone = 0
     for name in dict.fromkeys(name for part in parts for name in part):
-        outcomes = [outcome_of(one) for part in parts for one in part.get(name, ())]
+        outcomes = [outcome_of(one, version) for part in parts for one in part.get(name, ())]
         lease = batch.item(name).lease
         if lease is None:
             num_alone += 1

@@ -80,8 +80,8 @@ def rollout_of(scored: Scored, subtasks: Sequence[str]) -> Rollout:
     return Rollout(reward=value, components=dict.fromkeys(subtasks, value))
 
 
-def outcome_of(rollout: Rollout) -> Outcome:
-    """A rollout as the contract has it."""
+def outcome_of(rollout: Rollout, version: int | None = None) -> Outcome:
+    """A rollout as the contract has it, made by a policy version, by default the lease's."""
     return Outcome(
         components=dict(rollout.components),
         reward=rollout.reward,
@@ -89,4 +89,6 @@ def outcome_of(rollout: Rollout) -> Outcome:
         finish_reason=rollout.finish_reason,
         num_turns=rollout.num_turns,
         num_tokens=rollout.num_tokens,
+        min_policy_version=version,
+        max_policy_version=version,
     )

@@ -6,6 +6,7 @@ Two pools: heartbeats keep connections of their own, so that long polls cannot s
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -40,11 +41,14 @@ def _request(
     *,
     content: bytes | Iterator[bytes] | AsyncIterator[bytes] | None,
 ) -> httpx.Request:
+    headers = dict(call.headers)
+    if (propagation := sys.modules.get("opentelemetry.propagate")) is not None:
+        propagation.inject(headers)  # `traceparent` of the caller's span, if there is one
     return client.build_request(
         call.method,
         call.path,
         params=dict(call.params),
-        headers=dict(call.headers),
+        headers=headers,
         content=content,
         timeout=_timeout(timeout_s),
     )

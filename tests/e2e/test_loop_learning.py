@@ -16,6 +16,7 @@ from scipy import stats
 
 from etude_client import EtudeClient
 from etude_sampler.embedded import RunningServer
+from support.collector import Collector, collecting
 from support.loop import (
     Loop,
     create_run,
@@ -25,6 +26,7 @@ from support.loop import (
     start_services,
 )
 from support.loop_plan import Plan
+from support.trace_checks import check_traces
 
 STEPS = 40
 EDGE = 6
@@ -59,6 +61,14 @@ def loops() -> Iterator[list[Loop]]:
         loop.stop()
 
 
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """A collector that all processes of the test send their traces to."""
+    with collecting() as found:
+        monkeypatch.setenv("ETUDE_TRACES_URL", found.url)
+        yield found
+
+
 def dsn_of(url: str) -> str:
     return url.replace("postgresql+asyncpg", "postgresql")
 
@@ -89,6 +99,7 @@ def test_the_reward_of_the_last_steps_is_above_the_first(
     addresses: dict[str, str],
     loops: list[Loop],
     tmp_path: Path,
+    collector: Collector,
 ) -> None:
     port = free_port()
     sampler = start_sampler("sampler", port=port, servers=addresses, folder=tmp_path)
@@ -115,6 +126,9 @@ def test_the_reward_of_the_last_steps_is_above_the_first(
     assert history[-1].mastery["tool_name"] > history[0].mastery["tool_name"]
     assert all(child.num_restarts == 0 for child in loop.children.values())
     audit(loop)
+    loop.stop()
+    ((num_versions,),) = loop.query("SELECT count(*) FROM policy_versions WHERE run_id = %s")
+    check_traces(collector, run.id, num_versions=int(str(num_versions)))
 
 
 def test_the_run_goes_on_whoever_is_killed(

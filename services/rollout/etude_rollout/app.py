@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from etude_client.tracing import is_probe
 from etude_proto import CONTRACT_VERSION
 
 from .api import health, limits, problems, rollouts
@@ -33,6 +34,13 @@ def create_app(settings: RolloutSettings | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry={
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": is_probe,
+        },
     )
     app.state.service = service
     app.add_middleware(limits.BodyLimit)

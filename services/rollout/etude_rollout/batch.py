@@ -14,6 +14,8 @@ from enum import StrEnum
 
 from etude_client import AsyncEtudeClient
 from etude_client.errors import EtudeError, LeaseNotFound, LeaseSuperseded
+from etude_client.json_logs import about
+from etude_client.tracing import span, version_span
 from etude_proto.v1 import Lease, PromptBatch, PromptItem, ReleaseRequest, Run, RunMode
 
 from .engines.base import EngineError, EngineUnavailable, WeightsRefused
@@ -119,6 +121,22 @@ class BatchWork:
         Raises:
             ParityError: the engine must not generate any more; the lease was given back.
         """
+        batch, run_id, lease_id = self._batch, self._shop.run.id, self._lease.id
+        with (
+            about(lease=lease_id),
+            version_span(
+                "prompt batch",
+                run_id,
+                batch.policy_version,
+                lease=lease_id,
+                num_tasks=len(batch.items),
+            ) as whole,
+        ):
+            end = await self._run_to_its_end()
+            whole.set_attribute("etude.end", end.value)
+        return end
+
+    async def _run_to_its_end(self) -> BatchEnd:
         end = self._cut_end
         try:
             end = await self._run_until_cut()
@@ -171,7 +189,8 @@ class BatchWork:
         announced = Announced(self._lease.fence, batch.policy_version, batch.weights_uri)
         status.batches_loading += 1
         try:
-            await self._shop.loader.ensure(announced)
+            with span("load weights", lease=self._lease.id):
+                await self._shop.loader.ensure(announced)
         except ParityError as error:
             self._shop.metrics.load_failures.labels("parity").inc()
             status.last_error = str(error)
@@ -201,7 +220,8 @@ class BatchWork:
         shop = self._shop
         shop.status.begin_group()
         try:
-            group = await shop.episodes.run(item, terms)
+            with span("generate", lease=self._lease.id, task=item.task.id):
+                group = await shop.episodes.run(item, terms)
         finally:
             shop.status.end_group()
         lengths = [outcome.num_tokens for outcome in group.outcomes]

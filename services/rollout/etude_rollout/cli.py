@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
+from etude_client.tracing import TracingError, sending
 
 from . import logs
 from .engines.base import EngineError
@@ -104,7 +105,10 @@ def worker(
     from .serving import serve
 
     try:
-        code = asyncio.run(serve(settings))
+        with sending("etude-rollout", settings.traces_url, ratio=settings.traces_ratio):
+            code = asyncio.run(serve(settings))
+    except TracingError as error:
+        _refuse(str(error))
     except OSError as error:
         _refuse(f"cannot serve on {settings.rollout_host}:{settings.rollout_port}: {error}")
     # Threads of native libraries may not stop the exit of a worker that is done.

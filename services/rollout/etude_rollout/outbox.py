@@ -27,6 +27,7 @@ from etude_client.errors import (
     LeaseSuperseded,
     Unreachable,
 )
+from etude_client.tracing import span
 from etude_proto.cargo import CargoError
 from etude_proto.tensors import GroupTrajectories, encode_group
 from etude_proto.v1 import Lease, Receipt, Report
@@ -134,7 +135,8 @@ class Outbox:
         receipt: Receipt | None = None
         delivery = Delivery.ABANDONED
         try:
-            delivery, receipt = await self._send(group)
+            with span("report", lease=self._lease.id, task=group.report.task_id):
+                delivery, receipt = await self._send(group)
         finally:
             if delivery is not Delivery.ABANDONED:
                 self.num_settled += delivery is not Delivery.REFUSED
@@ -201,6 +203,6 @@ class Outbox:
         request = error.problem.request_id if isinstance(error, ApiError) else "-"
         _log.error(
             "report.refused",
-            extra={"task": group.report.task_id, "request": request, "detail": error},
+            extra={"task": group.report.task_id, "request_id": request, "detail": error},
         )
         return Delivery.REFUSED

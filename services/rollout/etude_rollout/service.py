@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 
 from etude_client import AsyncEtudeClient
+from etude_client.json_logs import about
 from etude_proto.v1 import Check, PromptBatchRequest, RunMode
 
 from .batch import Workshop
@@ -208,7 +209,8 @@ class RolloutService:
             batches_in_flight=settings.batches_in_flight,
             grace_s=settings.shutdown_grace_s,
         )
-        await self._worker.run()
+        with about(run=run.id):
+            await self._worker.run()
 
     def _on_load(self, facts: LoadFacts) -> None:
         self.status.policy_version = facts.policy_version

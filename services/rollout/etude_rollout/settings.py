@@ -151,6 +151,11 @@ class RolloutSettings(BaseSettings):
     """Port of the service's own small API; 0 takes a free one."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe log events that are shown."""
+    traces_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
+    """OpenTelemetry collector (OTLP over HTTP) that traces go to, `http://host:4318`; unset: none.
+    Needs the extra `traces`."""
+    traces_ratio: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of the traces that are kept; the same for all services."""
 
     @field_validator("api_key", mode="before")
     @classmethod

@@ -21,6 +21,7 @@ from etude_client.errors import (
     RunNotFound,
     Unreachable,
 )
+from etude_client.tracing import version_span
 from etude_proto.v1 import PromptBatch, PromptBatchRequest, Run, RunMode
 
 from .batch import BatchEnd, BatchWork, Workshop
@@ -114,6 +115,8 @@ class Worker:
         self._is_cut_short = False
         self._failure: BaseException | None = None
         self._num_weight_failures = 0
+        self._heard = shop.run.policy_version
+        """The run's version, as far as we know."""
 
     def stop(self) -> None:
         """Take no more batches; `run` returns when those in work are done or given back."""
@@ -193,6 +196,7 @@ class Worker:
                 self._hear(run.policy_version)
 
     def _hear(self, policy_version: int) -> None:
+        self._heard = policy_version
         for work in self._batches.values():
             work.hear(policy_version)
 
@@ -215,9 +219,12 @@ class Worker:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         try:
-            batch = await self._shop.client.lease_prompt_batch(
-                self._shop.run.id, self._request, idempotency_key=uuid.uuid4().hex
-            )
+            with version_span("lease prompt batch", self._shop.run.id, self._heard) as span:
+                batch = await self._shop.client.lease_prompt_batch(
+                    self._shop.run.id, self._request, idempotency_key=uuid.uuid4().hex
+                )
+                if batch.lease is not None:
+                    span.set_attribute("etude.lease", batch.lease.id)
         except (Unreachable, Busy, InternalError, IdempotencyInProgress) as error:
             status.phase = Phase.WAITING_FOR_RUN
             status.last_error = str(error)

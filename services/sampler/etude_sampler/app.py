@@ -6,13 +6,14 @@ import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 
 from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
+from etude_client.tracing import is_probe, sending
 from etude_proto import v1
 from etude_proto.keys import digest_of
 
@@ -145,7 +146,11 @@ def _tell_parts() -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]]:
     settings: Settings = app.state.settings
     _tell_parts()
-    async with connected(settings) as sampler:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(
+            sending("etude-sampler", settings.traces_url, ratio=settings.traces_ratio)
+        )
+        sampler = await stack.enter_async_context(connected(settings))
         if not settings.is_loopback and not await sampler.callers.any():
             raise RuntimeError(f"refusing to listen on {settings.host} without ETUDE_API_KEYS")
         app.state.sampler = sampler
@@ -167,6 +172,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry={
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": is_probe,
+        },
     )
     app.state.settings = settings or Settings()
     metrics = make_metrics()

@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     """Memory for encoded tasks in one process."""
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     """Least severe events that are logged."""
+    traces_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
+    """OpenTelemetry collector (OTLP over HTTP) that traces go to, `http://host:4318`; unset: none.
+    Needs the extra `traces`."""
+    traces_ratio: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of the traces that are kept; the same for all services."""
 
     @field_validator("database_url")
     @classmethod

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
+from etude_client.tracing import is_probe
 from etude_proto import CONTRACT_VERSION
 
 from .api import problems
@@ -44,6 +45,13 @@ def create_app(service: TrainerService | None = None) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry={
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+            "exclude": is_probe,
+        },
     )
     problems.install(app)
     app.include_router(make_router(StatusBoard() if service is None else service.board))

@@ -160,6 +160,8 @@ def lead(
     """The rank with the sampler, the loop and the API."""
     import uvicorn
 
+    from etude_client.tracing import TracingError, sending
+
     from .app import create_app
     from .service import Job, TrainerService
 
@@ -186,9 +188,13 @@ def lead(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, on_signal)
     try:
-        server.run()
-    finally:
-        service.stop()
+        with sending("etude-trainer", settings.traces_url, ratio=settings.traces_ratio):
+            try:
+                server.run()
+            finally:
+                service.stop()
+    except TracingError as error:
+        fail(ConfigError(str(error)))
     if isinstance(service.error, TrainerError):
         fail(service.error)
     if service.error is not None:

@@ -90,7 +90,7 @@ class Trainer:
             self.look_ahead()
             board.update(num_micro_batches_done=done, num_micro_batches=total)
 
-        with board.during(Stage.TRAIN, self.account.seconds):
+        with work.span("step", site.run_id), board.during(Stage.TRAIN, self.account.seconds):
             learned = self.team.learn(work.manifest, work.frame.bodies, work.batch.groups, progress)
         self.settle()
         self.look_ahead()

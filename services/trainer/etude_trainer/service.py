@@ -18,6 +18,7 @@ from typing import Final
 import torch
 
 from etude_client import EtudeClient
+from etude_client.json_logs import about
 from etude_proto.v1 import Run, TrainingBatchRequest
 
 from .agreement import tell_differences
@@ -154,7 +155,8 @@ class TrainerService:
                     place = learner.policy.device
                     self.sender.open(settings.weights_root.resolve() / run.id, place)
                 team.profile(folder / "profiles")
-                with opened(folder, run=run, wandb=settings.trainer_wandb) as charts:
+                charting = opened(folder, run=run, wandb=settings.trainer_wandb)
+                with about(run=run.id), charting as charts:
                     self._trainer(site, team, run, charts).run()
 
     def _trainer(self, site: Site, team: Team, run: Run, charts: list[Chart]) -> Trainer:

@@ -54,6 +54,11 @@ class Settings(BaseSettings):
 
     weight_channel: Literal["disk", "gloo", "nccl"] = "disk"
     """How weights reach the engines: from the shared volume, or sent from process to process (the
+    traces_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
+    """OpenTelemetry collector (OTLP over HTTP) that traces go to, `http://host:4318`; unset: none.
+    Needs the extra `traces`."""
+    traces_ratio: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of the traces that are kept; the same for all services."""
     volume stays the durable copy). The rollout workers need the same value."""
     transfer_host: str = "127.0.0.1"
     """For `gloo` and `nccl`: this machine's address as the engines reach it; listened on."""

@@ -9,8 +9,11 @@ import secrets
 import time
 from collections.abc import Callable
 
+from opentelemetry import trace
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from etude_client.json_logs import about
 
 from .metrics import Metrics
 
@@ -70,7 +73,8 @@ class Observe:
             await send(message)
 
         try:
-            await self._app(scope, receive, observed)
+            with about(request_id=scope["request_id"]):
+                await self._app(scope, receive, observed)
         except (Exception, asyncio.CancelledError) as error:
             if is_answered:
                 raise
@@ -82,6 +86,12 @@ class Observe:
             operation = getattr(scope.get("route"), "operation_id", None) or "other"
             self._metrics.requests.labels(operation, str(status)).inc()
             self._metrics.seconds.labels(operation).observe(took)
+            named = scope.get("path_params", {})
+            ids = {name: named[f"{name}_id"] for name in ("run", "lease") if f"{name}_id" in named}
+            if "fastapi.telemetry" in scope:
+                said = {**ids, "request_id": scope["request_id"]}
+                span = trace.get_current_span()
+                span.set_attributes({f"etude.{name}": value for name, value in said.items()})
             level = logging.ERROR if status >= 500 else logging.DEBUG
             if status == _GONE:
                 level = logging.INFO
@@ -94,5 +104,6 @@ class Observe:
                         "status": status,
                         "ms": round(took * 1000, 2),
                         "request_id": scope["request_id"],
+                        **ids,
                     },
                 )

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from etude_client.json_logs import within
+from etude_client.tracing import end_version, span
+
 from ..checkpoint import Checkpoint
 from ..status import Stage
 from .save import Prepared
@@ -36,7 +39,7 @@ class Settling:
     def begin(self) -> None:
         """Go on in a thread."""
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="settling")
-        self._future = thread.submit(self._run, is_shown=False)
+        self._future = thread.submit(within(self._run), is_shown=False)
         thread.shutdown(wait=False)
 
     def check(self) -> None:
@@ -55,13 +58,21 @@ class Settling:
         return self._run(is_shown=True) if self._future is None else self._future.result()
 
     def _run(self, *, is_shown: bool) -> Checkpoint:
+        work, run_id = self._work, self._site.run_id
+        with work.span("settle", run_id):
+            checkpoint = self._settle(is_shown=is_shown)
+        seconds = sum(self.seconds.values())
+        end_version(run_id, work.manifest.policy_version, seconds=seconds, lease=work.lease.id)
+        return checkpoint
+
+    def _settle(self, *, is_shown: bool) -> Checkpoint:
         site, board = self._site, self._site.board
-        with board.during(Stage.CHECKPOINT, self.seconds, is_shown=is_shown):
+        with span("checkpoint"), board.during(Stage.CHECKPOINT, self.seconds, is_shown=is_shown):
             checkpoint = self._step.write()
             self._work.is_saved = True
-        with board.during(Stage.PUBLISH, self.seconds, is_shown=is_shown):
+        with span("publish"), board.during(Stage.PUBLISH, self.seconds, is_shown=is_shown):
             site.channel.publish(checkpoint)
         self._work.rest()
-        with board.during(Stage.ACK, self.seconds, is_shown=is_shown):
+        with span("ack"), board.during(Stage.ACK, self.seconds, is_shown=is_shown):
             acknowledge(site, checkpoint)
         return checkpoint

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,6 +19,8 @@ import numpy as np
 
 from etude_client.call import TrainingFrame
 from etude_client.heartbeat import Heartbeat
+from etude_client.json_logs import about, within
+from etude_client.tracing import version_span
 from etude_proto.v1 import Lease, TrainingBatch, TrainingBatchRequest
 
 from ..batch import DecodedBatch, Group, TokenSequence, decode_batch
@@ -52,6 +56,21 @@ class Work:
         lease = self.frame.manifest.lease
         assert lease is not None
         return lease
+
+    @contextmanager
+    def span(self, name: str, run_id: str) -> Iterator[None]:
+        """What is done with it: a span of its version, linked to those of older groups, and the
+        lease in every line of the log."""
+        traced = version_span(
+            name,
+            run_id,
+            self.manifest.policy_version,
+            links={ref.min_policy_version for ref in self.manifest.groups},
+            lease=self.lease.id,
+            num_groups=len(self.manifest.groups),
+        )
+        with about(lease=self.lease.id), traced:
+            yield
 
     @property
     def oldest_version(self) -> int:
@@ -123,6 +142,7 @@ class Supply:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="supply")
         self._next: Future[Work | None] | None = None
         self._is_wanted = threading.Event()
+        self._poll_ahead = within(self._poll_until_wanted)
 
     def take(self) -> Work | None:
         """The next batch; null where there is none yet: ask again.
@@ -146,7 +166,7 @@ class Supply:
         """Lease and decode the next batch in a thread."""
         if self._next is None:
             self._is_wanted.set()
-            self._next = self._thread.submit(self._poll_until_wanted)
+            self._next = self._thread.submit(self._poll_ahead)
 
     def accepts(self, work: Work, standing: Standing | None, *, follows_ack: bool) -> bool:
         """Whether to train on a batch; one that grew too stale while it was held is given back.
@@ -211,9 +231,12 @@ class Supply:
 
     def _poll(self) -> Work | None:
         site = self._site
-        frame = fetch(site.client, site.run_id, self._request, board=site.board, stop=site.stop)
-        if frame is None or frame.manifest.lease is None:
-            return None
+        version = site.board.read().policy_version or 0
+        with version_span("lease training batch", site.run_id, version) as span:
+            frame = fetch(site.client, site.run_id, self._request, board=site.board, stop=site.stop)
+            if frame is None or frame.manifest.lease is None:
+                return None
+            span.set_attribute("etude.lease", frame.manifest.lease.id)
         lease = frame.manifest.lease
         self._note.add(lease)
         beat = site.client.heartbeat(lease, kind="training").__enter__()

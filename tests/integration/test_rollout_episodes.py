@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import JsonValue
 
 from etude_client import AsyncEtudeClient
 from etude_proto.tensors import GroupTrajectories
@@ -37,9 +38,11 @@ from etude_trainer.batch import decode_batch
 from etude_trainer.config import parse_config
 from etude_trainer.service import build_learner
 from etude_trainer.stages.learn import learn
+from support import helped_lessons as helped
 from support.replaying import replayed
 from support.rollout_service import Observer, rolling_out
 from support.sampler_app import query
+from support.taught_policy import COLD
 from support.tool_lessons import (
     SUM,
     answer_text,
@@ -60,7 +63,9 @@ def policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return calculating_policy(tmp_path_factory.mktemp("policy") / "calculating")
 
 
-async def create_run(client: AsyncEtudeClient, name: str, rows: Sequence[TaskCreate]) -> Run:
+async def create_run(
+    client: AsyncEtudeClient, name: str, rows: Sequence[TaskCreate], *, scaffold: Part | None = None
+) -> Run:
     """A training run on a few tasks, a group a batch."""
     created = await client.create_dataset(DatasetCreate(name=f"{name}-tasks"))
     lines = [row.model_dump_json().encode() for row in rows]
@@ -70,7 +75,9 @@ async def create_run(client: AsyncEtudeClient, name: str, rows: Sequence[TaskCre
         RunCreate(
             name=name,
             dataset_id=created.id,
-            curriculum=CurriculumConfig(preset="uniform", gate=Part(name="none")),
+            curriculum=CurriculumConfig(
+                preset="uniform", gate=Part(name="none"), scaffold=scaffold
+            ),
             group_size=G,
             limits=RunLimits(training_batch_groups=1, cap_groups=2, max_group_bytes=1 << 20),
         )
@@ -142,6 +149,38 @@ async def test_a_multi_turn_policy_is_trained_a_step(
         if right:
             text = tokenizer.decode(own, skip_special_tokens=True)
             assert text == call_text(SUM) + answer_text("7")
+
+
+async def test_hints_stand_in_the_first_prompt_of_an_episode(
+    client: AsyncEtudeClient, sampler_url: str, tmp_path: Path
+) -> None:
+    """Served by the sampler, reported by level, trained under the prompt that was seen."""
+    policy_dir = helped.helped_policy(tmp_path / "helped")
+    knobs: dict[str, JsonValue] = {"start_version": 0, "heading": helped.HEADING}
+    scaffold = Part(name="hints", knobs=knobs)
+    run = await create_run(client, "helped", [helped.helped_task()], scaffold=scaffold)
+    ((group, report),) = await groups_of(
+        client, run, policy_dir, tmp_path, url=sampler_url, temperature=COLD
+    )
+    levels = [(a.scaffold_kind, a.scaffold_level, a.merged) for a in report.groups[0].attempts]
+    assert levels == [
+        ("none", 0, False),
+        ("hints", 1, False),
+        ("hints", 5, False),
+        ("hints", 5, True),
+    ]
+    (right,) = (j for j, one in enumerate(report.groups[0].attempts[-1].outcomes) if one.success)
+    tokenizer = load_tokenizer(policy_dir)
+    told = [
+        tokenizer.decode(group.tokens_T[part].tolist(), skip_special_tokens=False)
+        for part in parts(group)
+    ]
+    assert [helped.hint_text("call it") in text for text in told] == [j == right for j in range(G)]
+    assert runs_of(group, parts(group)[right], tokenizer)[-1] == answer_text(helped.VALUE)
+    view = await client.get_task(run.id, report.groups[0].task_id)
+    seen = {(one.scaffold_kind, one.scaffold_level): one for one in view.statistics}
+    assert seen["none", 0].num_successes == 0, "help moves nothing that is bare"
+    assert seen["hints", 5].success_ema == 1
 
 
 async def test_branches_share_their_beginning_and_count_as_their_roots(

@@ -74,6 +74,49 @@ async def test_invariant_4_ledger_first_a_death_between_commit_and_settle(
         check_run(database_url, valkey.url, run, boundaries=[int(str(last))])
 
 
+async def test_a_death_between_an_ack_and_its_bank(
+    database_url: str, valkey: RunningServer, short_folder: Path
+) -> None:
+    """With a replayed group: one line in the ledger, one replay in the bank, whoever acks."""
+    async with (
+        sampler_app(database_url, valkey.url) as survivor,
+        redis_proxy(valkey, short_folder) as (proxy, proxy_url),
+        httpx.AsyncClient(timeout=60.0) as http,
+    ):
+        run = await survivor.create_run(
+            num_tasks=24, curriculum={"preset": "vcrl"}, limits={"training_batch_groups": 2}
+        )
+        await survivor.report_cargo(await survivor.lease(run.id, 2))
+        await survivor.acked(await survivor.train(run.id), 1)
+        await survivor.report_cargo(await survivor.lease(run.id, 1))
+        await survivor.report_cargo(await survivor.lease(run.id, 1), values=(0.0,) * 4)
+        training = await survivor.train(run.id)
+        assert [ref.num_replays for ref in training.manifest.groups] == [0, 1]
+        lease = training.manifest.lease
+        assert lease is not None
+        body = {"fence": lease.fence, "policy_version": 2, "weights_uri": "file:///weights/v2"}
+        path = f"/v1/training-batches/{lease.id}/ack"
+        log = short_folder / "replica.log"
+        async with replica(database_url, proxy_url, log=log) as victim:
+            call = Api(http).post(victim.url + path, body, key="once")
+            await dies_at(proxy, "untake", victim, call)
+        lines = "SELECT number, policy_version FROM ledger WHERE verdict = 'replayed'"
+        assert query(database_url, lines) == [(1, 1)], "committed, not settled"
+        before = query(database_url, "SELECT * FROM task_statistics ORDER BY ordinal")
+        counts = await survivor.counts(run.id)
+        assert (counts.num_training_groups, counts.num_ready_groups) == (2, 0)
+        for _ in range(2):
+            assert (await survivor.post(path, body, key="once")).status_code == 200
+        assert query(database_url, lines) == [(1, 1)]
+        bank = (await survivor.view(run.id)).bank
+        assert bank is not None
+        assert (bank.num_groups, bank.num_replayed) == (3, 1)
+        assert query(database_url, "SELECT * FROM task_statistics ORDER BY ordinal") == before
+        hot = check_laws(valkey.url, run.id, num_tasks=24)
+        replays = sorted(int(entry.split()[1]) for entry in hot.hashes["banked"].values())
+        assert replays == [0, 0, 1]
+
+
 async def test_invariant_6_stateless_a_replica_dies_at_work_and_comes_back(
     database_url: str, valkey: RunningServer, short_folder: Path
 ) -> None:

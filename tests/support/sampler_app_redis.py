@@ -128,13 +128,29 @@ def _check_cargo(hot: HotState) -> None:
         for lease in hot.sorted_sets.get("tleases", {})
         for group in hot.hashes[f"lt:{lease.decode()}"]
     }
+    banked = _banked(hot)
     assert not ready & training, "a group is ready and in training"
+    assert not banked & (ready | training), "a banked group is ready or in training"
     assert hot.count("n_training") == len(training)
-    assert set(hot.hashes.get("groups", {})) == ready | training
+    held = ready | training | banked
+    assert set(hot.hashes.get("groups", {})) == held
     staged = {
         f"{lease}:{task.decode()}".encode()
         for lease, tasks in hot.leased().items()
         for task in tasks
     }
-    assert set(cargo) <= ready | training | staged, "trajectories that nothing refers to"
-    assert ready | training <= set(cargo), "a group without its trajectories"
+    assert set(cargo) <= held | staged, "trajectories that nothing refers to"
+    assert held <= set(cargo), "a group without its trajectories"
+
+
+def _banked(hot: HotState) -> set[bytes]:
+    """Groups of the bank, ranked as their tasks' priorities say; a task has one at most."""
+    bank, scale = hot.sorted_sets.get("bank", {}), 2**31
+    words = {task: entry.split() for task, entry in hot.hashes.get("banked", {}).items()}
+    assert {entry[3] for entry in words.values()} == set(bank)
+    for task, (priority, num_replays, place, group) in words.items():
+        assert group.rpartition(b":")[2] == task
+        assert 0 <= int(num_replays) < 100
+        steps = int(float(priority) * 1_000_000 + 0.5)
+        assert bank[group] == steps * scale + int(float(place)) % scale
+    return set(bank)

@@ -134,6 +134,7 @@ from .training import (
 )
 from .views import (
     ArmView,
+    BankView,
     Counts,
     CurriculumView,
     HardView,
@@ -162,6 +163,7 @@ __all__ = [
     "ArmMoments",
     "ArmView",
     "ArmsView",
+    "BankView",
     "Attempt",
     "AttemptReceipt",
     "BFCLReference",

@@ -38,6 +38,10 @@ class CargoRef(Response):
     """Bytes from the end of the manifest."""
     num_bytes: int
     sha256: str
+    value: float | None = None
+    """x, by which the run's bank ranks the group; null in a run without one."""
+    num_replays: int = 0
+    """0, or its first, second ... time back from the bank: it was trained on before."""
 
 
 class TrainingBatch(Response):

@@ -95,6 +95,16 @@ class HardView(Response):
     """Tasks of which a probe is to tell whether they are hard."""
 
 
+class BankView(Response):
+    """Groups that were trained on and may be replayed where the gate leaves slots empty."""
+
+    num_groups: int
+    """In the bank now; lost with the hot state, and filled again by the batches after."""
+    max_groups: int
+    num_replayed: int
+    """Groups trained on again, so far; each has its own line in the ledger."""
+
+
 class CurriculumView(Response):
     """`GET /v1/runs/{id}/curriculum`: the state of the curriculum now."""
 
@@ -115,6 +125,8 @@ class CurriculumView(Response):
     """Both arms since the run began, or since it was upgraded from a release without them."""
     hard: HardView | None = None
     """As of the newest version; null if the run has no part `hard`."""
+    bank: BankView | None = None
+    """Null if the run's gate keeps no bank."""
 
 
 class HistoryPoint(Response):
@@ -141,6 +153,8 @@ class HistoryPoint(Response):
     num_tokens: int
     num_rollouts: int | None = None
     """Valid rollouts of these groups, scaffolded ones too; null in versions of an older release."""
+    num_groups_replayed: int | None = None
+    """Groups of this version's batch that came from the bank; null in a run without one."""
     metrics: dict[str, float]
     """Scalars from the trainer's ack."""
     arms: ArmsView | None = None

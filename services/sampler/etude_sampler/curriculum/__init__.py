@@ -6,7 +6,8 @@ Pure functions of statistics; `resolve` and `build` turn a run's config into its
 from __future__ import annotations
 
 from .asking import lanes_by, reads_features
-from .binding import Dated, Paced, Seeing, dated
+from .banking import BankRule
+from .binding import Banking, Dated, Paced, Seeing, bank_of, dated
 from .faults import ConfigFault, KnobFault
 from .fitting import check_fit, helps_episodes, moves_weights, takes_bare
 from .mastery import importance
@@ -35,6 +36,8 @@ __all__ = [
     "Allocator",
     "AllocatorConfig",
     "AllocatorState",
+    "BankRule",
+    "Banking",
     "ConfigFault",
     "Context",
     "Curriculum",
@@ -52,6 +55,7 @@ __all__ = [
     "Weigher",
     "WeigherConfig",
     "at_pace",
+    "bank_of",
     "build",
     "check_fit",
     "dated",

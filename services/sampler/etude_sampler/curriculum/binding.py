@@ -1,4 +1,4 @@
-"""What a part may ask for beside statistics: the run's pace, the version, features of tasks.
+"""What a part may ask for beside statistics: pace, version, features of tasks, a bank of groups.
 
 A part that needs one of these has the Protocol's methods; whoever uses the part binds it first.
 Neighbours: `parts` has the kinds of parts, `pace` moves and binds the pace.
@@ -11,8 +11,9 @@ from typing import Protocol, Self, TypeGuard, TypeVar, runtime_checkable
 
 from pydantic import JsonValue
 
-from etude_sampler.statistics import Floats
+from etude_sampler.statistics import Floats, GroupSummary
 
+from .banking import BankRule
 from .state import FoldInput
 
 PartT = TypeVar("PartT")
@@ -55,6 +56,17 @@ class Seeing(Protocol):
         """
 
 
+@runtime_checkable
+class Banking(Protocol):
+    """A gate whose admitted groups may be trained on again, in slots that it leaves empty."""
+
+    def bank(self) -> BankRule | None:
+        """How they are kept; None: they are not."""
+
+    def values(self, summary: GroupSummary) -> Floats:
+        """[N] x of groups, in [0, 1]: how much each is worth to the bank."""
+
+
 @functools.cache
 def _looked_up(kind: type, protocol: type) -> bool:
     return issubclass(kind, protocol)
@@ -69,6 +81,15 @@ def _offers(part: object, protocol: type) -> bool:
 def is_paced_part(part: object) -> TypeGuard[Paced]:
     """Whether a part has a pace."""
     return _offers(part, Paced)
+
+
+def bank_of(gate: object) -> tuple[BankRule, Banking] | None:
+    """The bank that a run with this gate keeps, and what values its groups; None: it keeps none."""
+    if not _offers(gate, Banking):
+        return None
+    assert isinstance(gate, Banking)
+    rule = gate.bank()
+    return None if rule is None else (rule, gate)
 
 
 def dated(part: PartT, version: int) -> PartT:

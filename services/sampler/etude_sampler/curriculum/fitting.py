@@ -9,6 +9,7 @@ from __future__ import annotations
 from etude_proto.v1.curriculum import ResolvedCurriculum
 from etude_proto.v1.runs import RunLimits
 
+from .binding import bank_of
 from .faults import ConfigFault
 from .naming import configured
 from .resolve import build, check_group_size
@@ -51,6 +52,12 @@ def check_fit(
                 f"{largest} rollouts may have to be trained on together, "
                 f"at most {MAX_ROLLOUTS} can be reported",
             )
+    if keeps_tokens and limits.max_staleness == 0 and bank_of(curriculum.gate) is not None:
+        raise ConfigFault(
+            "/limits/max_staleness",
+            f"a replayed group is at least one version old: 0 leaves the bank of gate "
+            f"{resolved.gate.name!r} nothing to replay; set its knob bank_groups to 0, or allow 1",
+        )
     needed = largest * ROLLOUT_BYTES
     is_plain = curriculum.budget is None and largest == group_size
     if keeps_tokens and not is_plain and limits.max_group_bytes < needed:

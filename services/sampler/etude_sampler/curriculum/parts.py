@@ -106,6 +106,8 @@ class Context:
     """Weighers by name, for parts that change another weigher's weights."""
     group_size: int = GROUP_SIZE
     """Rollouts of a task, in the mean; the run's while its config is filled in, and only then."""
+    keeps_tokens: bool = True
+    """Whether reports carry trajectories; the run's while its config is filled in, only then."""
 
 
 class PartConfig(BaseModel):

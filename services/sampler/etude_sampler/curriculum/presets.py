@@ -196,7 +196,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             lanes_by="level",
         ),
         "vcrl": Preset(
-            "uniform draws, groups of high variance (design input: VCRL; no replay bank)",
+            "uniform draws, groups of high variance, a bank of them replayed (design input: VCRL)",
             weigher=_UNIFORM,
             allocator=_FIXED,
             gate=Choice("vcrl", MappingProxyType({"kappa_later": 0.8})),

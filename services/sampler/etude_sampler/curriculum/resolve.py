@@ -105,6 +105,7 @@ def resolve(
     sources: Sequence[str] = (),
     num_given: int = 0,
     group_size: int = GROUP_SIZE,
+    keeps_tokens: bool = True,
 ) -> ResolvedCurriculum:
     """Fill in and check a run's curriculum.
 
@@ -115,6 +116,7 @@ def resolve(
         sources: the run's sources, for features.
         num_given: features that users gave with each of the run's tasks.
         group_size: the run's.
+        keeps_tokens: whether its reports carry trajectories.
 
     Raises:
         ConfigFault: names the field; see the class.
@@ -130,7 +132,7 @@ def resolve(
     context = _context(subtasks, prerequisites, control_share=drawn_uniformly)
     budget = optional(table.budgets, config.budget, preset.budget, kind="budget")
     mean = group_size if budget is None else budget.mean(group_size)
-    context = replace(context, group_size=mean, weighers=table.weighers)
+    context = replace(context, group_size=mean, weighers=table.weighers, keeps_tokens=keeps_tokens)
     weigher = choose(table.weighers, config.weigher, preset.weigher, kind="weigher")
     allocator = choose(table.allocators, config.allocator, preset.allocator, kind="allocator")
     allocator = beside_pool(config, pool, allocator, subtasks, lanes_by=kind, weigher=weigher.name)

@@ -55,6 +55,12 @@ PURGED: Final = Declared(
 EVICTED: Final = Declared(
     "etude_run_groups_evicted", "Ready groups dropped for lower limits.", is_counter=True
 )
+BANKED: Final = Declared("etude_run_banked_groups", "Trained groups that may be replayed.")
+REPLAYED: Final = Declared(
+    "etude_run_groups_replayed",
+    "Groups trained on again, since the hot state was loaded.",
+    is_counter=True,
+)
 GROUPS: Final = Declared(
     "etude_run_groups", "Groups applied, up to the newest version.", ("arm",), is_counter=True
 )
@@ -147,6 +153,8 @@ def _hot(context: RunContext, state: RaceState) -> Iterator[Sample]:
     yield EXPIRED, (), counts["n_expired"]
     yield PURGED, (), counts["n_purged"]
     yield EVICTED, (), counts["n_evicted"]
+    yield BANKED, (), state.num_banked
+    yield REPLAYED, (), counts["n_replayed"]
     for name, lane in zip(context.curriculum.lanes, state.lanes, strict=True):
         yield SHARE, (name,), lane.share
         yield WAITING, (name,), lane.num_waiting

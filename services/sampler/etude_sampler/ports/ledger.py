@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from etude_sampler.statistics import Floats, Ints, Shape, TaskStatistics
 
+from .bank import ReplayLine
 from .catalog import TaskFeatures
 from .checkpoints import CheckpointPlan
 from .decisions import LoggedDecision
@@ -159,6 +160,8 @@ class FoldPlan:
     """A checkpoint to take in the same transaction."""
     pool_size: int | None = None
     """Demonstrations that are chosen from, if the run has any: a few times as many are kept."""
+    replays: Sequence[ReplayLine] = ()
+    """Groups of this version's batch that came from the bank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,3 +282,6 @@ class Ledger(Demonstrations, Sights, Protocol):
 
     async def num_late(self, run_id: str) -> int:
         """Ledger rows that came too late to count."""
+
+    async def num_replayed(self, run_id: str) -> int:
+        """Groups trained on again, so far; what a restore discarded is left out."""

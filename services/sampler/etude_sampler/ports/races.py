@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from .activity import Activities
 from .allotments import Allotments, Allots
+from .bank import BankRule, Banks, TakenGroup
 from .beats import Beat, BeatRequest
 from .decisions import LoggedDecision
 from .loading import Loads
@@ -118,11 +119,13 @@ class Entering:
     ready_score: str = ""
     """Place in the ready queue if its group is admitted with trajectories."""
     manifest: bytes = b""
+    note: bytes = b""
+    """For the run's bank (`ports.bank.pack_note`); empty without one, or without a group."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingLease:
-    """A live training lease; groups as (group id, manifest entry)."""
+    """A live training lease."""
 
     lease_id: str
     fence: int
@@ -131,7 +134,7 @@ class TrainingLease:
     version: int
     num_groups_drawn: int
     short: bool
-    groups: tuple[tuple[str, bytes], ...]
+    groups: tuple[TakenGroup, ...]
     replayed: bool = False
 
 
@@ -187,6 +190,8 @@ class RaceState:
     counters: Mapping[str, int]
     num_prompt_leases: int
     num_training_leases: int
+    num_banked: int = 0
+    """Groups in the bank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +206,7 @@ class RunKey:
 LeaseEnd = Literal["gone", "superseded"]
 
 
-class Races(Loads, Pools, Moves, Allots, Activities, Protocol):
+class Races(Loads, Pools, Moves, Allots, Banks, Activities, Protocol):
     """Atomic steps on a run's hot state. All raise `EpochMismatch` and `DependencyUnavailable`."""
 
     async def draw(self, run: RunKey, request: DrawRequest) -> PromptLease | NoTasks:
@@ -237,9 +242,15 @@ class Races(Loads, Pools, Moves, Allots, Activities, Protocol):
         """Lease ready groups. Raises `IdempotencyKeyReused`."""
 
     async def untake(
-        self, run: RunKey, lease_id: str, fence: int | None, *, kind: str
+        self,
+        run: RunKey,
+        lease_id: str,
+        fence: int | None,
+        *,
+        kind: str,
+        bank: BankRule | None = None,
     ) -> tuple[int, int] | LeaseEnd | Literal["live"]:
-        """End a training lease: (groups, dropped)."""
+        """End a training lease: (groups, dropped); a bank takes what was trained on."""
 
     async def bodies(self, run: RunKey, group_ids: Sequence[str]) -> list[bytes]:
         """Trajectories of groups."""

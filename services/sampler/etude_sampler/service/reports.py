@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,19 +16,20 @@ from functools import partial
 import numpy as np
 import orjson
 
-from etude_proto.v1 import CargoRef, GateVerdict, ProblemItem, Report, RunMode
+from etude_proto.v1 import GateVerdict, ProblemItem, Report, RunMode
 from etude_sampler.statistics import empty
 
 from ..errors import DependencyUnavailable, LeaseSuperseded, PayloadInvalid, TaskNotLeased
 from ..ports.catalog import TaskRow
 from ..ports.ledger import BARE, Committed, Receipted, ReportKey, StatisticsKey
-from ..ports.races import READY_SCALE, Drawn, Entering, Pinned
+from ..ports.races import Drawn, Pinned
+from .banking import bank_notes
 from .context import RunContext
 from .entering import enter, lane_weights
 from .folding import join
 from .hard_states import PaceMoved
 from .identifiers import new_receipt_id
-from .outcomes import oldest_version
+from .readying import with_group
 from .reported import Reported, late_rows, most_late
 from .reporting import plan_report
 from .steps import Ground
@@ -262,39 +262,16 @@ class Reports:
             [reported.drawn[i].entry + 1 for i in held],
             weights_NL,
         )
-        if incoming.cargo is not None and receipt["groups"][0]["gate"] == GateVerdict.ADMITTED:
-            apply_seq = receipt["groups"][0]["attempts"][-1]["apply_seq"] or 0
-            items = [_with_group(context, items[0], incoming, reported, apply_seq=apply_seq)]
+        told = receipt["groups"]
+        notes = bank_notes(context, reported, [(i, told[i]) for i in held])
+        items = [replace(item, note=note.packed) for item, note in zip(items, notes, strict=True)]
+        if incoming.cargo is not None and told[0]["gate"] == GateVerdict.ADMITTED:
+            apply_seq, value = told[0]["attempts"][-1]["apply_seq"] or 0, notes[0].value
+            sent = (reported, incoming.cargo)
+            items = [with_group(context, items[0], *sent, apply_seq=apply_seq, value=value)]
         await ground.on_run(
             context.row.id,
             lambda c: ground.races.settle(
                 c.key, incoming.lease_id, incoming.report.fence, kind="report", items=items
             ),
         )
-
-
-def _with_group(
-    context: RunContext,
-    entering: Entering,
-    incoming: Incoming,
-    reported: Reported,
-    *,
-    apply_seq: int,
-) -> Entering:
-    """The task's entry, with its group's place in the ready queue and in manifests."""
-    assert incoming.cargo is not None
-    group = incoming.report.groups[0]
-    version = oldest_version(group.attempts[-1].outcomes, otherwise=reported.lease_version)
-    manifest = CargoRef(
-        task_id=group.task_id,
-        ordinal=entering.ordinal,
-        lease_id=incoming.lease_id,
-        apply_seq=apply_seq,
-        min_policy_version=version,
-        lane=context.curriculum.lane_names[reported.drawn[0].lane],
-        offset=0,
-        num_bytes=len(incoming.cargo),
-        sha256=hashlib.sha256(incoming.cargo).hexdigest(),
-    )
-    score = version * READY_SCALE + apply_seq % READY_SCALE
-    return replace(entering, ready_score=str(score), manifest=manifest.model_dump_json().encode())

@@ -55,6 +55,7 @@ async def resolve_curriculum(catalog: Catalog, spec: RunCreate) -> tuple[Resolve
             sources=sources,
             num_given=num_given,
             group_size=spec.group_size,
+            keeps_tokens=spec.mode is RunMode.TRAINING,
         )
     except ConfigFault as fault:
         raise _refused(fault) from fault

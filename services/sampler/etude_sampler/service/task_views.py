@@ -74,13 +74,13 @@ def ledger_view(context: RunContext, row: LedgerRow) -> LedgerEntry:
         policy_version=row.policy_version,
         lane=context.curriculum.lane_name(row.lane),
         created_at="" if row.created_at is None else iso(row.created_at),
-        rewards=outcomes["reward"],
-        successes=outcomes["success"],
+        rewards=outcomes.get("reward", []),
+        successes=outcomes.get("success", []),
         components={
             name: [0.0 if value is None else value for value in values]
-            for name, values in outcomes["components"].items()
+            for name, values in outcomes.get("components", {}).items()
         },
-        finish_reasons=outcomes["finish_reason"],
+        finish_reasons=outcomes.get("finish_reason", []),
         engine=outcomes.get("engine"),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Literal
 
 from etude_proto.cargo import pack_frame
 from etude_proto.v1 import (
@@ -20,7 +21,8 @@ from etude_proto.v1 import (
 
 from ..errors import IllegalTransition, LeaseSuperseded, PayloadInvalid
 from ..ports.ledger import Receipted, ReportKey
-from ..ports.races import NoGroups, TakeRequest, TrainingLease
+from ..ports.races import LeaseEnd, NoGroups, TakeRequest, TrainingLease
+from .banking import replay_lines, rule_of
 from .context import RunContext
 from .heartbeats import beat
 from .identifiers import new_lease_id
@@ -78,7 +80,9 @@ class TrainingBatches:
         found = await self._ground.races.take(context.key, request)
         if isinstance(found, NoGroups):
             return found
-        bodies = await self._ground.races.bodies(context.key, [name for name, _ in found.groups])
+        bodies = await self._ground.races.bodies(
+            context.key, [one.group_id for one in found.groups]
+        )
         return await asyncio.to_thread(_frame, context.row.id, found, bodies)
 
     async def extend(
@@ -110,6 +114,9 @@ class TrainingBatches:
                 raise LeaseSuperseded(f"training batch {lease_id} is {pinned}")
             receipt = Receipted(stored, replayed=True)
         else:
+            replays = await replay_lines(
+                ground, run_id, lease_id, fence=body.fence, policy_version=body.policy_version - 1
+            )
             receipt = await self._versions.commit(
                 await ground.contexts.get(run_id),
                 key,
@@ -118,10 +125,9 @@ class TrainingBatches:
                 metrics=body.metrics,
                 fence=body.fence,
                 mark=body.checkpoint,
+                replays=replays,
             )
-            await ground.on_run(
-                run_id, lambda c: ground.races.untake(c.key, lease_id, body.fence, kind="ack")
-            )
+            await ground.on_run(run_id, lambda c: self._untake(c, lease_id, body.fence, "ack"))
         await self._versions.announce(run_id)
         return receipt
 
@@ -134,14 +140,18 @@ class TrainingBatches:
     async def end(self, run_id: str, lease_id: str, fence: int | None, *, kind: str) -> int:
         """Return a training lease's groups to the ready queue (release or expiry)."""
         ground = self._ground
-        ended = await ground.on_run(
-            run_id, lambda c: ground.races.untake(c.key, lease_id, fence, kind=kind)
-        )
+        ended = await ground.on_run(run_id, lambda c: self._untake(c, lease_id, fence, kind))
         if isinstance(ended, tuple):
             return ended[0]
         if kind == "expire":
             return 0
         raise LeaseSuperseded(f"training batch {lease_id} is {ended}")
+
+    async def _untake(
+        self, context: RunContext, lease_id: str, fence: int | None, kind: str
+    ) -> tuple[int, int] | LeaseEnd | Literal["live"]:
+        bank = rule_of(context)
+        return await self._ground.races.untake(context.key, lease_id, fence, kind=kind, bank=bank)
 
     async def announce(self, run_id: str, body: PolicyVersionRequest, key: ReportKey) -> Receipted:
         """Announce a version of a curriculum-only run; the encoded `AckReceipt`."""
@@ -191,8 +201,9 @@ def _frame(run_id: str, found: TrainingLease, bodies: list[bytes]) -> bytes:
     """Manifest and bodies joined; runs in a thread, for a batch can be large."""
     groups: list[object] = []
     offset = 0
-    for (_, entry), body in zip(found.groups, bodies, strict=True):
-        groups.append({**json.loads(entry), "offset": offset})
+    for one, body in zip(found.groups, bodies, strict=True):
+        entry = {**json.loads(one.manifest), "offset": offset, "num_replays": one.num_replays}
+        groups.append(entry)
         offset += len(body)
     lease = Lease(
         id=found.lease_id,

@@ -15,6 +15,7 @@ from etude_proto.v1 import AckReceipt, CheckpointMark
 from etude_sampler.curriculum import (
     AllocatorState,
     FoldInput,
+    bank_of,
     fold_state,
     importance,
     lane_shares,
@@ -22,6 +23,7 @@ from etude_sampler.curriculum import (
 from etude_sampler.statistics import Floats, Ints
 
 from ..errors import LeaseSuperseded, VersionConflict
+from ..ports.bank import ReplayLine
 from ..ports.fence import epoch_of
 from ..ports.ledger import BARE, FoldPlan, FoldView, LedgerRow, Receipted, ReportKey
 from .arms import KEEP_VARIANCE, arm_totals, summarised
@@ -158,6 +160,7 @@ class Versions:
         metrics: dict[str, float],
         fence: int | None,
         mark: CheckpointMark | None = None,
+        replays: Sequence[ReplayLine] = (),
     ) -> Receipted:
         """Fold and store a version; the encoded `AckReceipt`, or the stored one.
 
@@ -207,12 +210,18 @@ class Versions:
                 weights_uri=weights_uri,
                 allocator_state=json.dumps(state.to_json()),
                 totals=arm_totals(view.totals, view.groups),
-                summary={**summarise_version(context, view.groups, state), "metrics": metrics},
+                summary={
+                    **summarise_version(context, view.groups, state),
+                    **({"num_groups_replayed": len(replays)} if has_bank else {}),
+                    "metrics": metrics,
+                },
                 receipt=receipt.model_dump_json().encode(),
                 checkpoint=checkpoint,
                 pool_size=None if hard is None else hard.pool_size,
+                replays=replays,
             )
 
+        has_bank = bank_of(context.curriculum.gate) is not None
         hard = context.curriculum.hard
         return await self._ground.ledger.commit_version(
             context.row.id,

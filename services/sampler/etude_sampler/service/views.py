@@ -9,6 +9,7 @@ from etude_proto.v1 import (
     Arm,
     ArmsView,
     ArmView,
+    BankView,
     Counts,
     CurriculumView,
     HardView,
@@ -23,6 +24,7 @@ from ..errors import Rebuilding
 from ..ports.ledger import LedgerRow, VersionRow
 from ..ports.races import LaneState, RaceState
 from .arms import added, arm_sums, arm_totals, arms_view, kept, measured
+from .banking import rule_of
 from .context import RunContext
 from .loading_views import progress
 from .runs import iso
@@ -78,6 +80,17 @@ class CurriculumViews:
             parked_share=num_parked / context.row.num_tasks,
             loading=loading,
             hard=_hard(context),
+            bank=await self._bank(context, state),
+        )
+
+    async def _bank(self, context: RunContext, state: RaceState) -> BankView | None:
+        rule = rule_of(context)
+        if rule is None:
+            return None
+        return BankView(
+            num_groups=state.num_banked,
+            max_groups=rule.num_groups,
+            num_replayed=await self._ground.ledger.num_replayed(context.row.id),
         )
 
     async def _recent(

@@ -1,19 +1,25 @@
 """Gate `vcrl`: keep groups whose variance of success is large against the largest possible.
 
 Attributed to VCRL (2509.19803) by others (section 5), with kappa .3 for 20 steps and .8 after them:
-the preset's. Its bank of replayed groups is not here.
+the preset's. Slots that it leaves empty are filled from a bank of groups trained on before
+(`curriculum.banking`; form of the priority ours).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import Field
 
+from etude_sampler.curriculum.banking import BankRule
+from etude_sampler.curriculum.faults import KnobFault
 from etude_sampler.curriculum.parts import Context, Gate, GateConfig
 from etude_sampler.statistics import Bools, Floats, GroupSummary, Ints
+
+BANK_GROUPS = 256
+"""Groups of a bank unless asked otherwise (our choice); bytes are bounded by the run's limits."""
 
 
 def relative_variance(num_success_N: Ints, num_valid_N: Ints) -> Floats:
@@ -34,6 +40,7 @@ class VcrlGate:
     kappa: float
     kappa_later: float
     later_from: int
+    rule: BankRule | None = None
 
     def at_version(self, version: int) -> VcrlGate:
         """The gate at a policy version: with kappa, or from `later_from` on with the later one."""
@@ -41,15 +48,22 @@ class VcrlGate:
 
     def admit(self, summary: GroupSummary) -> Bools:
         """[N]: whether the relative variance of success reaches kappa."""
-        share_N = relative_variance(summary.num_success_N, summary.num_valid_N)
-        return np.asarray(share_N >= self.kappa, dtype=np.bool_)
+        return np.asarray(self.values(summary) >= self.kappa, dtype=np.bool_)
+
+    def bank(self) -> BankRule | None:
+        """How the bank keeps groups; None without one."""
+        return self.rule
+
+    def values(self, summary: GroupSummary) -> Floats:
+        """[N] relative variance of success."""
+        return relative_variance(summary.num_success_N, summary.num_valid_N)
 
 
 class VcrlConfig(GateConfig):
-    """Admit a group if its variance of success is at least kappa of the largest possible."""
+    """Admit a group if its variance of success is at least kappa of the largest; a replay bank."""
 
     name: ClassVar[str] = "vcrl"
-    paper: ClassVar[str] = "design input: VCRL 2509.19803; no replay bank"
+    paper: ClassVar[str] = "design input: VCRL 2509.19803; form of the bank's priority ours"
 
     kappa: float = Field(default=0.3, gt=0.0, le=1.0)
     """Share of the largest variance that a group must reach."""
@@ -58,7 +72,31 @@ class VcrlConfig(GateConfig):
     later_from: int = Field(default=20, ge=0, le=1_000_000)
     """Policy version at which `kappa_later` begins."""
 
+    bank_groups: int | None = Field(default=None, ge=0, le=4096)
+    """Most trained groups kept for replay in slots that the gate leaves empty; 0: no bank. Default:
+    256 where groups come with trajectories, else 0."""
+    bank_momentum: float = Field(default=0.9, ge=0.0, le=1.0)
+    """What a banked task's priority keeps of itself when another of its groups is reported."""
+    bank_replays: int = Field(default=2, ge=1, le=100)
+    """Most times that a group is replayed."""
+
+    def filled(self, context: Context) -> Self:
+        """With the size of the bank written out; raises `KnobFault`: nothing to replay."""
+        if self.bank_groups is None:
+            size = BANK_GROUPS if context.keeps_tokens else 0
+            return self.model_copy(update={"bank_groups": size})
+        if self.bank_groups and not context.keeps_tokens:
+            raise KnobFault(
+                ("bank_groups",),
+                "reports of a curriculum-only run carry no trajectories to replay; "
+                "leave it out, or 0",
+            )
+        return self
+
     def build(self, context: Context) -> Gate:
-        """The gate."""
+        """The gate; without a bank in runs that were stored before there was one."""
         later = self.kappa if self.kappa_later is None else self.kappa_later
-        return VcrlGate(self.kappa, later, self.later_from)
+        rule = None
+        if self.bank_groups:
+            rule = BankRule(self.bank_groups, self.bank_momentum, self.bank_replays)
+        return VcrlGate(self.kappa, later, self.later_from, rule)

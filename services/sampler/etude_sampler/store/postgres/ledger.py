@@ -265,6 +265,9 @@ class PostgresLedger(LedgerViews, DemonstrationViews, PostgresSights):
             await connection.execute(
                 sql.INSERT_RECEIPT, run_id, key.idempotency_key, key.body_hash, todo.receipt
             )
+            if todo.replays:
+                columns = [list(column) for column in zip(*todo.replays, strict=True)]
+                await connection.execute(sql.INSERT_REPLAYS, run_id, *columns)
             if todo.pool_size is not None:
                 await prune(connection, run_id, pool_size=todo.pool_size)
             if todo.checkpoint is not None:

@@ -179,6 +179,20 @@ INSERT_RECEIPT = """
 INSERT INTO receipts (run_id, key, body_hash, response) VALUES ($1, $2, $3, $4)
 """
 
+INSERT_REPLAYS = """
+INSERT INTO ledger (run_id, apply_seq, lease_id, fence, ordinal, number, policy_version,
+    min_version, kind, level, lane, verdict, gate, slot_probability, num_waiting, num_valid,
+    num_success, reward_mean, reward_var, num_tokens, mean, prev, new, outcomes)
+SELECT $1, nextval('apply_seq'), t.lease_id, t.fence, t.ordinal, t.number, t.policy_version,
+    t.min_version, coalesce(o.kind, 'none'), coalesce(o.level, 0), coalesce(o.lane, 0),
+    'replayed', 'admitted', 0, 0, 0, 0, 0, 0, 0, '', '', '',
+    jsonb_build_object('replay_of', t.origin_seq)
+FROM unnest($2::text[], $3::bigint[], $4::int[], $5::int[], $6::bigint[], $7::int[], $8::int[])
+    AS t(lease_id, fence, ordinal, number, origin_seq, policy_version, min_version)
+LEFT JOIN ledger o ON o.run_id = $1 AND o.apply_seq = t.origin_seq
+"""
+"""A line for each group trained on again, of no rollouts: what it is a replay of says the rest."""
+
 READ_LEDGER = (
     f"SELECT {', '.join(LEDGER_COLUMNS[:-1])}, outcomes::text AS outcomes, created_at "
     "FROM ledger WHERE run_id = $1"

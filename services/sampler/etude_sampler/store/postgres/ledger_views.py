@@ -224,6 +224,18 @@ class LedgerViews:
         num: int = found["count"]
         return num
 
+    async def num_replayed(self, run_id: str) -> int:
+        """Groups trained on again, so far."""
+        async with raw(self._engine) as connection:
+            (found,) = await fetch_pruned(
+                connection,
+                f"SELECT count(*) FROM ledger WHERE run_id = $1 AND verdict = 'replayed' "
+                f"AND {sql.LIVE}",
+                run_id,
+            )
+        num: int = found["count"]
+        return num
+
     async def _ledger(self, where: str, *arguments: object) -> list[LedgerRow]:
         async with raw(self._engine) as connection:
             records = await fetch_pruned(connection, f"{sql.READ_LEDGER} {where}", *arguments)

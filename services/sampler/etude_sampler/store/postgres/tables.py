@@ -114,6 +114,7 @@ ledger = sa.Table(
     sa.UniqueConstraint("run_id", "lease_id", "ordinal", "kind", "level", "number", "fence"),
     sa.Index(None, "run_id", "ordinal", "apply_seq"),
     sa.Index("ledger_late_idx", "run_id", postgresql_where=sa.text("verdict = 'late'")),
+    sa.Index("ledger_replayed_idx", "run_id", postgresql_where=sa.text("verdict = 'replayed'")),
     postgresql_partition_by="LIST (run_id)",
 )
 """A partition a run, made by a trigger of `runs` (revision 0006); dropped by `removal`."""

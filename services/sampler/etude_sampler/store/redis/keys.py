@@ -10,7 +10,9 @@
 | `etude:{run}:idem` | hash | idempotency key -> lease id and body hash | lease |
 | `etude:{run}:workers` | hash | live leases per worker | run |
 | `etude:{run}:ready` | zset | group id by (oldest version, apply sequence) | run |
-| `etude:{run}:groups`, `:cargo` | hash | group id -> manifest entry, trajectories | until trained |
+| `etude:{run}:groups`, `:cargo` | hash | group id -> manifest entry, trajectories | until used |
+| `etude:{run}:bank` | zset | group id by rank: trained on, may be replayed | run |
+| `etude:{run}:banked` | hash | ordinal -> priority, replays, place, id of what is banked | run |
 | `etude:{run}:loading` | hash | who rebuilds the run, how far it is | rebuild |
 | `etude:{key}:bucket` | hash | calls that an API key has left; of no run | until it is full |
 | `etude:{run}:log` | stream | decisions not yet drained to PostgreSQL | bounded |
@@ -96,6 +98,16 @@ class RunKeys:
     def cargo(self) -> str:
         """Trajectories of groups."""
         return self._key("cargo")
+
+    @property
+    def bank(self) -> str:
+        """Groups that may be replayed, the greatest last."""
+        return self._key("bank")
+
+    @property
+    def banked(self) -> str:
+        """What is banked of each task."""
+        return self._key("banked")
 
     @property
     def log(self) -> str:

@@ -32,6 +32,8 @@ COUNTERS = (
     "n_purged",
     "n_evicted",
     "n_returned",
+    "n_dropped",
+    "n_replayed",
     "cargo_bytes",
 )
 _UNLINK = 1000

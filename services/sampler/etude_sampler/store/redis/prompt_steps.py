@@ -180,6 +180,7 @@ class PromptSteps:
             [
                 *(keys.meta, keys.cargo, keys.ready, keys.groups),
                 keys.lease_tasks(group_id.rpartition(":")[0]),
+                *(keys.bank, keys.banked),
             ],
             [group_id, body],
         )
@@ -213,6 +214,7 @@ class PromptSteps:
                 item.exponentials,
                 item.ready_score,
                 item.manifest,
+                item.note,
             ]
         reply = await self._scripts.call(
             "settle",
@@ -229,6 +231,8 @@ class PromptSteps:
                 keys.ready,
                 keys.groups,
                 keys.cargo,
+                keys.bank,
+                keys.banked,
                 *keys.lanes(run.num_lanes),
             ],
             words,

@@ -35,6 +35,7 @@ NAMES = (
     "seal",
     "seal_lease",
     "settle",
+    "shed",
     "stage",
     "take",
     "throttle",

@@ -6,18 +6,23 @@ import struct
 from collections.abc import Sequence
 from typing import Literal, cast
 
-from ...errors import IdempotencyKeyReused
+from ...errors import IdempotencyKeyReused, RedisFull
+from ...ports.bank import BankRule, TakenGroup
 from ...ports.races import (
     Announced,
+    DrawRequest,
     EpochMismatch,
     LeaseEnd,
     NoGroups,
+    NoTasks,
     Pinned,
+    PromptLease,
     RaceLimits,
     RunKey,
     TakeRequest,
     TrainingLease,
 )
+from .bank_steps import BankSteps, all_of, taken
 from .connection import Client, outages
 from .keys import RunKeys
 from .prompt_steps import _ENDS, PromptSteps
@@ -29,18 +34,29 @@ def pack_doubles(values: Sequence[float]) -> bytes:
     return struct.pack(f"<{len(values)}d", *values)
 
 
-def _all_of(values: Sequence[bytes | None]) -> list[bytes]:
-    found = [value for value in values if value is not None]
-    if len(found) != len(values):
-        raise EpochMismatch("groups vanished: Redis lost state")
-    return found
-
-
-class TrainingSteps(PromptSteps):
+class TrainingSteps(BankSteps, PromptSteps):
     """The training half of `ports.races.Races`."""
 
     _redis: Client
     _scripts: Scripts
+
+    async def draw(self, run: RunKey, request: DrawRequest) -> PromptLease | NoTasks:
+        """Draw and lease; on a full server the run's bank gives way first."""
+        try:
+            return await super().draw(run, request)
+        except RedisFull:
+            if not await self.gave_way(run):
+                raise
+        return await super().draw(run, request)
+
+    async def stage(self, run: RunKey, group_id: str, body: bytes) -> bool:
+        """Keep a group's trajectories; on a full server the run's bank gives way first."""
+        try:
+            return await super().stage(run, group_id, body)
+        except RedisFull:
+            if not await self.gave_way(run):
+                raise
+        return await super().stage(run, group_id, body)
 
     async def pin_training(
         self, run: RunKey, lease_id: str, fence: int, *, ttl_ms: int
@@ -64,6 +80,8 @@ class TrainingSteps(PromptSteps):
                 keys.lease(lease_id),
                 keys.lease_tasks(lease_id),
                 keys.idem,
+                keys.bank,
+                keys.banked,
             ],
             [
                 request.num_groups,
@@ -92,7 +110,10 @@ class TrainingSteps(PromptSteps):
             int(reply[3]),
             int(reply[4]),
             bool(int(reply[5])),
-            tuple((words[i].decode(), words[i + 1]) for i in range(0, len(words), 2)),
+            tuple(
+                TakenGroup(words[i].decode(), words[i + 1], int(words[i + 2]))
+                for i in range(0, len(words), 3)
+            ),
         )
 
     async def _read_training_lease(self, run: RunKey, lease_id: str) -> TrainingLease:
@@ -101,12 +122,10 @@ class TrainingSteps(PromptSteps):
             pipe.hmget(keys.lease(lease_id), ["fence", "ttl", "version", "drawn", "short"])
             pipe.zscore(keys.training_leases, lease_id)
             pipe.hgetall(keys.lease_tasks(lease_id))
-            held, deadline, scores = await pipe.execute()
+            held, deadline, places = await pipe.execute()
             if held[0] is None or deadline is None:
                 raise EpochMismatch("a training lease ended while it was read")
-            group_ids = sorted(scores, key=lambda group_id: (float(scores[group_id]), group_id))
-            reply = await self._redis.hmget(keys.groups, group_ids)
-        manifests = _all_of(cast("list[bytes | None]", reply))
+        groups = await taken(self._redis, run, places)
         return TrainingLease(
             lease_id,
             int(held[0]),
@@ -115,12 +134,18 @@ class TrainingSteps(PromptSteps):
             int(held[2]),
             int(held[3]),
             bool(int(held[4])),
-            tuple((g.decode(), m) for g, m in zip(group_ids, manifests, strict=True)),
+            groups,
             replayed=True,
         )
 
     async def untake(
-        self, run: RunKey, lease_id: str, fence: int | None, *, kind: str
+        self,
+        run: RunKey,
+        lease_id: str,
+        fence: int | None,
+        *,
+        kind: str,
+        bank: BankRule | None = None,
     ) -> tuple[int, int] | LeaseEnd | Literal["live"]:
         """End a training lease."""
         keys = RunKeys(run.run_id)
@@ -136,8 +161,13 @@ class TrainingSteps(PromptSteps):
                 keys.lease(lease_id),
                 keys.lease_tasks(lease_id),
                 keys.idem,
+                keys.bank,
+                keys.banked,
             ],
-            [lease_id, "" if fence is None else fence, kind, keys.bell],
+            [
+                *(lease_id, "" if fence is None else fence, kind, keys.bell),
+                *((0, 0) if bank is None else (bank.num_groups, bank.max_replays)),
+            ],
         )
         if reply[0] == b"live":
             return "live"
@@ -149,7 +179,7 @@ class TrainingSteps(PromptSteps):
         """Trajectories of groups, in order."""
         async with outages():
             reply = await self._redis.hmget(RunKeys(run.run_id).cargo, list(group_ids))
-        return _all_of(cast("list[bytes | None]", reply))
+        return all_of(cast("list[bytes | None]", reply))
 
     async def announce(self, run: RunKey, announced: Announced, *, shares: Sequence[float]) -> int:
         """Push a policy version; 0 purged if it was announced before."""
@@ -157,7 +187,7 @@ class TrainingSteps(PromptSteps):
         reply = await self._scripts.call(
             "announce",
             run.epoch,
-            [keys.meta, keys.ready, keys.groups, keys.cargo, keys.log],
+            [keys.meta, keys.ready, keys.groups, keys.cargo, keys.log, keys.bank, keys.banked],
             [
                 announced.version,
                 announced.weights_uri or "",
@@ -183,7 +213,7 @@ class TrainingSteps(PromptSteps):
         reply = await self._scripts.call(
             "configure",
             run.epoch,
-            [keys.meta, keys.ready, keys.groups, keys.cargo, keys.log],
+            [keys.meta, keys.ready, keys.groups, keys.cargo, keys.log, keys.bank, keys.banked],
             words,
         )
         return int(reply[1]) if reply[0] == b"ok" else 0

@@ -106,7 +106,8 @@ class RedisRaces(
                 pipe.zcard(lane)
             pipe.zcard(keys.leases)
             pipe.zcard(keys.training_leases)
-            meta, *sizes, num_prompt, num_training = await pipe.execute()
+            pipe.zcard(keys.bank)
+            meta, *sizes, num_prompt, num_training, num_banked = await pipe.execute()
         if meta[0] != epoch_word(run.epoch, await self._redis.server()).encode():
             raise EpochMismatch("state")
         packed = [struct.unpack(f"<{run.num_lanes}d", word) for word in meta[1 : 1 + len(_PACKED)]]
@@ -114,8 +115,10 @@ class RedisRaces(
             LaneState(share, credit, clock, total / 1e6, size)
             for share, credit, clock, total, size in zip(*packed, sizes, strict=True)
         )
-        counts = dict(zip(COUNTERS, map(int, meta[1 + len(_PACKED) :]), strict=True))
-        return RaceState(lanes, counts, num_prompt, num_training)
+        # A run that an older release loaded lacks the counters that came later.
+        counted = (int(word or 0) for word in meta[1 + len(_PACKED) :])
+        counts = dict(zip(COUNTERS, counted, strict=True))
+        return RaceState(lanes, counts, num_prompt, num_training, num_banked)
 
     async def markers(self, run_ids: Sequence[str]) -> list[Marker | None]:
         """What Redis holds of each run."""

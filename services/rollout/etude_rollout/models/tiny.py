@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from etude_proto.v1 import TaskCreate
@@ -53,8 +52,8 @@ def _corpus(seed: int) -> list[str]:
     return texts + 24 * lines
 
 
-def make_tokenizer(out: Path, *, seed: int = 0, texts: Sequence[str] = ()) -> None:
-    """Train the byte-level BPE tokenizer, on further texts too, and write its files into `out`."""
+def make_tokenizer(out: Path, *, seed: int = 0) -> None:
+    """Train the byte-level BPE tokenizer and write its files into `out`."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -66,7 +65,7 @@ def make_tokenizer(out: Path, *, seed: int = 0, texts: Sequence[str] = ()) -> No
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([*_corpus(seed), *texts], trainer)
+    tokenizer.train_from_iterator(_corpus(seed), trainer)
     tokenizer.add_tokens([AddedToken(tag, special=False) for tag in FORMAT_TAGS])
     tokenizer.save(str(out / "tokenizer.json"))
     config = {
@@ -81,20 +80,10 @@ def make_tokenizer(out: Path, *, seed: int = 0, texts: Sequence[str] = ()) -> No
     (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
-def make_model(
-    out: Path,
-    *,
-    seed: int = 0,
-    hidden_size: int = 64,
-    num_layers: int = 2,
-    texts: Sequence[str] = (),
-) -> None:
+def make_model(out: Path, *, seed: int = 0, hidden_size: int = 64, num_layers: int = 2) -> None:
     """Write tokenizer, configuration and freshly initialised fp32 weights into `out`.
 
-    The same seed and texts give the same bytes. The directory is created when missing.
-
-    Args:
-        texts: what the tokenizer is trained on besides the task family.
+    The same seed gives the same bytes. The directory is created when missing.
     """
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -102,7 +91,7 @@ def make_model(
 
     logging.disable_progress_bar()
     out.mkdir(parents=True, exist_ok=True)
-    make_tokenizer(out, seed=seed, texts=texts)
+    make_tokenizer(out, seed=seed)
     tokenizer = AutoTokenizer.from_pretrained(out)
     config = LlamaConfig(
         vocab_size=VOCABULARY_SIZE,

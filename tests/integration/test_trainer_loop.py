@@ -10,8 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from etude_client import EtudeClient
+from etude_rollout.evaluation.validation import ValidationLine, append
 from etude_trainer.app import create_app
 from etude_trainer.config import TrainingConfig, parse_config
 from etude_trainer.service import Job, TrainerService
@@ -46,6 +48,7 @@ def service_of(
         sampler_url=url,
         weights_root=folder / "weights",
         trainer_dir=folder / state,
+        validation_dir=folder / "eval",
         trainer_name=f"{state}-test",
         trainer_device="cpu",
     )
@@ -88,6 +91,22 @@ def working(worker: TinyWorker) -> Iterator[None]:
     assert errors == []
 
 
+def evaluation(version: int, mean: float) -> ValidationLine:
+    """As `etude-rollout eval` writes it."""
+    return ValidationLine(
+        run="loop",
+        policy_version=version,
+        benchmark="bfcl",
+        data="rows",
+        measure="overall",
+        mean=mean,
+        num_answered=8,
+        is_complete=True,
+        seed=0,
+        precision="float32",
+    )
+
+
 def ended(service: TrainerService) -> bool:
     return not service.is_alive
 
@@ -104,11 +123,18 @@ def test_twelve_steps_raise_the_reward_and_leave_order_behind(
     with EtudeClient(sampler_url) as client:
         run = create_run(client, "loop")
         worker = TinyWorker(client, run.id, model_dir)
-        service = service_of(tmp_path, sampler_url, run="loop", model_dir=model_dir, max_steps=12)
+        config = parse_config(f"{CONFIG}[validation]\nevery_steps = 4\n")
+        service = service_of(
+            tmp_path, sampler_url, run="loop", model_dir=model_dir, max_steps=12, config=config
+        )
+        evaluations = tmp_path / "eval" / "validation-loop.jsonl"
+        append(evaluations, evaluation(11, 0.5))  # of an earlier run of this name
         with working(worker), serving(create_app(service)) as api:
+            wait_for(lambda: service.board.read().num_steps >= 4, what="four steps", timeout_s=120)
+            append(evaluations, evaluation(4, 0.25))
             wait_for(lambda: ended(service), what="twelve steps", timeout_s=120)
-            status = httpx.get(f"{api}/v1/status").json()
-            metrics = httpx.get(f"{api}/metrics").text
+            status = httpx.get(f"{api}/v1/status", verify=False).json()
+            metrics = httpx.get(f"{api}/metrics", verify=False).text
         assert service.error is None
         assert (status["stage"], status["num_steps"], status["policy_version"]) == (
             "stopped",
@@ -117,6 +143,11 @@ def test_twelve_steps_raise_the_reward_and_leave_order_behind(
         )
         assert status["last_step"]["seconds"].keys() >= {"fetch", "train", "checkpoint", "ack"}
         assert "etude_trainer_steps_total 12.0" in metrics
+        assert status["validation"]["mean"] == 0.25
+        assert status["validation"]["policy_version"] == 4
+        events = EventAccumulator(str(tmp_path / "trainer" / run.id / "tensorboard")).Reload()
+        drawn = events.Scalars("validation/bfcl_overall")
+        assert [(point.step, point.value) for point in drawn] == [(4, 0.25)]
 
         after = client.get_run(run.id)
         assert after.policy_version == 12
@@ -132,7 +163,7 @@ def test_twelve_steps_raise_the_reward_and_leave_order_behind(
         assert abs(first["kl_rollout"]) < 1e-6
 
         published = sorted(path.name for path in (tmp_path / "weights" / run.id).iterdir())
-        assert [name[:7] for name in published] == ["v000009", "v000010", "v000011", "v000012"]
+        assert [int(name[1:7]) for name in published] == [8, 9, 10, 11, 12], "8 is to be evaluated"
         assert after.weights_uri == str(tmp_path / "weights" / run.id / published[-1])
         checkpoints = (tmp_path / "trainer" / run.id / "checkpoints").iterdir()
         assert sorted(path.name for path in checkpoints) == published[-2:]

@@ -45,6 +45,7 @@ from .stages.settle import Site
 from .stages.supply import Ahead, Supply
 from .status import Stage, StatusBoard
 from .stop import StopSignal
+from .validation import validation_of
 from .weights.disk import DiskChannel
 from .weights.sending import make_sender
 
@@ -160,8 +161,7 @@ class TrainerService:
                     self._trainer(site, team, run, charts).run()
 
     def _trainer(self, site: Site, team: Team, run: Run, charts: list[Chart]) -> Trainer:
-        folder = self._settings.trainer_dir / run.id
-        policy = team.learner.policy
+        folder, policy = self._settings.trainer_dir / run.id, team.learner.policy
         note = LeaseNote(folder / "lease.json")
         overlaps = self._config.overlap.enabled and run.limits.max_staleness > 0
         if self._config.overlap.enabled and not overlaps:
@@ -201,6 +201,7 @@ class TrainerService:
             stop=self._stop,
             model_dir=self._job.model_dir,
             weights_root=self._settings.weights_root,
+            validation=validation_of(run, self._config, self._settings.validation_dir, folder),
         )
 
     def _request(self, run: Run) -> TrainingBatchRequest:

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     """Folder shared with the rollout workers; versions are published below it, run by run."""
     trainer_dir: Path = Path(".etude/trainer")
     """The trainer's own folder: model checkpoints and metrics, run by run."""
+    validation_dir: Path = Path(".etude/eval")
+    """Folder where `etude-rollout eval --run NAME` writes what it found, `validation-NAME.jsonl`;
+    drawn beside the training metrics."""
     trainer_model: Path | None = None
     """Directory of the model to start from (config, tokenizer, safetensors)."""
     trainer_config: Path | None = None
@@ -51,14 +54,14 @@ class Settings(BaseSettings):
     trainer_wandb: Literal["off", "offline", "online"] = "off"
     """Send the metrics to Weights & Biases as well: `offline` writes them below the trainer's
     folder, for `wandb sync`. Needs the package wandb, which is not installed with the trainer."""
-
-    weight_channel: Literal["disk", "gloo", "nccl"] = "disk"
-    """How weights reach the engines: from the shared volume, or sent from process to process (the
     traces_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
     """OpenTelemetry collector (OTLP over HTTP) that traces go to, `http://host:4318`; unset: none.
     Needs the extra `traces`."""
     traces_ratio: float = Field(default=1.0, ge=0.0, le=1.0)
     """Share of the traces that are kept; the same for all services."""
+
+    weight_channel: Literal["disk", "gloo", "nccl"] = "disk"
+    """How weights reach the engines: from the shared volume, or sent from process to process (the
     volume stays the durable copy). The rollout workers need the same value."""
     transfer_host: str = "127.0.0.1"
     """For `gloo` and `nccl`: this machine's address as the engines reach it; listened on."""

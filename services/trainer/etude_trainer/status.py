@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .validation import Evaluation
 
 
 class Stage(StrEnum):
@@ -54,6 +58,8 @@ class Snapshot:
     """Of the last step."""
     last_seconds: dict[str, float] = field(default_factory=dict)
     """Of the last step, by stage."""
+    validation: Evaluation | None = None
+    """The newest evaluation of a version."""
     num_micro_batches: int = 0
     """Of the update that is running."""
     num_micro_batches_done: int = 0

@@ -33,6 +33,18 @@ class StepStatus(Response):
     """Time of each stage."""
 
 
+class ValidationStatus(Response):
+    """The newest evaluation of a version of this run."""
+
+    policy_version: int
+    benchmark: str
+    measure: str
+    """Which mean."""
+    mean: float
+    """In 0 to 1."""
+    num_answered: int
+
+
 class TrainerStatus(Response):
     """What the trainer does now."""
 
@@ -52,3 +64,5 @@ class TrainerStatus(Response):
     """Passes of the step that is running; 0 between steps."""
     num_micro_batches_done: int
     last_step: StepStatus
+    validation: ValidationStatus | None = None
+    """Null until one was evaluated."""

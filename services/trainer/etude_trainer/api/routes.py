@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from importlib.metadata import version
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -13,8 +13,11 @@ from etude_proto.v1 import Check, Health
 
 from ..status import Snapshot, Stage, StatusBoard
 from .metrics import registry_of, render
-from .models import StepStatus, TrainerStatus
+from .models import StepStatus, TrainerStatus, ValidationStatus
 from .problems import RESPONSES
+
+if TYPE_CHECKING:
+    from ..validation import Evaluation
 
 ENDED = frozenset({Stage.STOPPED, Stage.FAILED})
 
@@ -48,6 +51,18 @@ def _last_step(snapshot: Snapshot) -> StepStatus:
         gradient_norm=metrics.get("grad_norm"),
         metrics=metrics,
         seconds=snapshot.last_seconds,
+    )
+
+
+def _validation(found: Evaluation | None) -> ValidationStatus | None:
+    if found is None or found.policy_version is None:
+        return None
+    return ValidationStatus(
+        policy_version=found.policy_version,
+        benchmark=found.benchmark,
+        measure=found.measure,
+        mean=found.mean,
+        num_answered=found.num_answered,
     )
 
 
@@ -94,6 +109,7 @@ def make_router(board: StatusBoard) -> APIRouter:
             num_micro_batches=snapshot.num_micro_batches,
             num_micro_batches_done=snapshot.num_micro_batches_done,
             last_step=_last_step(snapshot),
+            validation=_validation(snapshot.validation),
         )
 
     return router

@@ -33,6 +33,7 @@ from .running import (
     ParallelConfig,
     ProfilerConfig,
     PublishConfig,
+    ValidationConfig,
 )
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "ResetsConfig",
     "ShapingConfig",
     "TrainingConfig",
+    "ValidationConfig",
     "load_config",
     "parse_config",
 ]
@@ -82,6 +84,8 @@ class TrainingConfig(Table):
     """An adapter instead of the model."""
     publish: PublishConfig = PublishConfig()
     """Checkpoints and weights on disk."""
+    validation: ValidationConfig = ValidationConfig()
+    """Evaluations of published versions."""
     overlap: OverlapConfig = OverlapConfig()
     """Steps that overlap."""
     profiler: ProfilerConfig = ProfilerConfig()

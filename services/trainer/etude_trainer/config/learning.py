@@ -223,9 +223,12 @@ class ResetsConfig(Table):
     """Steps of the median; before so many were seen it says nothing."""
     min_apart_steps: int = Field(default=200, ge=1)
     """Steps between two resets; the first steps count as after one."""
+    measure: Literal["control_arm", "evaluations"] = "control_arm"
+    """The validation mean: success of the control arm, of training tasks; or the newest mean that
+    an evaluation of a published version found (`[validation]`), of the benchmark seen first."""
     validation_versions: int = Field(default=20, ge=1, le=1000)
-    """The validation mean is the success rate of the run's control arm (slots drawn uniformly,
-    before any gate, prompts without help) over so many policy versions."""
+    """For `control_arm`: the mean is the success rate of the run's control arm (slots drawn
+    uniformly, before any gate, prompts without help) over so many policy versions."""
 
     def settings(self) -> ResetSettings:
         """The constants as the detector takes them."""

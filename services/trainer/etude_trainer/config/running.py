@@ -65,6 +65,15 @@ class PublishConfig(Table):
     """Tokens of each probe sequence."""
 
 
+class ValidationConfig(Table):
+    """`[validation]`: evaluations of published versions (`etude-rollout eval --run`), read from
+    `ETUDE_VALIDATION_DIR`."""
+
+    every_steps: int = Field(default=0, ge=0)
+    """Keep the published weights of versions that are a multiple of this until they were
+    evaluated, two of them at most; 0 keeps none. Evaluations are drawn whenever they are there."""
+
+
 class OverlapConfig(Table):
     """`[overlap]`: what goes on beside a step."""
 

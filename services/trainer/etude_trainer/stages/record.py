@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..charts import Chart, tagged
 from ..checkpoint import Checkpoint
 from ..journal import Journal
+from ..weights.disk import path_of
 from .fetch import LeaseNote
 from .rewind import kept_curricula
 from .settle import Site
@@ -36,6 +37,8 @@ class Recorder:
         for chart in self.charts:
             chart.stand(policy_version)
         self.site.board.update(policy_version=policy_version)
+        self.site.validation.stand(policy_version)
+        self._look(policy_version)
         logger.info("trainer.standing", extra={"policy_version": policy_version})
 
     def late(self, settled: list[Checkpoint]) -> None:
@@ -53,8 +56,21 @@ class Recorder:
         fields = {"policy_version": state.policy_version, "metrics": state.metrics}
         logger.info("step.done", extra=fields)
         site.store.prune(announced=checkpoint, keep=self.keep_checkpoints)
+        self._look(state.policy_version)
         pinned = {one.weights_uri for one in kept_curricula(site) if one.pinned}
+        pinned |= site.validation.awaited(path_of(state.weights_uri).parent)
         site.channel.prune(announced_version=state.policy_version, keep=pinned)
+
+    def _look(self, policy_version: int) -> None:
+        """Draw what evaluations of versions up to this one have found since the last look."""
+        validation, board = self.site.validation, self.site.board
+        for found in validation.new(policy_version):
+            tag, version = validation.tag(found), found.policy_version
+            for chart in self.charts:
+                chart.add(version or 0, {tag: found.mean})
+            fields = {"policy_version": version, "mean": found.mean, "measure": tag}
+            logger.info("validation.found", extra=fields)
+        board.update(validation=validation.newest)
 
     def _draw(self, checkpoint: Checkpoint, seconds: dict[str, float]) -> None:
         """Into journal and charts, unless they have it (an ack repeated after a kill)."""

@@ -2,7 +2,8 @@
 
 The detector is `algorithms/resets.py`. Its validation mean is the success rate of the run's control
 arm, read from the sampler: slots drawn uniformly, counted before any gate and without scaffolds, so
-that neither the curriculum nor the gate biases it (our choice; the paper has a validation set).
+that neither the curriculum nor the gate biases it (our choice; the paper has a validation set). Or
+it is what evaluations of published versions found, if there are any (`validation.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 
 from ..algorithms.resets import observe
 from ..checkpoint import directory_name
+from ..config import ResetsConfig
 from ..parallel.team import Team
 from .fetch import insist
 from .settle import Site
@@ -33,6 +35,15 @@ def control_success(site: Site, *, num_versions: int) -> float | None:
     return None if view.arms_recent is None else view.arms_recent.control.success_rate.mean
 
 
+def validation_mean(site: Site, config: ResetsConfig) -> float | None:
+    """The measure that the configuration names; None while there is none. Raises as
+    `control_success`."""
+    if config.measure == "control_arm":
+        return control_success(site, num_versions=config.validation_versions)
+    newest = site.validation.newest
+    return None if newest is None else newest.mean
+
+
 def consider_reset(
     site: Site, team: Team, work: Work, *, metrics: dict[str, float]
 ) -> dict[str, float]:
@@ -48,7 +59,7 @@ def consider_reset(
     config, memory = learner.config.resets, learner.memory
     if not config.enabled:
         return {}
-    validation = control_success(site, num_versions=config.validation_versions)
+    validation = validation_mean(site, config)
     step = work.manifest.policy_version
     memory.resets, reason = observe(
         memory.resets,

@@ -26,6 +26,7 @@ from ..errors import CheckpointError, LeaseLost, Stopped, WeightsUnknown
 from ..parallel.team import Team
 from ..status import StatusBoard
 from ..stop import StopSignal
+from ..validation import Validation
 from ..weights import WeightChannel
 from ..weights.disk import below, path_of
 from .fetch import insist
@@ -78,6 +79,8 @@ class Site:
     model_dir: Path
     weights_root: Path
     """Announced weights are read strictly below it."""
+    validation: Validation
+    """What evaluations found."""
 
     def announced(self) -> Run:
         """The run as it is now."""

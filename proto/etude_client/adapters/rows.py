@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -19,18 +18,8 @@ class ColumnFault(ValueError):
     """A column is missing, or a row of it cannot be read; both are named."""
 
 
-class Table(Protocol):
-    """A data set whose rows are mappings."""
-
-    def __len__(self) -> int:
-        """Number of rows."""
-
-    def __getitem__(self, index: int, /) -> Mapping[str, object]:
-        """One row."""
-
-
 def tasks_of(
-    table: Table,
+    table: Sequence[Mapping[str, object]],
     *,
     prompt: str = "prompt",
     subtasks: Sequence[str] = (),
@@ -39,7 +28,7 @@ def tasks_of(
     """One task a row.
 
     Args:
-        table: the rows.
+        table: the rows; a data set of Hugging Face's is one.
         prompt: column of texts, or of dialogues (lists of role and content).
         subtasks: reward components, the same for all rows.
         source: column that says where a row came from.

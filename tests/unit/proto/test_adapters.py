@@ -81,7 +81,7 @@ def test_scales_that_make_no_sense(
 
 def test_prompts_are_texts_or_dialogues() -> None:
     parts = [{"type": "image"}, {"type": "text", "text": "what is it?"}]
-    rows = [
+    rows: list[dict[str, object]] = [
         {"prompt": "1 + 1?", "from": "sums"},
         {"prompt": [{"role": "system", "content": "Add."}, {"role": "user", "content": "2 + 2?"}]},
         {"prompt": [{"role": "user", "content": parts}]},
@@ -95,12 +95,13 @@ def test_prompts_are_texts_or_dialogues() -> None:
     assert "what is it?" in made[2].messages[0].content
     assert all(task.subtasks == ["right"] for task in made)
     assert tasks_of(rows[:1], source="from")[0].source == "sums"
-    for faulty, words in [
+    faults: list[tuple[dict[str, object], str]] = [
         ({"question": "x"}, "row 0 has no column 'prompt'; it has question"),
         ({"prompt": 7}, "a prompt is a text or a list of messages, not 7"),
         ({"prompt": [{"text": "x"}]}, "a message has role and content"),
         ({"prompt": []}, "messages"),
-    ]:
+    ]
+    for faulty, words in faults:
         with pytest.raises(ColumnFault, match=words):
             tasks_of([faulty])
     with pytest.raises(ColumnFault, match="row 1 has no column 'from'"):

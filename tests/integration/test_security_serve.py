@@ -62,7 +62,7 @@ def serving(folder: Path, *arguments: str, **more: str) -> Iterator[tuple[str, P
     def is_up() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            return httpx.get(f"{url}/livez", timeout=2.0).status_code == 200
+            return httpx.get(f"{url}/livez", timeout=2.0, verify=False).status_code == 200
         except httpx.TransportError:
             return False
 

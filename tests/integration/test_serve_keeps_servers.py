@@ -32,7 +32,7 @@ class Served:
     def is_ready(self) -> bool:
         """Whether it answers and has its servers."""
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5.0).status_code == 200
+            return httpx.get(f"{self.url}/readyz", timeout=5.0, verify=False).status_code == 200
         except httpx.TransportError:
             return False
 

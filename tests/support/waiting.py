@@ -1,4 +1,8 @@
-"""Waiting for a condition instead of sleeping, and time that passes: only here is slept."""
+"""Waiting for a condition instead of sleeping, and time that passes: only here is slept.
+
+Looking costs the processor that is waited for: the longer a wait, the longer the pauses, up to a
+twentieth of what was waited.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,11 @@ import time
 from collections.abc import Awaitable, Callable
 
 POLL_S = 0.02
+_LONGEST_POLL_S = 0.1
+
+
+def _pause_s(waited_s: float) -> float:
+    return min(max(POLL_S, waited_s / 20), _LONGEST_POLL_S)
 
 
 def wait_for(condition: Callable[[], bool], *, what: str, timeout_s: float = 10.0) -> None:
@@ -15,11 +24,12 @@ def wait_for(condition: Callable[[], bool], *, what: str, timeout_s: float = 10.
     Raises:
         AssertionError: it did not hold within `timeout_s`; the message names `what`.
     """
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited_s = time.monotonic() - began
+        if waited_s > timeout_s:
             raise AssertionError(f"not within {timeout_s} s: {what}")
-        time.sleep(POLL_S)
+        time.sleep(_pause_s(waited_s))
 
 
 async def wait_until(
@@ -30,11 +40,12 @@ async def wait_until(
     Raises:
         AssertionError: it did not hold within `timeout_s`; the message names `what`.
     """
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     while not await condition():
-        if time.monotonic() > deadline:
+        waited_s = time.monotonic() - began
+        if waited_s > timeout_s:
             raise AssertionError(f"not within {timeout_s} s: {what}")
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(_pause_s(waited_s))
 
 
 async def pass_time(seconds: float) -> None:

@@ -4,10 +4,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 # How environments are installed: --lazy compiles what is imported, when it is.
 INSTALL ?=
-# Processes of the test run; each has its own PostgreSQL, Valkey and Redis.
-JOBS ?= 2
+# Processes of the test run; each has its own PostgreSQL, Valkey and Redis. Twice the cores that CI
+# has: half of a test's time is waiting for a server, a deadline or a process.
+JOBS ?= 4
 # Those of the chaos tests, which want the processor for what they kill.
-STORMS ?= 2
+STORMS ?= 3
 # More arguments for pytest, as in: make test ARGS="-k lease -x"
 ARGS ?=
 # All tests together take every branch of the pure core (pyproject.toml, tool.coverage).
@@ -89,7 +90,7 @@ test: setup  ## Unit, integration, contract, architecture, end to end; real serv
 	$(PY) -m pytest -m "not vllm and not bench and not chaos" -n $(JOBS) --dist worksteal --junitxml=.reports/test.xml $(COVERAGE) $(ARGS)
 
 test-vllm: setup setup-vllm  ## The end-to-end test and weight updates on real vLLM
-	$(PY) -m pytest -m vllm --junitxml=.reports/test-vllm.xml tests/e2e $(ARGS)
+	$(PY) -m pytest -m vllm -n 2 --dist loadgroup --junitxml=.reports/test-vllm.xml tests/e2e $(ARGS)
 
 chaos: setup  ## Kill, stop, cut, fill and rewind everything at random, in short; then audit
 	$(PY) -m pytest -m chaos -n $(STORMS) --junitxml=.reports/chaos.xml tests/chaos $(ARGS)

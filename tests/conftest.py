@@ -36,7 +36,8 @@ def _is_traced(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Trace unit tests of the core, and of them not the slow ones."""
+    """The longest first, for others fit beside it; trace unit tests of the core but slow ones."""
+    items.sort(key=lambda item: item.path.parent.name != "e2e")
     for item in items:
         if not _is_traced(item.path) or item.get_closest_marker("slow") is not None:
             item.add_marker("no_cover")

@@ -35,7 +35,7 @@ demo: export POLICY := $(POLICY)
 demo: export ENGINE := $(ENGINE)
 demo: export MINUTES := $(MINUTES)
 
-.PHONY: help setup setup-vllm lock check format types imports sizes images \
+.PHONY: help setup setup-vllm lock check format types imports collect sizes images \
 	contract contract-check test test-vllm chaos chaos-long bench demo rehearse ci clean
 .DEFAULT_GOAL := help
 
@@ -67,6 +67,10 @@ types:
 
 imports:
 	.venv/bin/lint-imports
+
+# Imports what the tests import: what one process compiled, four need not compile at once.
+collect:
+	$(PY) -m pytest -q --collect-only tests
 
 sizes:
 	$(PY) -m pytest -q --durations=0 tests/architecture/test_sizes.py
@@ -110,8 +114,8 @@ demo: setup  ## The whole loop on real tasks, at most MINUTES; POLICY=tiny, ENGI
 rehearse: setup  ## Images built, compose file up, everything killed once; root, Linux; WORK=DIR keeps
 	PYTHONPATH=tests $(PY) -m rehearsal $(if $(WORK),--work $(WORK))
 
-# vLLM's environment is built beside what comes after setup. The stage that needs it waits for it,
-# and builds it itself, with what went wrong to be read, if that failed.
+# Beside the checks, modules are compiled and vLLM's environment is built. The stage that needs it
+# waits for it, and builds it itself, with what went wrong to be read, if that failed.
 ci:  ## Everything that .ci/run runs, with the time of each stage
 	@rm -rf .reports && mkdir -p .reports
 	@beside=; trap 'test -z "$$beside" || kill $$beside 2>/dev/null' EXIT; \
@@ -120,7 +124,8 @@ ci:  ## Everything that .ci/run runs, with the time of each stage
 	  $(MAKE) --no-print-directory $$stage || { echo "=== $$stage FAILED"; exit 1; }; \
 	  echo "$$stage $$(($$(date +%s) - began)) s" | tee -a .reports/stages.txt; \
 	  test $$stage != setup || { \
-	    $(MAKE) --no-print-directory setup-vllm >.reports/setup-vllm.txt 2>&1 & beside=$$!; }; \
+	    $(MAKE) --no-print-directory -k collect setup-vllm >.reports/beside.txt 2>&1 & \
+	    beside=$$!; }; \
 	done
 
 clean:  ## Remove environments, caches and reports; run data in .etude stays

@@ -27,7 +27,7 @@ DIGITS = [str(digit) for digit in range(10)]
 SKILLS = {"copy": lambda digit: digit, "next": lambda digit: (digit + 1) % 10, "zero": lambda _: 0}
 
 
-def make_policy() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+def make_policy(seed: int = 0) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """A random policy of a hundred thousand weights, and a tokenizer of words."""
     words = ["<pad>", "<eos>", *SKILLS, *DIGITS]
     vocabulary = {word: number for number, word in enumerate(words)}
@@ -36,7 +36,7 @@ def make_policy() -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", padding_side="left"
     )
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(words),
         hidden_size=64,

@@ -30,6 +30,8 @@ FOLDERS = ("services/", "tests/", "proto/", "deploy/", "docs/", "requirements/",
 RECORDS = sorted((ROOT / "docs" / "adr").glob("*.md"))
 PARTS = ("Context", "Decision", "Consequences", "Alternatives", "Check")
 MAX_RECORD_LINES = 50
+UNLISTED = {"requirements/README.md"}
+"""Pages of folders, for whoever opens the folder."""
 FLOW = page("docs/flow.md").rows("Endpoint")
 
 
@@ -40,6 +42,19 @@ def test_links_lead_somewhere(one: Page) -> None:
         found = Page((one.path.parent / path).resolve() if path else one.path)
         assert found.path.exists(), f"{one.name}: {target}"
         assert not anchor or anchor in found.anchors(), f"{one.name}: {target}"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    """By links, some steps on; records are numbered and need no list."""
+    reached, todo = set[Path](), [page("README.md").path]
+    while todo:
+        path = todo.pop()
+        if path in reached or path.suffix != ".md":
+            continue
+        reached.add(path)
+        links = (target.partition("#")[0] for target in Page(path).links())
+        todo += [(path.parent / target).resolve() for target in links if target]
+    assert {one.name for one in pages() if one.path not in {*reached, *RECORDS}} <= UNLISTED
 
 
 @pytest.mark.parametrize("one", pages(), ids=lambda one: one.name)

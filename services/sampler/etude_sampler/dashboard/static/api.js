@@ -1,15 +1,14 @@
 /**
- * Reads the sampler's public API: bearer key, problem documents, history page by page.
+ * Reads the sampler's public API: bearer key, problem documents, entity tags.
  * Neighbours: `poll.js` decides when; the views decide what. Nothing here ever writes.
  */
 
 // @reads problem: Problem
-// @reads page: HistoryPage
-// @reads point: HistoryPoint
 
 const SLOT = "etude.key";
 const TIMEOUT_MS = 15000;
-const HISTORY_PAGE = 200;
+const MOST_HELD = 40;
+const held = new Map(); // the last answers by address: tag and body
 let kept = "";
 
 /** An answer that is not 2xx. */
@@ -32,6 +31,7 @@ export function readKey() {
 /** Keep a key for this tab; an empty one forgets it. */
 export function writeKey(value) {
   kept = value;
+  held.clear();
   try {
     if (value) sessionStorage.setItem(SLOT, value);
     else sessionStorage.removeItem(SLOT);
@@ -54,56 +54,46 @@ async function refusal(response) {
  * One GET; the path is relative to the page, so that a proxy may serve it under a prefix.
  * Throws `ApiError` for a refusal, `TypeError` when nobody answers, `AbortError` when left.
  */
-export async function get(path, query = {}, signal = undefined) {
+async function fetchPath(path, query, signal, headers) {
   const url = new URL(path, new URL("./", document.baseURI));
   for (const [name, value] of Object.entries(query)) {
     if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, value);
   }
-  const headers = { Accept: "application/json" };
+  const tag = held.get(url.href)?.tag;
   if (readKey()) headers.Authorization = `Bearer ${readKey()}`;
+  if (tag) headers["If-None-Match"] = tag;
   const limits = [AbortSignal.timeout(TIMEOUT_MS), signal].filter(Boolean);
   const response = await fetch(url, {
     headers,
     cache: "no-store",
     signal: AbortSignal.any(limits),
   });
-  if (!response.ok) throw await refusal(response);
-  return response.json();
+  if (!response.ok && response.status !== 304) throw await refusal(response);
+  return { response, href: url.href };
 }
 
-/** The history of a run, oldest first, kept up to date by reading its last page again. */
-export class History {
-  constructor(runId) {
-    this.path = `v1/runs/${encodeURIComponent(runId)}/history`;
-    this.forget();
-  }
-
-  forget() {
-    this.pages = [];
-    this.cursors = [null];
-  }
-
-  /** All points so far. */
-  get points() {
-    return this.pages.flat();
-  }
-
-  get newest() {
-    const point = this.points.at(-1);
-    return point ? point.policy_version : -1;
-  }
-
-  /** Read on until the newest version; a run that went back to an older one is read anew. */
-  async follow(version, signal) {
-    if (this.newest > version) this.forget();
-    if (this.newest === version) return;
-    for (;;) {
-      const at = Math.max(0, this.cursors.length - 1);
-      const cursor = this.cursors[at];
-      const page = await get(this.path, { limit: HISTORY_PAGE, cursor }, signal);
-      this.pages[at] = page.items;
-      if (!page.next_cursor) return;
-      this.cursors.push(page.next_cursor);
-    }
-  }
+/** JSON of a path; an answer that has not changed is not sent again. */
+export async function get(path, query = {}, signal = undefined) {
+  const headers = { Accept: "application/json" };
+  const { response, href } = await fetchPath(path, query, signal, headers);
+  if (response.status === 304) return held.get(href).body;
+  const body = await response.json();
+  const tag = response.headers.get("ETag");
+  held.delete(href);
+  if (tag) held.set(href, { tag, body });
+  if (held.size > MOST_HELD) held.delete(held.keys().next().value);
+  return body;
 }
+
+/** Bytes of a path. */
+export async function getBytes(path, signal = undefined) {
+  const headers = { Accept: "application/vnd.safetensors, application/problem+json" };
+  const { response } = await fetchPath(path, {}, signal, headers);
+  return response.arrayBuffer();
+}
+
+/** Path of a run's data. */
+export const runPath = (runId) => `v1/runs/${encodeURIComponent(runId)}`;
+
+/** Address of a run's view on this page. */
+export const runHref = (runId, rest = "") => `#/runs/${encodeURIComponent(runId)}${rest}`;

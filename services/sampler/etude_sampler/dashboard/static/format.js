@@ -4,6 +4,7 @@ const NONE = "–";
 const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const SHORT = new Intl.NumberFormat("en", { maximumFractionDigits: 1, notation: "compact" });
 const TIME = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
 const known = (value) => value !== null && value !== undefined && Number.isFinite(value);
 
@@ -51,3 +52,18 @@ export const words = (name) => String(name).replaceAll("_", " ");
 
 /** The start of an id that is still easy to tell apart. */
 export const brief = (id) => (id.length > 17 ? `${id.slice(0, 16)}…` : id);
+
+/** A time span. */
+export function seconds(value) {
+  if (!known(value)) return NONE;
+  if (value < 1) return `${Math.round(1000 * value)} ms`;
+  if (value < 120) return `${value < 10 ? value.toFixed(1) : Math.round(value)} s`;
+  return value < 7200 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
+}
+
+/** How long ago a time was, in ms since 1970. */
+export const ago = (at) =>
+  known(at) ? `${seconds(Math.max(0, (Date.now() - at) / 1000))} ago` : NONE;
+
+/** A time of today, in ms since 1970. */
+export const clock = (at) => CLOCK.format(at);

@@ -1,17 +1,26 @@
 /**
  * The page: which view the address asks for, the poller behind it, the state of the connection,
- * the bearer key. Neighbours: `runs.js`, `run.js`, `task.js` are the views.
+ * the bearer key. Neighbours: the views, see the routes.
  */
 
 import { readKey, writeKey } from "./api.js";
+import { CompareView } from "./compare.js";
 import { el, setText } from "./dom.js";
+import { FlowView } from "./flow.js";
+import { clock } from "./format.js";
 import { Poller } from "./poll.js";
 import { RunView } from "./run.js";
 import { RunsView } from "./runs.js";
+import { SpreadView } from "./spread.js";
 import { OneTaskView } from "./task.js";
+import { TaskListView } from "./tasks.js";
 
 const ROUTES = [
+  [/^#\/compare\/([^/]+)\/([^/]+)$/, CompareView],
   [/^#\/runs\/([^/]+)\/tasks\/([^/]+)$/, OneTaskView],
+  [/^#\/runs\/([^/]+)\/tasks(?:\?.*)?$/, TaskListView],
+  [/^#\/runs\/([^/]+)\/spread$/, SpreadView],
+  [/^#\/runs\/([^/]+)\/flow$/, FlowView],
   [/^#\/runs\/([^/]+)$/, RunView],
   [/^(#\/?)?$/, RunsView],
 ];
@@ -21,6 +30,7 @@ const status = byId("status");
 const poller = new Poller(showState);
 const notice = el("p", { class: "notice", role: "alert", hidden: true });
 let view = null;
+let readAt = null; // when the shown view was last read, in ms since 1970
 
 /** A part of an address without its escapes; one that is malformed is taken as it is. */
 function plain(part) {
@@ -48,6 +58,7 @@ function navigate(event) {
   }
   view?.close();
   view = next;
+  readAt = null;
   notice.hidden = true;
   view.node.className = "pending"; // nothing but its heading until the first answer
   main.replaceChildren(notice, view.node);
@@ -61,6 +72,7 @@ function navigate(event) {
 async function read(signal) {
   const shown = view;
   await shown.read(signal);
+  readAt = Date.now();
   shown.node.className = "";
   const title = `${shown.title} · Etude`;
   if (document.title !== title) document.title = title;
@@ -90,8 +102,9 @@ function showFault(error, waitS) {
     ask();
   }
   const next = waitS === null ? "" : " The page tries again by itself.";
+  const old = readAt === null ? "" : ` What is shown is of ${clock(readAt)}.`;
   const why = faultOf(error);
-  setText(notice, `${why.replace(/[.\s]*$/, ".")}${next}`);
+  setText(notice, `${why.replace(/[.\s]*$/, ".")}${old}${next}`);
   notice.hidden = false;
 }
 

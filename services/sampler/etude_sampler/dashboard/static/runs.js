@@ -3,7 +3,7 @@
 // @reads page: RunPage
 // @reads run: Run
 
-import { get } from "./api.js";
+import { get, runHref } from "./api.js";
 import { el, replace, table, whenChanged } from "./dom.js";
 import { when, whole, words } from "./format.js";
 
@@ -17,7 +17,8 @@ export class RunsView {
     this.again = again;
     this.numPages = 1;
     this.list = el("div", { class: "panel" });
-    this.node = el("div", {}, el("h1", { tabindex: -1 }, "Runs"), this.list);
+    this.pair = el("section", { "aria-label": "Two runs side by side" });
+    this.node = el("div", {}, el("h1", { tabindex: -1 }, "Runs"), this.list, this.pair);
     this.title = "Runs";
     this.draw = whenChanged((runs, more) => this.show(runs, more));
   }
@@ -66,7 +67,7 @@ export class RunsView {
       "Created",
     ];
     const rows = runs.map((run) => [
-      el("a", { href: `#/runs/${encodeURIComponent(run.id)}`, "data-key": run.id }, run.name),
+      el("a", { href: runHref(run.id), "data-key": run.id }, run.name),
       el("span", { class: `state ${run.status}` }, run.status),
       run.resolved.preset,
       whole(run.policy_version),
@@ -82,6 +83,34 @@ export class RunsView {
     );
     const canGrow = more && this.numPages < MOST_PAGES;
     replace(this.list, table("All runs", heads, rows), canGrow ? button : null);
+    this.showPair(runs);
+  }
+
+  /** A form that leads to two runs side by side; what was chosen stays chosen. */
+  showPair(runs) {
+    if (runs.length < 2) {
+      replace(this.pair);
+      return;
+    }
+    const options = () =>
+      runs.map((run) => el("option", { value: run.id }, `${run.name} (${run.id})`));
+    const chosen = this.selects?.map((select) => select.value) ?? [runs[0].id, runs[1].id];
+    this.selects = ["First run", "Second run"].map((label, i) => {
+      const select = el("select", { "aria-label": label, "data-key": label }, options());
+      select.value = chosen[i];
+      return select;
+    });
+    const go = (event) => {
+      event.preventDefault();
+      const [first, second] = this.selects.map((select) => encodeURIComponent(select.value));
+      location.hash = `#/compare/${first}/${second}`;
+    };
+    const button = el("button", { type: "submit", "data-key": "compare" }, "Compare");
+    replace(
+      this.pair,
+      el("h2", {}, "Two runs side by side"),
+      el("form", { class: "filters panel", onsubmit: go }, this.selects, button),
+    );
   }
 
   more() {

@@ -1,4 +1,4 @@
-/** Arithmetic of charts: round ticks, scales, thinning. Pure functions; `chart.js` draws. */
+/** Arithmetic of charts: round ticks, scales, paths. Pure functions; `chart.js` draws. */
 
 /** About `count` round values that cover `low` to `high`, both ends included. */
 export function ticks(low, high, count) {
@@ -23,12 +23,12 @@ export function wholeTicks(low, high, count) {
   return found;
 }
 
-/** Smallest and largest value that occurs in the series, or null where there is none. */
+/** Smallest and largest value that occurs in the series or their bands; null: there is none. */
 export function extent(series) {
   let low = Infinity;
   let high = -Infinity;
-  for (const { values } of series) {
-    for (const value of values) {
+  for (const one of series) {
+    for (const value of [...one.values, ...(one.low ?? []), ...(one.high ?? [])]) {
       if (value === null) continue;
       low = Math.min(low, value);
       high = Math.max(high, value);
@@ -37,20 +37,21 @@ export function extent(series) {
   return low <= high ? [low, high] : null;
 }
 
-/** How many neighbouring points become one, so that at most `most` are drawn. */
-export const bucketSize = (count, most) => Math.max(1, Math.ceil(count / most));
-
-/** Means of `size` neighbouring values; a bucket without values is null. */
-export function thin(values, size) {
-  if (size === 1) return values;
-  const found = [];
-  for (let at = 0; at < values.length; at += size) {
-    const bucket = values.slice(at, at + size).filter((value) => value !== null);
-    found.push(
-      bucket.length ? bucket.reduce((sum, value) => sum + value, 0) / bucket.length : null,
-    );
+/** SVG path around the points between two edges; a point without both breaks it. */
+export function band(low, high) {
+  let text = "";
+  let begin = -1;
+  for (let i = 0; i <= low.length; i += 1) {
+    const open = i < low.length && low[i] !== null && high[i] !== null;
+    if (open && begin < 0) begin = i;
+    if (open || begin < 0) continue;
+    const top = high.slice(begin, i);
+    const bottom = low.slice(begin, i).reverse();
+    const at = ([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`;
+    text += `M${[...top, ...bottom].map(at).join("L")}Z`;
+    begin = -1;
   }
-  return found;
+  return text;
 }
 
 /** SVG path through points `[x, y]`; null breaks the line, a lone point becomes a dot. */

@@ -1,13 +1,12 @@
 /**
- * The state of a run now: counts, control arm against curriculum, sub-tasks, lanes, and the
- * trainer's last figures. Neighbours: `run.js` feeds it with one `CurriculumView`.
+ * The state of a run now: counts, control arm against curriculum, sub-tasks, lanes.
+ * Neighbours: `run.js` feeds it with one `CurriculumView`.
  */
 
 // @reads view: CurriculumView
 // @reads counts: Counts
 // @reads subtask: SubtaskView
 // @reads lane: LaneView
-// @reads point: HistoryPoint
 
 import { showArms } from "./arms.js";
 import { bar, el, replace, setText, table, whenChanged } from "./dom.js";
@@ -50,7 +49,6 @@ export class Summary {
     this.arms = el("div", {});
     this.subtasks = el("div", {});
     this.lanes = el("div", {});
-    this.metrics = el("div", {});
     this.counts = el(
       "section",
       { class: "panel", "aria-label": "Counts" },
@@ -64,23 +62,20 @@ export class Summary {
       { class: "tables" },
       panel("wide", this.arms),
       panel("wide", this.subtasks),
-      panel("", this.lanes),
-      panel("", this.metrics),
+      panel("wide", this.lanes),
     );
     this.drawCounts = whenChanged((...given) => this.showCounts(...given));
     this.drawArms = whenChanged((given) => showArms(this.arms, given));
     this.drawSubtasks = whenChanged((subtasks) => this.showSubtasks(subtasks));
     this.drawLanes = whenChanged((lanes) => this.showLanes(lanes));
-    this.drawMetrics = whenChanged((point) => this.showMetrics(point));
   }
 
-  update(view, newest) {
+  update(view) {
     this.drawCounts(view.counts, view);
     const { arms_recent, arms_overall, policy_version } = view;
     this.drawArms({ arms_recent, arms_overall, policy_version });
     this.drawSubtasks(view.subtasks);
     this.drawLanes(view.lanes);
-    this.drawMetrics(newest ?? null);
   }
 
   showCounts(counts, view) {
@@ -156,19 +151,5 @@ export class Summary {
       loose(lane.clock),
     ]);
     replace(this.lanes, el("h3", {}, "Lanes"), table("Races and their slots", heads, rows));
-  }
-
-  showMetrics(point) {
-    const names = point ? Object.keys(point.metrics).sort() : [];
-    const rows = names.map((name) => [name, loose(point.metrics[name])]);
-    const none = el(
-      "p",
-      { class: "quiet" },
-      "The trainer has sent no figures with its last version.",
-    );
-    const body = rows.length
-      ? table(`Sent with version ${point.policy_version}`, ["Figure", ["Value", "n"]], rows)
-      : none;
-    replace(this.metrics, el("h3", {}, "Trainer"), body);
   }
 }

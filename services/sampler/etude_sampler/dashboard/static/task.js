@@ -5,58 +5,42 @@
 // @reads task: Task
 // @reads term: WeightTerm
 // @reads stats: TaskStatistics
-// @reads entry: LedgerEntry
 // @reads message: Message
 // @reads tool: Tool
 
-import { get } from "./api.js";
-import { bar, el, replace, setText, svg, table, whenChanged } from "./dom.js";
-import { fixed, loose, when, whole, words } from "./format.js";
-
-const scaffold = (kind, level) =>
-  kind === "none" && level === 0 ? "none" : `${words(kind)} ${level}`;
-
-/** The rewards of a group as dots on a line; the text beside it says the same. */
-function strip(rewards, low, high) {
-  const span = high > low ? high - low : 1;
-  const dots = rewards.map((reward) =>
-    svg("circle", { cx: 5 + (90 * (reward - low)) / span, cy: 7, r: 3 }),
-  );
-  return svg(
-    "svg",
-    { class: "strip", width: 100, height: 14, "aria-hidden": "true" },
-    svg("path", { d: "M5 7h90" }),
-    dots,
-  );
-}
-
-function tally(names) {
-  const counts = new Map();
-  names.forEach((name) => counts.set(name, (counts.get(name) ?? 0) + 1));
-  return [...counts].map(([name, count]) => `${count} ${words(name)}`).join(", ");
-}
+import { get, runHref, runPath } from "./api.js";
+import { bar, el, replace, setText, table, whenChanged } from "./dom.js";
+import { fixed, loose, whole, words } from "./format.js";
+import { Groups, scaffold } from "./groups.js";
 
 export class OneTaskView {
   everyS = 4;
 
   constructor(again, runId, taskId) {
-    this.runPath = `v1/runs/${encodeURIComponent(runId)}`;
+    this.runPath = runPath(runId);
     this.path = `${this.runPath}/tasks/${encodeURIComponent(taskId)}`;
     this.title = `Task ${taskId}`;
-    this.back = el("a", { href: `#/runs/${encodeURIComponent(runId)}` }, "Run");
+    this.back = el("a", { href: runHref(runId) }, "Run");
+    const list = el("a", { href: runHref(runId, "/tasks") }, "Tasks");
+    this.groups = new Groups(this.path);
     this.state = el("span", { class: "state" });
     this.facts = el("p", { class: "quiet" }, "Reading the task …");
     const panel = () => el("section", { class: "panel" });
     Object.assign(this, {
       weights: panel(),
       statistics: panel(),
-      recent: panel(),
       prompt: panel(),
     });
     this.node = el(
       "div",
       {},
-      el("nav", { "aria-label": "Path" }, el("a", { href: "#/" }, "All runs"), " / ", this.back),
+      el("nav", { "aria-label": "Path" }, [
+        el("a", { href: "#/" }, "All runs"),
+        " / ",
+        this.back,
+        " / ",
+        list,
+      ]),
       el(
         "div",
         { class: "title" },
@@ -66,12 +50,12 @@ export class OneTaskView {
       this.facts,
       this.weights,
       this.statistics,
-      this.recent,
+      this.groups.node,
       this.prompt,
     );
-    this.drawWeights = whenChanged((terms) => this.showWeights(terms));
+    this.drawWeights = whenChanged((...given) => this.showWeights(...given));
     this.drawStatistics = whenChanged((all) => this.showStatistics(all));
-    this.drawRecent = whenChanged((entries) => this.showRecent(entries));
+    this.drawRecent = whenChanged((entries) => this.groups.update(entries));
     this.drawPrompt = whenChanged((task) => this.showPrompt(task));
   }
 
@@ -91,13 +75,14 @@ export class OneTaskView {
     const skills = task.subtasks.map(words).join(", ") || "none";
     const about = `No. ${whole(task.ordinal)} of source ${task.source}, ${words(task.split)} split`;
     setText(this.facts, `${about}; sub-tasks: ${skills}.${predicted}`);
-    this.drawWeights(view.weights);
+    const also = [view.hard, view.budget, view.pool].filter((text) => text);
+    this.drawWeights(view.weights, also);
     this.drawStatistics(view.statistics);
     this.drawRecent(view.recent);
     this.drawPrompt(task);
   }
 
-  showWeights(terms) {
+  showWeights(terms, also) {
     const heads = ["Lane", ["Weight", "n"], ["Because", "text"], "Racing"];
     const rows = terms.map((term) => [
       words(term.lane),
@@ -111,6 +96,7 @@ export class OneTaskView {
       el("h2", {}, "Why it has its weight"),
       el("p", { class: "quiet" }, help),
       table("Weight in each lane", heads, rows),
+      also.map((text) => el("p", { class: "quiet" }, text)),
     );
   }
 
@@ -162,44 +148,6 @@ export class OneTaskView {
       ]),
     );
     return rows.length ? table("Reward components", heads, rows, { seen: true }) : null;
-  }
-
-  showRecent(entries) {
-    const title = el("h2", {}, "Last groups");
-    if (!entries.length) {
-      replace(this.recent, title, el("p", {}, "None yet."));
-      return;
-    }
-    const rewards = entries.flatMap((entry) => entry.rewards);
-    const [low, high] = [Math.min(...rewards), Math.max(...rewards)];
-    const heads = [
-      "Group",
-      ["Version", "n"],
-      "Lane",
-      "Scaffold",
-      "Verdict",
-      ["Rewards", "wrap"],
-      ["Success", "n"],
-      "Ended by",
-      "At",
-    ];
-    const rows = entries.map((entry) => [
-      `#${whole(entry.apply_seq)}`,
-      whole(entry.policy_version),
-      words(entry.lane),
-      scaffold(entry.scaffold_kind, entry.scaffold_level),
-      words(entry.verdict),
-      el(
-        "span",
-        { class: "strip-cell" },
-        strip(entry.rewards, low, high),
-        entry.rewards.map(loose).join(" "),
-      ),
-      `${entry.successes.filter(Boolean).length} of ${entry.successes.length}`,
-      tally(entry.finish_reasons),
-      when(entry.created_at),
-    ]);
-    replace(this.recent, title, table("Newest first", heads, rows));
   }
 
   showPrompt(task) {

@@ -230,12 +230,13 @@ async def test_every_call_of_the_page_answers_what_the_page_expects(
 
     runs = (await read("/v1/runs", v1.RunPage, limit=100)).json()
     assert [one["name"] for one in runs["items"]] == ["shown"]
-    await read(f"/v1/datasets/{run.dataset_id}", v1.Dataset)
     await read(f"/v1/runs/{run.id}", v1.Run)
     view = (await read(f"/v1/runs/{run.id}/curriculum", v1.CurriculumView)).json()
     assert {one["arm"] for one in view["arms"]} == {"control", "curriculum"}
-    history = (await read(f"/v1/runs/{run.id}/history", v1.HistoryPage, limit=200)).json()
-    assert [point["policy_version"] for point in history["items"]][-1] == 1
+    series = (await read(f"/v1/runs/{run.id}/series", v1.Series, points=240)).json()
+    assert series["versions"] == [1]
+    await read(f"/v1/runs/{run.id}/activity", v1.Activity)
+    await read(f"/v1/runs/{run.id}/distributions", v1.Distributions)
     for order in get_args(TaskOrder):
         tasks = (await read(f"/v1/runs/{run.id}/tasks", v1.TaskPage, limit=25, order=order)).json()
         assert len(tasks["items"]) == (0 if order == "improved" else 6), order
@@ -247,7 +248,8 @@ async def test_every_call_of_the_page_answers_what_the_page_expects(
 
 def test_the_page_calls_nothing_but_these() -> None:
     code = "\n".join(COMMENT.sub("", text) for text in SCRIPTS.values())
-    asked = set(re.findall(r"[`\"]v1/(\w+)", code)) | set(re.findall(r"\}/(\w+)[`/]", code))
-    assert asked == {"runs", "datasets", "curriculum", "history", "tasks"}
+    asked = set(re.findall(r"[`\"]v1/(\w+)", code)) | set(re.findall(r"ath\}/(\w+)[`/]", code))
+    views = {"curriculum", "series", "activity", "distributions"}
+    assert asked == {"runs", "tasks", "trajectories"} | views
     assert len(re.findall(r"\bfetch\(", code)) == 1
     assert "method:" not in code, "the page only looks"

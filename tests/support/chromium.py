@@ -200,7 +200,9 @@ def _page(port_file: Path, process: subprocess.Popen[bytes], log: Path) -> Itera
 
     def opened() -> bool:
         tabs[:] = [
-            one for one in httpx.get(f"http://127.0.0.1:{port}/json").json() if one["type"] == "page"
+            one
+            for one in httpx.get(f"http://127.0.0.1:{port}/json").json()
+            if one["type"] == "page"
         ]
         return bool(tabs)
 

@@ -4,6 +4,7 @@
  */
 
 const TYPES = { I32: Int32Array, F32: Float32Array, U8: Uint8Array };
+const METADATA = "__metadata__";
 const TEXTS = "etude_texts";
 
 /**
@@ -45,7 +46,7 @@ export function readGroup(buffer) {
 
 /** Texts of the completions, by rollout; none if they were not sent. */
 function textsOf(header) {
-  const packed = header.__metadata__?.[TEXTS];
+  const packed = header[METADATA]?.[TEXTS];
   if (!packed) return [];
   const texts = JSON.parse(packed);
   return Array.isArray(texts) ? texts.map((text) => (typeof text === "string" ? text : null)) : [];

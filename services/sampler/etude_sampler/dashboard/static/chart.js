@@ -23,11 +23,12 @@ export function toneClass(series) {
 
 export class LineChart {
   /**
-   * `format(value)` makes texts; `low` and `high` fix the axis (null: from the data);
+   * `format(value)` makes texts, `tick` the axis'; `low` and `high` fix it (null: by the data);
    * `moved(version)` is told where the cursor went.
    */
-  constructor(title, help, { format, low = null, high = null, moved = () => {} }) {
-    Object.assign(this, { title, format, low, high, moved, versions: [], series: [], every: 1 });
+  constructor(title, help, { format, tick = format, low = null, high = null, moved = () => {} }) {
+    Object.assign(this, { title, format, tick, low, high, moved, versions: [], series: [] });
+    this.every = 1;
     this.hidden = new Set();
     this.at = null;
     this.svg = svg("svg", { "aria-hidden": "true", focusable: "false", height: HEIGHT });
@@ -125,7 +126,7 @@ export class LineChart {
       const y = this.y(value);
       return [
         svg("line", { class: "grid", x1: PAD.left, x2: right, y1: y, y2: y }),
-        svg("text", { x: PAD.left - 7, y: y + 4, class: "tick end" }, this.format(value)),
+        svg("text", { x: PAD.left - 7, y: y + 4, class: "tick end" }, this.tick(value)),
       ];
     });
     for (const version of this.xTicks) {

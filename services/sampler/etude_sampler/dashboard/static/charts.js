@@ -53,13 +53,13 @@ export class RunCharts {
       LineChart,
       "Informative groups: control arm and curriculum",
       "Groups whose rewards vary, for only those can teach; with 95 % intervals.",
-      { format: finer, ...unit },
+      { format: finer, tick: share, ...unit },
     );
     this.armSuccess = make(
       LineChart,
       "Success: control arm and curriculum",
       "Rollouts that succeed, by how their task was drawn; with 95 % intervals.",
-      { format: finer, ...unit },
+      { format: finer, tick: share, ...unit },
     );
     this.signal = make(
       LineChart,
@@ -116,7 +116,7 @@ export class RunCharts {
     const target = new Map(subtasks.map((subtask) => [subtask.name, subtask.threshold]));
     const lines = (found) => found.map((line) => drawn(line, versions, tone(line.name)));
     const mastery = lines(series.mastery);
-    mastery.forEach((line) => (line.target = target.get(line.name) ?? null));
+    mastery.forEach((one) => Object.assign(one, { target: target.get(one.name) ?? null }));
     this.mastery.update(mastery, every);
     this.lanes.update(lines(series.lane_groups), every);
     this.arms.update(arms(series, "informative_share"), every);

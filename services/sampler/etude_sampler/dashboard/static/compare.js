@@ -116,20 +116,23 @@ export class CompareView {
   }
 
   showCharts(all, names) {
-    const unit = { low: 0, high: 1, format: share };
-    const arm = (name) => all.map((series) => series.arms.find((line) => line.name === name));
+    const tick = (value) => percent(value, 0);
+    const two = (value) => fixed(value, 2);
+    const unit = { low: 0, high: 1, format: share, tick };
+    const arm = (who, what) =>
+      all.map((series) => series.arms.find((line) => line.name === `${who}.${what}`));
     const both = (read) => all.map(read);
     const spread = "The band spans the least and the greatest version of a point.";
     const sure = "With 95 % intervals.";
     const add = (...given) => this.pair(...given, all, names);
-    add("Success, control arm", sure, unit, arm("control.success_rate"));
-    add("Informative groups, curriculum", sure, unit, arm("curriculum.informative_share"));
+    add("Success, control arm", sure, unit, arm("control", "success_rate"));
+    add("Informative groups, curriculum", sure, unit, arm("curriculum", "informative_share"));
     add("Success, all groups", spread, unit, both((series) => series.success));
     add("Reward", spread, { format: loose }, both((series) => series.reward));
     const subtasks = [...new Set(all.flatMap((series) => series.mastery.map((one) => one.name)))];
     for (const name of subtasks) {
       const lines = both((series) => series.mastery.find((line) => line.name === name));
-      add(`Mastery of ${words(name)}`, sure, { ...unit, format: (v) => fixed(v, 2) }, lines);
+      add(`Mastery of ${words(name)}`, sure, { low: 0, high: 1, format: two }, lines);
     }
     const nodes = [...this.charts.values()].map((chart) => chart.node);
     if (nodes.length !== this.grid.children.length) this.grid.replaceChildren(...nodes);

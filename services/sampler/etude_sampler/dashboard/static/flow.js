@@ -81,13 +81,14 @@ export class FlowView {
   }
 
   showHealth(decisions, times, counts) {
-    const drawn = Math.max(1, decisions.num_draws);
-    const rows = [
+    const kinds = [
       ["Draws", decisions.num_draws],
       ["Reports", decisions.num_reports],
       ["Releases", decisions.num_releases],
       ["Expiries", decisions.num_expiries],
-    ].map(([name, num]) => [name, bar(Math.min(1, num / drawn), whole(num))]);
+    ];
+    const most = Math.max(1, ...kinds.map(([, num]) => num));
+    const rows = kinds.map(([name, num]) => [name, bar(num / most, whole(num))]);
     const span = decisions.num_decisions
       ? `Of the newest ${whole(decisions.num_decisions)} decisions, since ` +
         `${ago(decisions.since_ms)}. `

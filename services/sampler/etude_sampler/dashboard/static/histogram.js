@@ -10,9 +10,9 @@ const HEIGHT = 150;
 const PAD = { top: 6, bottom: 22, left: 6, right: 6 };
 
 export class BarChart {
-  /** `format(edge)` makes texts of edges; `unit` says what is counted. */
-  constructor(title, help, { format, tone = 0, unit = "tasks" }) {
-    Object.assign(this, { title, format, unit });
+  /** `format(edge)` makes texts; `unit` is what is counted; `counted`: edges are whole numbers. */
+  constructor(title, help, { format, tone = 0, unit = "tasks", counted = false }) {
+    Object.assign(this, { title, format, unit, counted });
     this.svg = svg("svg", {
       class: `bars tone-${tone}`,
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
@@ -32,7 +32,7 @@ export class BarChart {
   }
 
   update(histogram) {
-    const { edges, counts } = histogram;
+    const [edges, counts] = [histogram.edges, histogram.counts];
     const total = counts.reduce((sum, count) => sum + count, 0);
     const most = Math.max(1, ...counts);
     const step = (WIDTH - PAD.left - PAD.right) / counts.length;
@@ -61,7 +61,8 @@ export class BarChart {
   }
 
   binOf(edges, i) {
-    return `${this.format(edges[i])} to ${this.format(edges[i + 1])}`;
+    const [low, high] = [edges[i], this.counted ? edges[i + 1] - 1 : edges[i + 1]];
+    return low === high ? this.format(low) : `${this.format(low)} to ${this.format(high)}`;
   }
 
   /** What a glance at the bars tells. */
@@ -70,8 +71,9 @@ export class BarChart {
     const fullest = counts.indexOf(Math.max(...counts));
     let below = 0;
     const middle = counts.findIndex((count) => (below += count) >= total / 2);
+    const half = edges[middle + 1] - (this.counted ? 1 : 0);
     return (
-      `${whole(total)} ${this.unit}; half of them up to ${this.format(edges[middle + 1])}; ` +
+      `${whole(total)} ${this.unit}; half of them up to ${this.format(half)}; ` +
       `most often ${this.binOf(edges, fullest)} (${percent(counts[fullest] / total, 0)}).`
     );
   }

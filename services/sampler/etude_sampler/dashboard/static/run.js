@@ -2,7 +2,6 @@
 
 // @reads run: Run
 // @reads view: CurriculumView
-// @reads series: Series
 
 import { get } from "./api.js";
 import { RunCharts } from "./charts.js";

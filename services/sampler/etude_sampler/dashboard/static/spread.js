@@ -22,6 +22,7 @@ export class SpreadView {
     this.visits = new BarChart("Visits", "Groups of each seen task so far.", {
       format: whole,
       tone: 5,
+      counted: true,
     });
     this.weights = el("div", { class: "charts" });
     this.lanes = new Map();

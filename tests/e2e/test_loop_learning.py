@@ -26,7 +26,7 @@ from support.loop import (
     start_services,
 )
 from support.loop_plan import Plan
-from support.trace_checks import check_traces
+from support.trace_checks import check_logs, check_traces
 
 STEPS = 40
 EDGE = 6
@@ -129,6 +129,7 @@ def test_the_reward_of_the_last_steps_is_above_the_first(
     loop.stop()
     ((num_versions,),) = loop.query("SELECT count(*) FROM policy_versions WHERE run_id = %s")
     check_traces(collector, run.id, num_versions=int(str(num_versions)))
+    check_logs(tmp_path, run.id)
 
 
 def test_the_run_goes_on_whoever_is_killed(

@@ -19,14 +19,14 @@ from .witness import Witness
 URL = "http://127.0.0.1:8321"
 VICTIMS = ("sampler", "sampler", "redis", "postgres", "proxy", "rollout", "trainer")
 """Services to kill, one container after the other; both samplers."""
-BACK_S, STEP_S = 240.0, 300.0
+BACK_S, STEP_S = 300.0, 900.0
 OVERRIDE = {
     "services": {
         # Nothing can be downloaded inside: the small model of the tests, made on the spot.
         "model": {
             "command": [
                 *("etude-rollout", "models", "make-tiny"),
-                *("--out", "/models/policy", "--tasks", "/models/tasks.jsonl"),
+                *("--out", "/models/policy", "--tasks", "/models/tasks.jsonl", "--steps", "150"),
             ],
             "networks": ["loop"],
         },

@@ -14,7 +14,7 @@ from .bases import ROOT
 from .needs import COMPOSE
 from .shell import Failed, Shell
 
-UP_S = 600
+UP_S = 1800
 POLL_S = 0.2
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from pathlib import Path
 
 from etude_client.tracing import version_context
 
@@ -62,6 +64,19 @@ def check_traces(collector: Collector, run_id: str, *, num_versions: int) -> Non
         assert {"prompt batch", "report"} <= told, f"a step without an origin: {step}"
         assert str(step.facts["etude.lease"]).startswith("tb_")
     assert not [one for one in collector.spans if "url.path" in one.facts and is_watching(one)]
+
+
+def check_logs(folder: Path, run_id: str) -> None:
+    """What worker and trainer logged at work says which run, lease and trace it was about."""
+    for name, event in (("rollout", "weights.loaded"), ("trainer", "step.done")):
+        texts = (folder / f"{name}.log").read_text("utf-8", "replace").splitlines()
+        lines = [json.loads(text) for text in texts if text.startswith("{")]
+        assert all({"at", "level", "event", "logger"} <= line.keys() for line in lines)
+        told = [line for line in lines if line["event"] == event]
+        assert told, f"{name} logged no {event}"
+        assert {line.get("run") for line in told} == {run_id}
+        assert all(line.get("lease") for line in told)
+        assert name == "trainer" or all(line.get("trace") for line in told)
 
 
 def is_watching(told: Told) -> bool:

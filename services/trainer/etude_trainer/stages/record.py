@@ -53,7 +53,8 @@ class Recorder:
         self.num_steps += 1
         self._draw(checkpoint, seconds)
         site.board.finish_step(state.policy_version, self.num_steps, state.metrics, seconds)
-        fields = {"policy_version": state.policy_version, "metrics": state.metrics}
+        about = {"lease": state.lease_id, "policy_version": state.policy_version}
+        fields = {**about, "metrics": state.metrics}
         logger.info("step.done", extra=fields)
         site.store.prune(announced=checkpoint, keep=self.keep_checkpoints)
         self._look(state.policy_version)

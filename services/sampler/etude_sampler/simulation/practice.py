@@ -43,8 +43,9 @@ from .plan import Plan
 from .pooling import draw_pooled
 from .rollout import roll_out, spend
 from .standing import make_standing
-from .step import Signals, advance, enough, join, readiness, signals
+from .step import Signals, advance, readiness, signals
 from .strategies import SUBTASKS, Arm
+from .supply import Supply
 from .trace import Trace
 from .traits import features
 from .truth import best
@@ -91,7 +92,7 @@ class Practice:
         self._batches: list[Reported] = []
         self._skills = beginner()
         self._chances_NK = chances(world, self._skills)
-        self._ready: Signals | None = None
+        self._supply = Supply(arm.curriculum.gate)
         self._version = 0
         self._mastery = MasteryLog(world, is_known=not self._standing.by_success)
         self._best_N = self._wanted()
@@ -184,10 +185,9 @@ class Practice:
         admitted_B, informative_B = self._report(drawn, outcomes, trained)
         kept = np.flatnonzero(admitted_B & ~stopped_B & allotment.train_B)
         taught = signals(self._world.family_N[drawn.tasks_B], trained).select(kept)
-        self._ready = taught if self._ready is None else join(self._ready, taught)
-        while (num := enough(self._ready)) is not None:
-            self._step(self._ready.select(slice(0, num)))
-            self._ready = self._ready.select(slice(num, None))
+        self._supply.add(taught, drawn.tasks_B, kept, version=self._version)
+        while (groups := self._supply.next(self._version)) is not None:
+            self._step(groups)
         spent = int(np.count_nonzero(outcomes.valid_NG)) + num_more
         return _Done(drawn.tasks_B, informative_B, spent)
 
@@ -224,7 +224,9 @@ class Practice:
         gate = dated(at_pace(self._arm.curriculum, self._state.pace).gate, self._version)
         if trained is not outcomes:
             summary = summarise(self._standing.scored(trained, tasks_B))
-        return gate.admit(summary), summary.reward_var_N > INFORMATIVE_VARIANCE
+        admitted_B = gate.admit(summary)
+        self._supply.hear(gate, tasks_B, summary, admitted_B)
+        return admitted_B, summary.reward_var_N > INFORMATIVE_VARIANCE
 
     def _fold(self, drawn: Drawn, summary: GroupSummary, *, num_groups: int) -> None:
         """Fold un-scaffolded groups into their tasks' statistics."""

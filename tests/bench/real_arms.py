@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from real_coaching import ASK
 from real_oracle import Wanted
 
 from etude_trainer.config import TrainingConfig, parse_config
@@ -51,12 +52,14 @@ def arm_of(name: str) -> Arm:
 
     `etude_narrow` is `etude` with the spreads that it had first, those of the simulated world.
 
-    `toolexpander` is the preset of sampler and trainer (exponential decay, clip, aggregation);
+    `toolexpander` is the preset of sampler and trainer (exponential decay, clip, aggregation), with
+    a shorter request for examples;
     `toolexpander_no_examples` the same without examples of its own, `toolexpander_rounds` hard
     sampling alone, trained as all the other arms.
     """
     if name == "toolexpander":
-        return Arm({"preset": name}, trainer=name)
+        asked = {"name": "self_example", "knobs": {"ask": ASK}}
+        return Arm({"preset": name, "scaffold": asked}, trainer=name)
     if name in ORACLES:
         return Arm({"preset": "uniform"}, oracle=ORACLES[name])
     if name == "etude_narrow":

@@ -16,6 +16,7 @@ from statistics import fmean
 
 import torch
 from real_arms import arm_of, training_config
+from real_coaching import ASK
 from real_counts import Counts
 from real_oracle import Gauge, prefer
 from real_policies import Policies, answers
@@ -26,7 +27,6 @@ from etude_proto.v1 import PromptBatch, Report, Run, TaskCreate
 from etude_rollout.engines.base import Sampling
 from etude_rollout.episode import EpisodeOptions, Episodes, FinishedGroup, Terms
 from etude_rollout.spans import reward_weights
-from etude_sampler.curriculum.scaffolds.self_example import ASK
 from etude_trainer.batch import decode_batch
 from etude_trainer.service import build_learner
 from etude_trainer.stages.learn import Learner, learn

@@ -21,11 +21,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from etude_proto.v1 import Call, Demonstration
 from etude_rollout.guiding import guided_block
-from etude_rollout.models.tiny import make_model
 from etude_rollout.models.tiny_tasks import TOOL_KINDS, TinyTask, answer, draw_tasks
 from etude_rollout.models.warm_start import IGNORED, Slips, careless_answer
 from etude_rollout.prompting import Prompter, PromptOptions, load_tokenizer
-from etude_sampler.curriculum.scaffolds.self_example import ASK
 
 
 class Help(StrEnum):
@@ -37,11 +35,25 @@ class Help(StrEnum):
     BOTH = "both"
 
 
-SHARES: Mapping[Help, float] = {Help.BARE: 0.3, Help.SHOWN: 0.3, Help.ASKED: 0.2, Help.BOTH: 0.2}
-"""Shares of the later steps; a step's prompts are of one kind, so that bare ones are short."""
-ROWS: Mapping[Help, int] = {Help.BARE: 32, Help.SHOWN: 12, Help.ASKED: 16, Help.BOTH: 12}
+ROWS: Mapping[Help, int] = {Help.BARE: 24, Help.SHOWN: 10, Help.ASKED: 14, Help.BOTH: 8}
 """Rows of a step."""
+TWO_SHARE = 0.25
+"""Share of the prompts with demonstrations that have two; seldom do two fit."""
+ASK = "Make up an example and analyse it first."
+"""The request for examples: the preset's own has 203 tokens here."""
 CAREFUL = Slips(format=0.0, tool_name=0.0, param_name=0.0, param_value=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Steps with prompts of each kind; a step's are all of one, so that bare ones are short."""
+
+    shares: tuple[float, float, float, float]
+    """Of the steps, in the order of `Help`."""
+    num_steps: int
+    careful_share: float
+    """Share of the steps, at the beginning, in which the teacher does not slip."""
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +70,20 @@ class Coaching:
     """Share of the refusals at the end; the rest is tried as if demonstrations were shown."""
     example_share: float = 0.7
     """How often it makes up an example where it is asked to."""
-    num_steps: int = 820
-    bare_share: float = 0.55
-    """Share of the steps, at the beginning, in which all prompts are bare."""
-    careful_share: float = 0.78
-    """Share of the steps, at the beginning, in which it does not slip."""
-    learning_rate: float = 8e-3
-    seed: int = 1
-    hidden_size: int = 64
+    phases: tuple[Phase, ...] = (
+        Phase((0.2, 0.35, 0.2, 0.25), num_steps=480, careful_share=0.6, seed=11),
+        Phase((0.1, 0.15, 0.5, 0.25), num_steps=220, careful_share=0.5, seed=12),
+    )
+    learning_rate: float = 3e-3
 
 
 class Teacher:
     """Makes prompts and answers, from one stream of tasks."""
 
-    def __init__(self, coaching: Coaching, prompter: Prompter) -> None:
-        """Begin at the coaching's seed."""
+    def __init__(self, coaching: Coaching, prompter: Prompter, *, seed: int) -> None:
         self._coaching, self._prompter = coaching, prompter
-        self._rng = random.Random(coaching.seed)
-        self._tasks = draw_tasks(coaching.seed + 1_000_003)
+        self._rng = random.Random(seed)
+        self._tasks = draw_tasks(seed + 1_000_003)
 
     def rows(self, wanted: Help, num: int, *, careful: bool) -> Iterator[tuple[list[int], int]]:
         """Token ids of prompt and answer, and the number of prompt tokens."""
@@ -93,7 +101,7 @@ class Teacher:
     def _appended(self, wanted: Help) -> str:
         parts = []
         if wanted in (Help.SHOWN, Help.BOTH):
-            shown = [next(self._tasks) for _ in range(self._rng.choice((1, 2)))]
+            shown = [next(self._tasks) for _ in range(1 + (self._rng.random() < TWO_SHARE))]
             parts.append(guided_block([self._demonstration(one, wanted) for one in shown]))
         if wanted in (Help.ASKED, Help.BOTH):
             parts.append(ASK)
@@ -146,49 +154,32 @@ def with_example(text: str, tiny: TinyTask, rng: random.Random) -> str:
     return text.replace("<think> ", f"<think> {example}\n", 1)
 
 
-def _texts() -> list[str]:
-    """What the tokenizer must know besides the family: the words of the help."""
-    tiny = next(draw_tasks(0))
-    block = guided_block(
-        [
-            Demonstration(
-                task_id="task_shown",
-                origin="policy",
-                tools=tiny.task.tools,
-                request=tiny.task.messages[-1].content,
-                answer=with_example(answer(tiny.call), tiny, random.Random(0)),
-            )
-        ]
-    )
-    return [block, ASK] * 24
-
-
-def coach(directory: Path, coaching: Coaching, *, policy_seed: int) -> float:
-    """Make the policy and warm it up; returns the last loss in nats a token."""
-    make_model(directory, seed=policy_seed, hidden_size=coaching.hidden_size, texts=_texts())
+def coach(directory: Path, coaching: Coaching) -> float:
+    """Train the policy of a folder further; returns the last loss in nats a token."""
     prompter = Prompter(load_tokenizer(directory), PromptOptions(explain_format=False))
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    with torch.random.fork_rng():
-        torch.manual_seed(coaching.seed)
-        loss = _train(model, Teacher(coaching, prompter), coaching)
+    loss = float("nan")
+    for phase in coaching.phases:
+        teacher = Teacher(coaching, prompter, seed=phase.seed)
+        loss = train_phase(model, teacher, phase, learning_rate=coaching.learning_rate)
     model.save_pretrained(directory)
     return loss
 
 
-def _train(model: PreTrainedModel, teacher: Teacher, coaching: Coaching) -> float:
+def train_phase(
+    model: PreTrainedModel, teacher: Teacher, phase: Phase, *, learning_rate: float
+) -> float:
     """Next-token training on the teacher's answers, with the schedule of the usual warm-up."""
-    num = coaching.num_steps
-    optimizer = torch.optim.AdamW(model.parameters(), lr=coaching.learning_rate, weight_decay=0.0)
+    num = phase.num_steps
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / (num // 20), 1 - 0.95 * step / num)
     )
-    rng = random.Random(coaching.seed + 7)
-    kinds = [Help.BARE] * int(coaching.bare_share * num)
-    kinds += rng.choices(list(SHARES), weights=list(SHARES.values()), k=num - len(kinds))
+    kinds = random.Random(phase.seed + 7).choices(list(Help), weights=phase.shares, k=num)
     loss_value = float("nan")
     model.train()
     for step, wanted in enumerate(kinds):
-        careful = step < coaching.careful_share * num
+        careful = step < phase.careful_share * num
         rows = list(teacher.rows(wanted, ROWS[wanted], careful=careful))
         ids_BT, mask_BT, labels_BT = _padded(rows)
         loss = model(input_ids=ids_BT, attention_mask=mask_BT, labels=labels_BT).loss

@@ -98,6 +98,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--num-tasks", type=int, default=CellPlan().num_tasks)
     parser.add_argument("--num-held-out", type=int, default=CellPlan().num_held_out)
     parser.add_argument("--rollouts", type=int, default=CellPlan().rollouts)
+    parser.add_argument("--batch-groups", type=int, default=CellPlan().batch_groups)
     parser.add_argument("--lr", type=float, default=CellPlan().lr)
     parser.add_argument("--target", type=float, default=0.55, help="sampled held-out success")
     parser.add_argument("--out", type=Path, default=HOME / "cells.jsonl")
@@ -116,6 +117,7 @@ def main() -> None:
         rollouts=given.rollouts,
         num_tasks=given.num_tasks,
         num_held_out=given.num_held_out,
+        batch_groups=given.batch_groups,
         lr=given.lr,
     )
     arms = given.arms.split(",")

@@ -35,17 +35,23 @@ def environment(folder: Path, more: Mapping[str, str]) -> dict[str, str]:
 
 def refused(folder: Path, *arguments: str, **more: str) -> str:
     """What a sampler says that must not start: one line, exit code 2."""
-    done = subprocess.run(
-        [sys.executable, "-m", "etude_sampler", "serve", "--port", str(free_port()), *arguments],
-        env=environment(folder, more),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    ours = dict.fromkeys(name for name in os.environ if name.startswith("ETUDE_"))
+    command = ["serve", "--port", str(free_port()), *arguments]
+    wanted = {**ours, "ETUDE_DATA_DIR": str(folder / "data"), **more}
+    done = CliRunner().invoke(app, command, env=wanted)
+    assert (done.exit_code, done.stdout) == (2, ""), done.output
     (line,) = done.stderr.splitlines()
     return line
+
+
+def test_a_refusal_ends_the_process(short_folder: Path) -> None:
+    command = [sys.executable, "-m", "etude_sampler", "serve", "--host", "0.0.0.0"]
+    done = subprocess.run(
+        command, env=environment(short_folder, {}), capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(REFUSAL.encode())
+    assert done.stderr.count(b"\n") == 1
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 import subprocess
 import sys
@@ -114,7 +116,7 @@ def faults(manifests: list[Manifest], *, external: set[str]) -> list[str]:
     """Everything that is wrong; `external` are Secrets that somebody else makes."""
     found: list[str] = []
     for manifest in manifests:
-        found += _schema(manifest)
+        found += _schema(json.dumps(manifest, sort_keys=True))
     for workload in workloads(manifests):
         found += [f"{workload.name}: {fault}" for fault in _pod(workload)]
         found += [f"{workload.name}: {fault}" for fault in _sources(workload, manifests, external)]
@@ -123,17 +125,21 @@ def faults(manifests: list[Manifest], *, external: set[str]) -> list[str]:
     return found
 
 
-def _schema(manifest: Manifest) -> Iterator[str]:
+@functools.cache
+def _schema(text: str) -> tuple[str, ...]:
+    """Of one manifest as JSON: reading the schemas takes far longer than what they are read for."""
+    manifest: Manifest = json.loads(text)
     name = f"{manifest['kind']} {manifest['metadata']['name']}"
     if (manifest["apiVersion"], manifest["kind"]) in CUSTOM:
-        return
+        return ()
     try:
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
     except (
         kubernetes_validate.ValidationError,
         kubernetes_validate.SchemaNotFoundError,
     ) as error:
-        yield f"{name}: {getattr(error, 'message', error)}"
+        return (f"{name}: {getattr(error, 'message', error)}",)
+    return ()
 
 
 def _pod(workload: Workload) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """One script for a machine with CUDA: steps, weight publishing, a learning curve.
 
     .venv/bin/python tests/bench/gpu.py --out gpu.json
+    .venv/bin/python tests/bench/gpu.py --parts step --within 9 --out step.json
     .venv/bin/python tests/bench/gpu.py --device cpu --tiny --minutes 1     # tries the script
 
 | part | what |
@@ -12,17 +13,21 @@
 Models are SmolLM2-135M (`etude-rollout models fetch-smollm2`) and a Llama of 1.2 billion random
 parameters made on the spot; with `--tiny` two tiny ones. MFU is `throughput.py`'s: the model's own
 operations over seconds and the device's dense bfloat16 peak (`--peak-flops` where the table has no
-such device). What cannot run is named with the reason. Prints a table and one JSON object.
+such device). What cannot run is named with the reason, and so is what there was no time for:
+nothing is begun after `--within` minutes. The JSON object is written anew after every piece, so
+that a command that is cut off leaves what it had. Prints a table and that object.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -50,17 +55,31 @@ class Report:
     rows: dict[str, list[Row]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     """Name of a part -> why it did not run."""
+    keep: Callable[[Report], None] = lambda _report: None
+    """Called after every piece."""
+    until_s: float = math.inf
+    """On the monotonic clock: no piece begins later."""
 
     def attempt(self, part: str, name: str, work: Callable[[], Iterable[Row]]) -> None:
         """Run a piece of a part; a piece that cannot run is named, and the others go on."""
         print(f"{name} ...", file=sys.stderr, flush=True)
+        if time.monotonic() > self.until_s:
+            self.skip(name, "no time left (--within)")
+            return
         try:
             for row in work():
                 self.rows.setdefault(part, []).append(row)
         except Exception as error:  # the machine's limits are this script's subject
             lines = str(error).strip().splitlines() or [""]
-            self.skipped[name] = f"{type(error).__name__}: {lines[0]}"
-            print(f"{name}: {self.skipped[name]}", file=sys.stderr, flush=True)
+            self.skip(name, f"{type(error).__name__}: {lines[0]}")
+        else:
+            self.keep(self)
+
+    def skip(self, name: str, reason: str) -> None:
+        """Name what did not run."""
+        self.skipped[name] = reason
+        print(f"{name}: {reason}", file=sys.stderr, flush=True)
+        self.keep(self)
 
 
 def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -73,6 +92,9 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--vllm-python", type=Path, default=Path(".venv-vllm/bin/python"))
     parser.add_argument("--steps", type=int, default=3, help="measured steps of a variant")
     parser.add_argument("--minutes", type=float, default=20.0, help="of the learning curve")
+    parser.add_argument(
+        "--within", type=float, default=math.inf, help="minutes; begin nothing after"
+    )
     parser.add_argument("--peak-flops", type=float, help="of the device, dense bfloat16")
     parser.add_argument("--out", type=Path, help="also write the JSON object here")
     given = parser.parse_args(arguments)
@@ -84,13 +106,13 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def measure(given: argparse.Namespace, folder: Path) -> Report:
     """Every part that was asked for."""
-    report = Report()
+    report = Report(keep=partial(write, given), until_s=time.monotonic() + 60.0 * given.within)
     parts = given.parts.split(",")
     places = Places(folder, given.smollm2)
     peak = given.peak_flops or peak_flops(device_name(given.device))
     for model in models(places, tiny=given.tiny) if {"step", "publish"} & {*parts} else ():
         if model.missing is not None:
-            report.skipped[model.name] = model.missing
+            report.skip(model.name, model.missing)
             continue
         for variant in VARIANTS if "step" in parts else ():
             name = f"step {model.name} {variant.name}"
@@ -148,6 +170,25 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def document(given: argparse.Namespace, report: Report) -> dict[str, object]:
+    """The JSON object."""
+    return {
+        "device": device_name(given.device),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "tiny": given.tiny,
+        **report.rows,
+        "not_run": report.skipped,
+    }
+
+
+def write(given: argparse.Namespace, report: Report) -> None:
+    """What there is so far, where `--out` says."""
+    if given.out is not None:
+        text = json.dumps(document(given, report), indent=1)
+        given.out.write_text(text + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Measure, print, write."""
     given = options()
@@ -159,17 +200,8 @@ def main() -> None:
         print(f"\n{part}\n\n{table(rows)}")
     for name, reason in report.skipped.items():
         print(f"not run: {name}: {reason}")
-    document = {
-        "device": device_name(given.device),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "tiny": given.tiny,
-        **report.rows,
-        "not_run": report.skipped,
-    }
-    print(json.dumps(document))
-    if given.out is not None:
-        given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(document(given, report)))
+    write(given, report)
 
 
 if __name__ == "__main__":

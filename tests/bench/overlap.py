@@ -1,19 +1,23 @@
 """What overlapping steps save: the same run trained with `[overlap]` off and on, in turns.
 
-    python tests/bench/overlap.py [--hidden 384] [--layers 6] [--steps 8] [--pairs 2]
+    .venv/bin/python tests/bench/overlap.py [--hidden 256] [--layers 4] [--steps 6] [--minutes 4]
 
 A real sampler, the real trainer, a random-weight model made on the spot; all groups are rolled out
-before the trainer starts, so that it never waits for one: what is left is its own waiting. Prints
-one JSON object: seconds a step, share of the step that was not training, staleness.
+before the trainer starts, so that it never waits for one: what is left is its own waiting. Runs
+come in pairs, off first in every other one, until the time is up: a pair that was begun is
+finished. Prints a table of pairs and one JSON object: seconds a step, share of the step that was
+not training, staleness.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -109,27 +113,44 @@ def train(url: str, folder: Path, *, name: str, overlaps: bool, num_steps: int) 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hidden", type=int, default=384)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--minutes", type=float, default=4.0, help="no pair is begun after these")
     given = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {"off": [], "on": []}
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="etude-overlap-") as name:
         folder = Path(name)
         size = make_model(folder / "model", hidden=given.hidden, layers=given.layers)
         with serving(1) as stack:
-            for pair in range(given.pairs):
-                for mode in ("off", "on"):
+            while not found["on"] or time.monotonic() - began < 60.0 * given.minutes:
+                number = len(found["on"])
+                for mode in ("off", "on") if number % 2 == 0 else ("on", "off"):
                     result = train(
                         stack.url,
                         folder,
-                        name=f"{mode}-{pair}",
+                        name=f"{mode}-{number}",
                         overlaps=mode == "on",
                         num_steps=given.steps,
                     )
                     found[mode].append(result)
-    print(json.dumps({"machine": machine(), "parameters": size, **found}, indent=1))
+    print(table(found))
+    facts = {"machine": machine(), "load": os.getloadavg()[1], "parameters": size}
+    print(json.dumps({**facts, "steps": given.steps, **found}))
+
+
+def table(found: dict[str, list[dict[str, float]]]) -> str:
+    """Medians of both modes, and the ratio on over off pair by pair with its range."""
+    lines = ["| | off | on | ratio by pair |", "|---|---|---|---|"]
+    for key in found["off"][0]:
+        off, on = ([run[key] for run in found[mode]] for mode in ("off", "on"))
+        cells = [f"{statistics.median(values):.3g}" for values in (off, on)]
+        ratios = [b / a for a, b in zip(off, on, strict=True) if a > 0.0]
+        middle = f"{statistics.median(ratios):.2f}" if ratios else "-"
+        span = f" ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
+        lines.append(f"| `{key}` | {cells[0]} | {cells[1]} | {middle}{span} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

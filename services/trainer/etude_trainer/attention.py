@@ -80,8 +80,7 @@ def line_mask(trees_2L: Tensor) -> BlockMask | Tensor:
 def block_mask(trees_2L: Tensor) -> BlockMask:
     """The block-sparse mask of a line whose length is a multiple of `BLOCK_TOKENS`."""
     length = trees_2L.shape[1]
-    on_cuda = trees_2L.device.type == "cuda"
-    made: BlockMask = create_block_mask(
+    made = _maker(trees_2L.device.type)(
         sees(trees_2L),
         B=None,
         H=None,
@@ -89,7 +88,6 @@ def block_mask(trees_2L: Tensor) -> BlockMask:
         KV_LEN=length,
         device=trees_2L.device.type,
         BLOCK_SIZE=BLOCK_TOKENS,
-        _compile=on_cuda,  # without it all pairs are held at once
     )
     return made
 
@@ -127,6 +125,15 @@ def attend(
         enable_gqa=is_power and groups > 1,
     )
     return attended.transpose(1, 2).contiguous(), None
+
+
+@functools.cache
+def _maker(device_type: str) -> Callable[..., BlockMask]:
+    """Compiled on CUDA: without it all pairs are held at once."""
+    if device_type == "cuda":
+        compiled: Callable[..., BlockMask] = torch.compile(create_block_mask)
+        return compiled
+    return create_block_mask
 
 
 @functools.cache

@@ -39,7 +39,8 @@ def test_figures_of_a_step_add_up(model: Model, variant: Variant) -> None:
 
 
 def test_what_cannot_run_is_named_and_the_others_go_on(model: Model) -> None:
-    report = Report()
+    kept: list[int] = []
+    report = Report(keep=lambda report: kept.append(len(report.rows) + len(report.skipped)))
 
     def fail() -> list[dict[str, object]]:
         raise OSError("no engine\nhere")
@@ -47,6 +48,10 @@ def test_what_cannot_run_is_named_and_the_others_go_on(model: Model) -> None:
     report.attempt("publish", "publish tiny", fail)
     report.attempt("publish", "publish again", lambda: [{"channel": "disk", "load_s": 0.25}])
     assert report.skipped == {"publish tiny": "OSError: no engine"}
+    assert kept == [1, 2], "written after every piece"
+    report.until_s = 0.0
+    report.attempt("publish", "publish late", fail)
+    assert report.skipped["publish late"] == "no time left (--within)"
     assert table(report.rows["publish"]).splitlines()[-1] == "| disk | 0.25 |"
 
 

@@ -8,19 +8,7 @@ RUN python -m venv /opt/etude
 COPY requirements/rollout.txt /src/requirements/
 RUN /opt/etude/bin/pip install --no-deps --require-hashes -r /src/requirements/rollout.txt
 
-FROM wanted AS wanted-torch
-# torch is not hashed: pip picks the build that the machine offers (requirements/README.md).
-ARG TORCH_ARGS=""
-COPY requirements/torch.txt /src/requirements/
-# hadolint ignore=SC2086
-RUN /opt/etude/bin/pip install -r /src/requirements/torch.txt $TORCH_ARGS
-
 FROM wanted AS build
-COPY proto /src/proto
-COPY services/rollout /src/rollout
-RUN /opt/etude/bin/pip install --no-deps --no-build-isolation /src/proto /src/rollout
-
-FROM wanted-torch AS build-torch
 COPY proto /src/proto
 COPY services/rollout /src/rollout
 RUN /opt/etude/bin/pip install --no-deps --no-build-isolation /src/proto /src/rollout
@@ -45,6 +33,19 @@ CMD ["etude-rollout", "worker"]
 
 FROM base AS http
 COPY --from=build /opt/etude /opt/etude
+
+# What follows is for target `local` alone: the classic builder stops at its target.
+FROM wanted AS wanted-torch
+# torch is not hashed: pip picks the build that the machine offers (requirements/README.md).
+ARG TORCH_ARGS=""
+COPY requirements/torch.txt /src/requirements/
+# hadolint ignore=SC2086
+RUN /opt/etude/bin/pip install -r /src/requirements/torch.txt $TORCH_ARGS
+
+FROM wanted-torch AS build-torch
+COPY proto /src/proto
+COPY services/rollout /src/rollout
+RUN /opt/etude/bin/pip install --no-deps --no-build-isolation /src/proto /src/rollout
 
 FROM base AS local
 COPY --from=build-torch /opt/etude /opt/etude

@@ -82,7 +82,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="keep bases and layers here for the next time")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    for signum in (signal.SIGTERM, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, _interrupted)
     if given.inside:
         try:
@@ -105,6 +105,9 @@ def main() -> int:
     except Failed as failure:
         say(f"FAILED: {failure}")
         code = 1
+    except KeyboardInterrupt:
+        say("interrupted; everything is stopped")
+        code = 130
     finally:
         engine.remove_cgroups()
         if given.work is None:

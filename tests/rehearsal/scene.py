@@ -61,7 +61,7 @@ def play(shell: Shell, work: Path) -> None:
         with explained(stage):
             _play(stage, work)
     finally:
-        stage.compose("--profile", "*", "down", "--volumes", "--timeout", "5")
+        stage.try_compose("--profile", "*", "down", "--volumes", "--timeout", "5")
 
 
 @contextmanager
@@ -70,8 +70,8 @@ def explained(stage: Stage) -> Iterator[None]:
     try:
         yield
     except Failed as failure:
-        state = stage.compose("ps", "--all")
-        logs = stage.compose("logs", "--no-color", "--tail", "25")
+        state = stage.try_compose("ps", "--all")
+        logs = stage.try_compose("logs", "--no-color", "--tail", "25")
         raise Failed(f"{failure}\n{state}\n{logs}") from failure
 
 

@@ -51,9 +51,17 @@ class Stage:
     override: Path
 
     def compose(self, *words: str | Path) -> str:
-        """A compose command with the profile `cpu`."""
+        """A compose command with the profile `cpu`. Raises Failed: it did not succeed."""
+        return self.shell.run(*self._command(*words))
+
+    def try_compose(self, *words: str | Path) -> str:
+        """What a compose command says, whether or not it succeeds."""
+        done = self.shell.attempt(*self._command(*words))
+        return done.stdout + done.stderr
+
+    def _command(self, *words: str | Path) -> tuple[str | Path, ...]:
         files = ("-f", ROOT / "docker-compose.yml", "-f", self.override)
-        return self.shell.run(COMPOSE, *files, "--profile", "cpu", *words)
+        return (COMPOSE, *files, "--profile", "cpu", *words)
 
     def up(self, *names: str) -> float:
         """Start services and wait until all are healthy; seconds that it took."""

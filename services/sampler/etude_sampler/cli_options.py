@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 from etude_client import EtudeClient, EtudeError
+from etude_client.errors import Unauthorized, Unreachable
 from etude_proto.keys import key_in
 from etude_proto.v1 import Dataset, Run
 
@@ -105,7 +106,17 @@ def client_at(url: str, key: str | None, *, timeout_s: float = 60.0) -> Iterator
         with made as client:
             yield client
     except EtudeError as error:
-        raise fail(str(error)) from error
+        raise fail(reason_of(error, url)) from error
+
+
+def reason_of(error: EtudeError, url: str) -> str:
+    """What went wrong, and what to do about it where that is known."""
+    if isinstance(error, Unreachable):
+        where = "another address: --url or ETUDE_SAMPLER_URL"
+        return f"no answer from {url}; is `etude serve` running there? ({where}) {error}"
+    if isinstance(error, Unauthorized):
+        return f"{error}; give a key: --key, ETUDE_API_KEY or ETUDE_API_KEY_FILE"
+    return str(error)
 
 
 def find_run(client: EtudeClient, name_or_id: str) -> Run:

@@ -22,7 +22,18 @@ from rich.live import Live
 from etude_client import EtudeClient, EtudeError
 from etude_client.errors import AnswerInvalid, ApiError, Unreachable
 
-from .cli_options import DEFAULT_URL, AsJson, Key, RunName, Url, as_data, fail, find_run, say_json
+from .cli_options import (
+    DEFAULT_URL,
+    AsJson,
+    Key,
+    RunName,
+    Url,
+    as_data,
+    fail,
+    find_run,
+    reason_of,
+    say_json,
+)
 from .watch_view import Look, Watched
 
 _TIMEOUT_S = 10.0
@@ -59,7 +70,7 @@ def watch(  # noqa: PLR0917 - options of a command, by name
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     except EtudeError as error:
-        raise fail(str(error)) from error
+        raise fail(reason_of(error, url)) from error
 
 
 @contextmanager

@@ -120,3 +120,11 @@ def test_a_slip_is_answered_with_what_was_meant(words: tuple[str, ...], told: st
     assert done.exit_code == 2, done.output
     assert told in done.stderr
     assert not done.stdout
+
+
+def test_a_sampler_that_is_not_there_is_named_with_what_to_do() -> None:
+    for words in (["runs", "list"], ["watch", "x"]):
+        done = CliRunner().invoke(app, [*words, "--url", "http://127.0.0.1:1"])
+        assert done.exit_code == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("etude: no answer from http://127.0.0.1:1; is `etude serve` running")

@@ -112,7 +112,7 @@ demo: setup  ## The whole loop on real tasks, at most MINUTES; POLICY=tiny, ENGI
 	@$(PY) deploy/local/demo.py
 
 rehearse: setup  ## Images built, compose file up, everything killed once; root, Linux; WORK=DIR keeps
-	PYTHONPATH=tests $(PY) -m rehearsal $(if $(WORK),--work $(WORK))
+	PYTHONPATH=tests $(PY) -m rehearsal $(if $(WORK),--work $(WORK)) $(ARGS)
 
 # Beside the checks, modules are compiled and vLLM's environment is built. The stage that needs it
 # waits for it, and builds it itself, with what went wrong to be read, if that failed.

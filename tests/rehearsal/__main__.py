@@ -55,14 +55,20 @@ def _inside(work: Path) -> None:
         play(shell, work)
 
 
-def _outside(work: Path) -> int:
+def _build(work: Path, *, ours: bool) -> None:
+    """Bases and images, in the machine's network."""
     shell, engine = _shell(work), Engine(work / "engine")
-    shell.run(ROOT / "deploy/compose/make-secrets", work / "secrets")
     with engine.running(shell, network=False):
         make_bases(work / "bases", shell)
-        build_images(shell, work / "build.json")
+        if ours:
+            build_images(shell, work / "build.json")
         for name, size, own in sizes(shell):
             say(f"{name}: {size / 1e6:.0f} MB, {own / 1e6:.0f} MB of it over its base")
+
+
+def _outside(work: Path, *, builds: bool) -> int:
+    _shell(work).run(ROOT / "deploy/compose/make-secrets", work / "secrets")
+    _build(work, ours=builds)
     words = (*NAMESPACES, sys.executable, "-m", "rehearsal", "--inside", "--work", str(work))
     inner = subprocess.Popen(words)
     try:
@@ -80,6 +86,7 @@ def main() -> int:
     """Run one part."""
     parser = argparse.ArgumentParser(prog="rehearsal", description=__doc__)
     parser.add_argument("--work", type=Path, help="keep bases and layers here for the next time")
+    parser.add_argument("--as-built", action="store_true", help="take the images of the last time")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -101,7 +108,7 @@ def main() -> int:
     work = folder if given.work else Path(tempfile.mkdtemp(prefix="etude-rehearsal-"))
     engine = Engine(work / "engine")
     try:
-        code = _outside(work)
+        code = _outside(work, builds=not given.as_built)
     except Failed as failure:
         say(f"FAILED: {failure}")
         code = 1

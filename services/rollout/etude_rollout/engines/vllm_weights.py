@@ -22,6 +22,7 @@ from etude_proto.v1.weights import Transfer
 
 from ..weights.adapters import adapter_name, check_adapter
 from ..weights.files import is_adapter
+from ..weights.staging import NOTHING_STAGED
 from .base import EngineError, EngineUnavailable, WeightsRefused
 from .vllm_api import VllmApi
 
@@ -29,6 +30,12 @@ _log = logging.getLogger(__name__)
 
 UNTOUCHED = "default"
 """vLLM's label of the weights it was started with."""
+_OVERTAKEN = (
+    NOTHING_STAGED,
+    "finish_weight_update called without a matching",
+    "start_weight_update must be called before",
+)
+"""What the plug-in, and vLLM, say of an update that somebody else closed."""
 KNOWN_LABELS = 64
 """Loads that a single request can outlive (our choice)."""
 
@@ -63,6 +70,16 @@ class Base:
     model_dir: Path | None
     """Its checkpoint, where it can be read here."""
     max_lora_rank: int | None
+
+
+def _overtaken(error: EngineError) -> str | None:
+    """What to say if a failure is another worker's doing: nothing was swapped in then."""
+    if not any(said in str(error) for said in _OVERTAKEN):
+        return None
+    return (
+        "another worker changes the weights of this vLLM, and nothing of ours was swapped in; "
+        f"give every worker an engine of its own ({error})"
+    )
 
 
 class Gate:
@@ -176,7 +193,7 @@ class VllmWeights:
             except EngineUnavailable:
                 raise
             except EngineError as error:
-                raise WeightsRefused(str(error)) from error
+                raise WeightsRefused(_overtaken(error) or str(error)) from error
             async with self._still():
                 await self._finish_update(version)
                 # Before the first token of the new weights: it must be known by its label.
@@ -224,6 +241,8 @@ class VllmWeights:
             await self._api.finish_update(weight_label(version))
             await self._api.reset_prefix_cache()
         except EngineError as error:
+            if overtaken := _overtaken(error):
+                raise WeightsRefused(overtaken) from error
             # Nobody knows what the model holds now: it must not generate another token.
             self.broken = f"vLLM failed while it swapped weights, restart it: {error}"
             raise EngineError(self.broken) from error

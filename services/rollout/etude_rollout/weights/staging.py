@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BACKEND = "etude"
 """Name of our channels in vLLM's `--weight-transfer-config`: one server takes weights from all."""
 
+NOTHING_STAGED = "nothing is staged"
+"""What is said when an update is to be finished that another one has replaced."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 

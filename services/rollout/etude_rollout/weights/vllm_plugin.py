@@ -4,7 +4,7 @@ vLLM calls `register` in each of its processes (entry point group `vllm.general_
 `engines/vllm_weights.py` drives the transfer over vLLM's own routes: start -> update -> pause ->
 finish -> reset prefix cache -> resume. Until `finish` the model is not touched, so a refused or
 broken update leaves the old weights serving; `finish` has nothing left to refuse (platform.md
-section 4).
+section 4) but an update that another worker's has replaced.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .receiving import parse_transfer
-from .staging import BACKEND, Stage
+from .staging import BACKEND, NOTHING_STAGED, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -83,8 +83,11 @@ def engine_class() -> type[WeightTransferEngine]:
             stage.receive_transfer(transfer, rank=rank, device=self.device)
 
         def finish_weight_update(self) -> None:
-            """Swap the staged weights in."""
-            swap_in(self.model, self.model_config, self._staged().take())
+            """Swap the staged weights in; none are there if another update has come between."""
+            weights = self._staged().take()
+            if not weights:
+                raise RuntimeError(NOTHING_STAGED)
+            swap_in(self.model, self.model_config, weights)
 
         def shutdown(self) -> None:
             """Forget what was staged."""
@@ -101,7 +104,7 @@ def engine_class() -> type[WeightTransferEngine]:
 def swap_in(
     model: torch.nn.Module, model_config: object, weights: list[tuple[str, torch.Tensor]]
 ) -> None:
-    """Load checkpoint tensors into a live vLLM model; nothing is done without tensors.
+    """Load checkpoint tensors into a live vLLM model.
 
     On a CPU, vLLM computes the output layer from a packed copy of its weight. A reload through a
     tied embedding leaves that copy stale, so it is packed anew (platform.md section 4).
@@ -115,8 +118,6 @@ def swap_in(
     )
     from vllm.platforms import current_platform
 
-    if not weights:
-        return
     initialize_layerwise_reload(model)
     model.load_weights(weights)  # type: ignore[operator]  # of vLLM's model classes
     finalize_layerwise_reload(model, model_config)

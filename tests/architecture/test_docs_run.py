@@ -61,7 +61,7 @@ class Reader:
         python = [str(TOOLS / "python"), "-c", block.body]
         done = subprocess.run(
             bash if block.language == "bash" else python, cwd=self.folder, check=False,
-            env=self.environment(), capture_output=True, text=True, timeout=120,
+            env=self.environment(), capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, f"{block.where}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -90,8 +90,12 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     (folder / "tasks.jsonl").write_text(TASKS, encoding="utf-8")
     for name in [name for name in os.environ if name.startswith("ETUDE_")]:
         monkeypatch.delenv(name)
-    process = subprocess.Popen([str(TOOLS / "etude"), "serve", "--port", str(port)], cwd=folder)
+    words = [str(TOOLS / "etude"), "serve", "--port", str(port), "--json"]
+    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    told = json.loads(process.stdout.readline())
     url = f"http://127.0.0.1:{port}"
+    assert told == {"url": url, "embedded": True, "workers": 1}
 
     def is_ready() -> bool:
         assert process.poll() is None, "etude serve ended"
@@ -106,9 +110,12 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=30)
+        assert process.stdout.read() == b"", "with --json there is one object and nothing else"
+        process.stdout.close()
         rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.timeout(600)
 def test_what_is_marked_to_run_runs(reader: Reader) -> None:
     """One server for all pages, as one reader would have it: the README first, keys last."""
     marked = {

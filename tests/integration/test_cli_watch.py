@@ -92,7 +92,7 @@ def scene(database_url: str, valkey: RunningServer) -> Iterator[Scene]:
         yield made
 
 
-def test_looking_with_commands(scene: Scene) -> None:
+def test_looking_with_commands(scene: Scene, tmp_path: Path) -> None:
     listed = scene.json("tasks", "list", "base", "--order", "unseen", "--limit", "9")
     tasks = listed["tasks"]
     assert isinstance(tasks, list)
@@ -117,10 +117,23 @@ def test_looking_with_commands(scene: Scene) -> None:
     told = scene.text("datasets", "show", "unti", code=2)
     assert told == "etude: no dataset is called 'unti'; did you mean 'unit'?\n"
     assert scene.json("watch", "base", "--once")["run"] == scene.json("runs", "list")["runs"][0]  # type: ignore[index]
+    check_import(scene, tmp_path)
+
+
+def check_import(scene: Scene, folder: Path) -> None:
+    """For scripts, too, a refused row is exit code 1, and the good ones are there."""
+    file = folder / "tasks.jsonl"
+    file.write_text('{"messages": [{"role": "user", "content": "Hi"}], "response": true}\n{}\n')
+    environment = {"ETUDE_SAMPLER_URL": scene.url}
+    done = CliRunner().invoke(app, ["import", "jsonl", str(file), "--json"], env=environment)
+    assert done.exit_code == 1, "the second line is refused"
+    told = json.loads(done.stdout)
+    assert (told["num_created"], told["num_rejected"], told["errors"][0]["line"]) == (1, 1, 2)
+    assert done.stderr.startswith("refused: line 2")
 
 
 def test_a_piped_watch_outlives_its_sampler(scene: Scene) -> None:
-    """One line a change; a gap is said once; SIGTERM and reaching a version end it with 0."""
+    """One line a change; a gap is said once; the version that was waited for ends it with 0."""
     words = ["watch", "base", "--every", "0.1", "--until-version", "3", "--url", scene.url]
     watched = subprocess.Popen(
         [str(TOOLS / "etude"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

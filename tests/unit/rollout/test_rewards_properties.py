@@ -127,6 +127,7 @@ def test_the_default_total_is_the_weighted_reward_of_ones(
         assert scored.total == (4 if scored.num_gold_calls else 1)
 
 
+@pytest.mark.no_cover
 @given(COMPLETIONS, REFERENCES, WEIGHTS)
 def test_weights_move_the_reward_and_nothing_else(
     completion: str, reference: dict[str, Any], weights: dict[str, float]

@@ -252,6 +252,7 @@ def test_what_is_mastered_comes_back_when_the_policy_forgets() -> None:
     assert forgotten > 5.0 * known
 
 
+@pytest.mark.no_cover
 def test_nothing_starves() -> None:
     """A task of the smallest weight among the heaviest waits for lane `uniform`, no longer."""
     num_tasks, victim = 60, 17

@@ -41,6 +41,7 @@ def test_without_sub_tasks_there_is_only_the_uniform_lane() -> None:
     assert allocator.shares(allocator.initial(0)).tolist() == [1.0]
 
 
+@pytest.mark.no_cover
 def test_the_next_task_is_drawn_by_its_weight_alone() -> None:
     """Six tasks, half without calls: inclusion in a slot follows w, not the number of lanes."""
     curriculum = _curriculum(share=0.01)

@@ -58,6 +58,7 @@ def test_bias_and_error_stay_small(world: World, largest_bias: float, largest_er
     assert error < largest_error
 
 
+@pytest.mark.no_cover
 def test_it_beats_what_it_replaces() -> None:
     """Less noise than importance alone, less lag than stored EMAs, less bias than equal groups."""
     still = Learner(STILL, seed=2).run()
@@ -75,6 +76,7 @@ def test_it_beats_what_it_replaces() -> None:
     assert bias["difference"] < 0.5 * bias["plain"]
 
 
+@pytest.mark.no_cover
 def test_the_allocator_follows_its_own_estimates() -> None:
     """M is the EMA (b = .1) of the clipped estimates; its standard errors are honest."""
     trace = Learner(STILL, seed=3).run()

@@ -88,6 +88,7 @@ def test_a_step_keeps_the_sum_and_its_limit(data: st.DataObject) -> None:
         weights = moved
 
 
+@pytest.mark.no_cover
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 25))
 def test_weights_over_many_versions_and_the_round_trip(seed: int, num_versions: int) -> None:

@@ -67,6 +67,7 @@ def test_the_better_run_is_called_better_and_the_other_way_round() -> None:
     assert (written["verdict"], written["basis"]) == ("better", "control")
 
 
+@pytest.mark.no_cover
 def test_equal_runs_are_told_apart_as_rarely_as_the_intervals_say() -> None:
     verdicts = [
         compared(points(seed, [0.4] * 10), points(seed + 1000, [0.4] * 10)).verdict()

@@ -7,6 +7,7 @@ full or killed makes the bank smaller and nothing else.
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 from redis import Redis
 
@@ -14,10 +15,13 @@ from etude_client.call import TrainingFrame
 from etude_proto.v1 import Run, TaskView
 from etude_sampler.curriculum.banking import BankRule
 from etude_sampler.embedded import RunningServer
+from support.archives import read, written
 from support.bank_twin import TwinBank
 from support.replaying import replayed
-from support.sampler_app import Api, parse, problem, query
+from support.sampler_app import Api, parse, problem, query, sampler_app
 from support.sampler_app_redis import check_laws
+from support.servers import Servers
+from support.time_travel import Traveller
 from support.workload import cargo
 from support.workload_model import check_run
 from support.workload_races import races_on
@@ -111,14 +115,15 @@ SELECT apply_seq FROM ends JOIN applied USING (num) ORDER BY apply_seq
 
 
 async def test_a_bank_that_is_lost_is_a_smaller_bank(
-    api: Api, database_url: str, redis_server: RunningServer
+    valkey_api: Api, database_url: str, valkey: RunningServer
 ) -> None:
+    api = valkey_api
     run, _ = await _started(api)
     await _drop(api, run, 1)
     lent = await api.train(run.id, num_groups=1)
     assert lent.manifest.groups[0].num_replays == 1
     before = query(database_url, "SELECT * FROM task_statistics ORDER BY ordinal")
-    with Redis.from_url(redis_server.url) as redis:
+    with Redis.from_url(valkey.url) as redis:
         redis.flushall()
     await api.loaded(run.id)
     problem(await api.ack(lent, 2), 409, "lease_superseded")
@@ -133,11 +138,51 @@ async def test_a_bank_that_is_lost_is_a_smaller_bank(
     bank = (await api.view(run.id)).bank
     assert bank is not None
     assert bank.num_groups == 2, "and fills again"
-    check_laws(redis_server.url, run.id, num_tasks=24)
+    check_laws(valkey.url, run.id, num_tasks=24)
 
 
-async def test_a_batch_from_the_bank_that_comes_back(api: Api, redis_server: RunningServer) -> None:
+async def test_back_at_a_step_only_its_replays_are_told(
+    valkey_api: Api,
+    database_url: str,
+    valkey: RunningServer,
+    servers: Servers,
+    tmp_path: Path,
+) -> None:
+    """Restored, forked, exported and imported: lines of replays go the way of all lines."""
+    api = valkey_api
+    run, _ = await _started(api)
+    traveller, marks = Traveller(api, run, database_url), []
+    for version in (2, 3):
+        await _drop(api, run, 1)
+        frame = await api.train(run.id, num_groups=1)
+        assert frame.manifest.groups[0].num_replays == version - 1
+        await api.acked(frame, version)
+        marks.append((await traveller.checkpoint()).id)
+
+    async def told(who: Api, run_id: str) -> tuple[int, int]:
+        await who.loaded(run_id)
+        bank = (await who.view(run_id)).bank
+        assert bank is not None
+        return bank.num_groups, bank.num_replayed
+
+    assert await told(api, run.id) == (1, 2)
+    await traveller.restore(marks[0])
+    assert await told(api, run.id) == (0, 1)
+    forked = await traveller.fork("forked", checkpoint_id=marks[0])
+    assert await told(api, forked.id) == (0, 0)
+    assert (await replayed(database_url, run.id, redis_url=valkey.url)).verdict == "same"
+    await written(database_url, run.id, tmp_path / "run.tar", redis_url=valkey.url)
+    with servers.database() as other:
+        again = await read(other, valkey, tmp_path / "run.tar", name="copy")
+        async with sampler_app(other, valkey.url) as there:
+            assert await told(there, again.run_id) == (0, 1)
+
+
+async def test_a_batch_from_the_bank_that_comes_back(
+    valkey_api: Api, valkey: RunningServer
+) -> None:
     """Given back, it was not trained on; the bound on staleness holds for banked groups too."""
+    api = valkey_api
     run, first = await _started(api)
     await _drop(api, run, 2)
     lent = await api.train(run.id)
@@ -155,11 +200,11 @@ async def test_a_batch_from_the_bank_that_comes_back(api: Api, redis_server: Run
     oldest = {ref.lease_id for ref in first.manifest.groups}
     assert not {ref.lease_id for ref in again.manifest.groups} & oldest, "of equals the newest"
     await api.acked(again, 5)
-    with Redis.from_url(redis_server.url) as redis:
+    with Redis.from_url(valkey.url) as redis:
         banked = redis.zrange(f"etude:{{{run.id}}}:bank", 0, -1)
     assert banked
     assert not {name.decode().rpartition(":")[0] for name in banked} & oldest, "five versions old"
-    check_laws(redis_server.url, run.id, num_tasks=24)
+    check_laws(valkey.url, run.id, num_tasks=24)
 
 
 async def test_the_bank_gives_way_to_new_trajectories(

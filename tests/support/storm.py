@@ -23,6 +23,7 @@ from etude_client import AsyncEtudeClient
 from etude_proto.v1 import (
     CurriculumConfig,
     DatasetCreate,
+    Part,
     Receipt,
     Run,
     RunCreate,
@@ -144,6 +145,7 @@ async def _create_runs(url: str, size: Size) -> list[Run]:
     runs = []
     async with AsyncEtudeClient(url) as client:
         for mode in (RunMode.TRAINING, RunMode.CURRICULUM_ONLY):
+            gate = Part(name="vcrl", knobs={"kappa": 0.5})  # with a bank where there are tokens
             dataset = await client.create_dataset(DatasetCreate(name=f"storm-{mode.value}"))
             tasks = [task(number) for number in range(size.num_tasks)]
             await client.import_tasks(dataset.id, lines(tasks).splitlines())
@@ -152,7 +154,7 @@ async def _create_runs(url: str, size: Size) -> list[Run]:
                 dataset_id=dataset.id,
                 mode=mode,
                 group_size=GROUP_SIZE,
-                curriculum=CurriculumConfig(preset="dscl"),
+                curriculum=CurriculumConfig(preset="dscl", gate=gate),
                 limits=limits,
                 seed=11,
             )

@@ -80,6 +80,7 @@ def _audit_run(
     found.figures["groups in the ledger, applied"] += len(applied)
     found.figures["groups in the ledger, late"] += sum(row.verdict == "late" for row in rows)
     _audit_counting(applied, found)
+    _audit_replays(database_url, run, found)
     sent = [one for one in diary.sent if one.run_id == run.id]
     _audit_reports(applied, sent, found)
     boundaries = _audit_versions(database_url, run, applied=applied, sent=sent, found=found)
@@ -103,6 +104,25 @@ def _audit_counting(applied: list[Row], found: Findings) -> None:
         if row.fence <= last.get(row.ordinal, -1):
             found.wrong["counted out of order"].append(str(row))
         last[row.ordinal] = row.fence
+
+
+_REPLAYS = """
+SELECT r.outcomes->>'replay_of', r.number, o.verdict, o.gate, o.ordinal = r.ordinal
+FROM ledger r LEFT JOIN ledger o
+    ON o.run_id = r.run_id AND o.apply_seq = (r.outcomes->>'replay_of')::bigint
+WHERE r.run_id = %s AND r.verdict = 'replayed'
+"""
+
+
+def _audit_replays(database_url: str, run: Run, found: Findings) -> None:
+    """A banked group is trained on again twice at most, and each time has one line."""
+    rows = query(database_url, _REPLAYS, run.id)
+    found.figures["groups replayed"] += len(rows)
+    times = Counter((origin, number) for origin, number, *_ in rows)
+    found.wrong["replayed under one number"] += [str(key) for key, num in times.items() if num > 1]
+    for origin, number, *known in rows:
+        if number not in (1, 2) or known != ["applied", "admitted", True]:
+            found.wrong["replays of nothing"].append(f"{origin} {number} {known}")
 
 
 def _audit_reports(applied: list[Row], sent: list[Sent], found: Findings) -> None:

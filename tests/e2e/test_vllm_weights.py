@@ -246,3 +246,36 @@ def test_a_worker_that_comes_again_takes_the_server_over(bench: VllmBench) -> No
     directory = named(bench, 81, version=81)
     (request,) = requests(bench.model_dir, 1, sampling=Sampling(10))
     bench.run(story())
+
+
+def test_two_workers_on_one_server_mix_nothing_up(bench: VllmBench) -> None:
+    """The second closes the first one's update and loads its own: the first swaps nothing in, gives
+    no old weights a new name, samples nothing, and is heard again when it comes again."""
+
+    async def story() -> None:
+        ours = bench.engine
+        await ours.load_weights(old, version=90)
+        await ours._weights._start_update()
+        await ours._api.update({"path": str(new)})
+        other = await VllmEngine.open(ours._api.url, weights_root=bench.root, dtype="float32")
+        await other.load_weights(others, version=92)
+        with pytest.raises(WeightsRefused, match="another worker"):
+            await ours._weights._finish_update(91)
+        await ours._weights._start_update()
+        await ours._api.update({"path": str(new)})
+        await other._weights._start_update()
+        with pytest.raises(WeightsRefused, match="another worker"):
+            await ours._weights._finish_update(91)
+        assert ours._weights.broken is None
+        assert await other.holds(92)
+        (made,) = await other.generate(request)
+        assert (await bench.gaps(request, (made,)))[92] < 1e-4
+        with pytest.raises(EngineUnavailable, match="did not load"):
+            await ours.generate(request)
+        await other.close()
+        await ours.load_weights(new, version=91)
+        assert {*(await ours.generate(request))[0].versions} == {91}
+
+    old, new, others = (named(bench, number, version=number) for number in (90, 91, 92))
+    (request,) = requests(bench.model_dir, 1, num_completions=1, sampling=Sampling(10))
+    bench.run(story())

@@ -94,7 +94,7 @@ test: setup  ## Unit, integration, contract, architecture, end to end; real serv
 	$(PY) -m pytest -m "not vllm and not bench and not chaos" -n $(JOBS) --dist worksteal --junitxml=.reports/test.xml $(COVERAGE) $(ARGS)
 
 test-vllm: setup setup-vllm  ## The end-to-end test and weight updates on real vLLM
-	$(PY) -m pytest -m vllm -n 2 --dist loadgroup --junitxml=.reports/test-vllm.xml tests/e2e $(ARGS)
+	$(PY) -m pytest -m vllm --junitxml=.reports/test-vllm.xml tests/e2e $(ARGS)
 
 chaos: setup  ## Kill, stop, cut, fill and rewind everything at random, in short; then audit
 	$(PY) -m pytest -m chaos -n $(STORMS) --junitxml=.reports/chaos.xml tests/chaos $(ARGS)

@@ -145,7 +145,7 @@ async def _create_runs(url: str, size: Size) -> list[Run]:
     runs = []
     async with AsyncEtudeClient(url) as client:
         for mode in (RunMode.TRAINING, RunMode.CURRICULUM_ONLY):
-            gate = Part(name="vcrl", knobs={"kappa": 0.5})  # with a bank where there are tokens
+            gate = Part(name="vcrl", knobs={"kappa": 0.8})  # with a bank where there are tokens
             dataset = await client.create_dataset(DatasetCreate(name=f"storm-{mode.value}"))
             tasks = [task(number) for number in range(size.num_tasks)]
             await client.import_tasks(dataset.id, lines(tasks).splitlines())

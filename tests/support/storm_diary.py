@@ -58,7 +58,7 @@ class Diary:
     leases: dict[str, tuple[Lease, tuple[int, ...]]] = field(default_factory=dict)
     """Acknowledged prompt leases and their tasks' ordinals."""
     taken: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Groups (`lease:ordinal`) of acknowledged training batches."""
+    """Groups (`lease:ordinal, replay N`) of acknowledged training batches."""
     digests: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each group's body as it was sent."""
     wrong: list[str] = field(default_factory=list)

@@ -73,7 +73,10 @@ class Trainer:
             if hashlib.sha256(view).hexdigest() != self.diary.digests.get(name):
                 self.diary.fault(f"group {name} is trained on bytes that nobody sent")
         lease = manifest.lease
-        self.diary.taken[lease.id] = names
+        self.diary.taken[lease.id] = tuple(
+            f"{name}, replay {ref.num_replays}"
+            for name, ref in zip(names, manifest.groups, strict=True)
+        )
         what = self.rng.choices(["ack", "oversleep", "abandon", "release"], [80, 8, 6, 6])[0]
         self.diary.counts[f"training batches: {what}"] += 1
         if what == "abandon":

@@ -17,6 +17,8 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
+from etude_client import tracing
+
 from .api.heads import BoundedHeads
 from .cli_options import AsJson, fail, say
 from .embedded import EmbeddedServerError, Keeper, keep, start_embedded
@@ -119,6 +121,11 @@ def serve(
         keys = settings.accepted_keys()
     except OSError as error:
         raise fail(f"ETUDE_API_KEYS_FILE: {error}") from error
+    try:
+        if settings.traces_url is not None:
+            tracing.check()
+    except tracing.TracingError as error:
+        raise fail(str(error)) from error
     needs_key = not settings.is_loopback and not keys
     if needs_key and settings.database_url is None and not settings.data_dir.exists():
         raise fail(_NO_KEYS.format(host=settings.host))

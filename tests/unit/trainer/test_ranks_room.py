@@ -101,9 +101,10 @@ class Warnings(logging.Handler):
         self.found.append(f"{record.getMessage()}: {vars(record)['reason']}")
 
 
-def all_places(
-    model_dir: Path, crew: Crew
-) -> list[tuple[Weights, dict[str, float], list[str], int | None]]:
+Step = tuple[Weights, dict[str, float], list[str], int | None]
+
+
+def all_places(model_dir: Path, crew: Crew) -> list[Step]:
     """A step for every place where rank 1 has no room: weights, metrics, warnings, what fitted."""
     results = []
     for place, groups, recomputes in PLACES.values():
@@ -116,32 +117,6 @@ def all_places(
         metrics = learn(learner, batch_of(model_dir, 0), step=0, progress=quiet)
         results.append((weights_of(learner), metrics, heard.found, learner.room.max_tokens))
     return results
-
-
-@pytest.mark.slow
-def test_wherever_one_rank_fails_all_go_on_in_smaller_passes_with_the_same_numbers(
-    tiny_dir: Path, tmp_path: Path
-) -> None:
-    by_rank = in_ranks(partial(all_places, tiny_dir), num_ranks=2, out=tmp_path)
-    for number, (name, (_, groups, recomputes)) in enumerate(PLACES.items()):
-        alone = learner_of(
-            tiny_dir, tokens=TOKENS, groups=groups, recomputes=recomputes, crew=ALONE
-        )
-        want_metrics = learn(alone, batch_of(tiny_dir, 0), step=0, progress=quiet)
-        want = weights_of(alone)
-        for rank, results in enumerate(by_rank):
-            weights, metrics, heard, fitted = results[number]
-            gap = max(float((weights[key] - want[key]).abs().max()) for key in want)
-            assert gap <= 1e-6, name
-            for key in ("loss", "grad_norm", "kl_rollout", "num_tokens_trained"):
-                assert metrics[key] == pytest.approx(want_metrics[key], rel=1e-5, abs=1e-6), name
-            assert fitted is not None, name
-            assert fitted <= TOKENS // 2
-            assert metrics["micro_batch_tokens"] <= fitted
-            assert bool(heard) is (rank == 0), "the leader tells"
-            for warning in heard:
-                assert warning.startswith("memory.exhausted: rank 1: "), warning
-                assert "can't allocate memory" in warning
 
 
 def hopeless(model_dir: Path, crew: Crew) -> tuple[str, Weights]:
@@ -161,13 +136,49 @@ def hopeless(model_dir: Path, crew: Crew) -> tuple[str, Weights]:
     return ended, weights_of(learner)
 
 
+def both(model_dir: Path, crew: Crew) -> tuple[list[Step], tuple[str, Weights]]:
+    """One start of the ranks for both tests."""
+    return all_places(model_dir, crew), hopeless(model_dir, crew)
+
+
+@pytest.fixture(scope="module")
+def by_rank(
+    tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[list[Step], tuple[str, Weights]]]:
+    """What two ranks found."""
+    return in_ranks(partial(both, tiny_dir), num_ranks=2, out=tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.mark.slow
+def test_wherever_one_rank_fails_all_go_on_in_smaller_passes_with_the_same_numbers(
+    tiny_dir: Path, by_rank: list[tuple[list[Step], tuple[str, Weights]]]
+) -> None:
+    for number, (name, (_, groups, recomputes)) in enumerate(PLACES.items()):
+        alone = learner_of(
+            tiny_dir, tokens=TOKENS, groups=groups, recomputes=recomputes, crew=ALONE
+        )
+        want_metrics = learn(alone, batch_of(tiny_dir, 0), step=0, progress=quiet)
+        want = weights_of(alone)
+        for rank, (results, _) in enumerate(by_rank):
+            weights, metrics, heard, fitted = results[number]
+            gap = max(float((weights[key] - want[key]).abs().max()) for key in want)
+            assert gap <= 1e-6, name
+            for key in ("loss", "grad_norm", "kl_rollout", "num_tokens_trained"):
+                assert metrics[key] == pytest.approx(want_metrics[key], rel=1e-5, abs=1e-6), name
+            assert fitted is not None, name
+            assert fitted <= TOKENS // 2
+            assert metrics["micro_batch_tokens"] <= fitted
+            assert bool(heard) is (rank == 0), "the leader tells"
+            for warning in heard:
+                assert warning.startswith("memory.exhausted: rank 1: "), warning
+                assert "can't allocate memory" in warning
+
+
 @pytest.mark.slow
 def test_where_passes_cannot_get_smaller_every_rank_gives_the_step_up(
-    tiny_dir: Path, tmp_path: Path
+    tiny_dir: Path, by_rank: list[tuple[list[Step], tuple[str, Weights]]]
 ) -> None:
-    (leader, weights), (follower, _) = in_ranks(
-        partial(hopeless, tiny_dir), num_ranks=2, out=tmp_path
-    )
+    (_, (leader, weights)), (_, (follower, _)) = by_rank
     assert leader.startswith("OutOfMemory: a single sequence of ")
     assert "(rank 1: " in leader
     assert follower.startswith("StepAbandoned: rank 1: ")

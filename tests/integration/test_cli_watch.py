@@ -117,6 +117,10 @@ def test_looking_with_commands(scene: Scene, tmp_path: Path) -> None:
     told = scene.text("datasets", "show", "unti", code=2)
     assert told == "etude: no dataset is called 'unti'; did you mean 'unit'?\n"
     assert scene.json("watch", "base", "--once")["run"] == scene.json("runs", "list")["runs"][0]  # type: ignore[index]
+    asked = {"_ETUDE_COMPLETE": "complete_bash", "COMP_WORDS": "etude watch b", "COMP_CWORD": "2"}
+    for url, told in ((scene.url, "base"), ("http://127.0.0.1:1", "")):
+        asked["ETUDE_SAMPLER_URL"] = url
+        assert CliRunner().invoke(app, [], env=asked).stdout.strip() == told
     check_import(scene, tmp_path)
 
 

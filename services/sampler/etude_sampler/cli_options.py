@@ -17,13 +17,15 @@ from rich.console import Console
 from etude_client import EtudeClient, EtudeError
 from etude_client.errors import Unauthorized, Unreachable
 from etude_proto.keys import key_in
-from etude_proto.v1 import Dataset, Run
+from etude_proto.v1 import MAX_PAGE, Dataset, Run
 
 from .nearest import unknown
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 WIDTH = 160
 """Columns of a table that is not read on a terminal."""
+_TAB_S = 1.0
+"""Longest that a shell's completion waits for a sampler."""
 
 
 def _or_from_its_file(given: str | None) -> str | None:
@@ -41,6 +43,18 @@ def _or_from_its_file(given: str | None) -> str | None:
         raise typer.BadParameter(f"ETUDE_API_KEY_FILE: {error}") from error
 
 
+def _run_names(incomplete: str) -> list[str]:
+    """Runs whose name begins so, for a shell's completion; none if the sampler cannot be asked."""
+    try:
+        key = _or_from_its_file(os.environ.get("ETUDE_API_KEY"))
+        url = os.environ.get("ETUDE_SAMPLER_URL") or DEFAULT_URL
+        with EtudeClient(url, api_key=key, timeout_s=_TAB_S, max_attempts=1) as client:
+            names = {run.name for run in client.list_runs(limit=MAX_PAGE).items}
+    except (EtudeError, ValueError, typer.BadParameter):
+        return []
+    return sorted(name for name in names if name.startswith(incomplete) and " " not in name)
+
+
 Url = Annotated[str, typer.Option(envvar="ETUDE_SAMPLER_URL", help="The sampler's address.")]
 Key = Annotated[
     str | None,
@@ -51,7 +65,10 @@ Key = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
-RunName = Annotated[str, typer.Argument(help="Name or id of the run.", show_default=False)]
+RunName = Annotated[
+    str,
+    typer.Argument(help="Name or id of the run.", show_default=False, autocompletion=_run_names),
+]
 
 
 def say(message: str) -> None:

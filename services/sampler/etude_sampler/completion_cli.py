@@ -30,7 +30,7 @@ def completion(
 
     For bash put `source <(etude completion bash)` into ~/.bashrc, for zsh the same with zsh into
     ~/.zshrc after compinit, for fish write it to ~/.config/fish/completions/etude.fish. Commands,
-    options and their choices are completed.
+    options, their choices and the names of runs (of ETUDE_SAMPLER_URL) are completed.
 
     Example: `etude completion bash`
     """

@@ -17,6 +17,7 @@ from etude_rollout import cli as rollout_cli
 from etude_rollout.engines.vllm_server import VllmOptions, server_arguments, server_environment
 from etude_rollout.settings import RolloutSettings
 from etude_sampler import cli as sampler_cli
+from etude_sampler.lazy_commands import Later
 from etude_sampler.settings import Settings as SamplerSettings
 from etude_trainer import cli as trainer_cli
 from etude_trainer.config import load_config
@@ -50,6 +51,7 @@ def command_of(service: Service) -> tuple[TyperCommand, list[str]]:
     command: object = typer.main.get_command(PROGRAMS[program][0])
     while isinstance(command, TyperGroup):
         command = command.commands[words.pop(0)]
+    command = command.load() if isinstance(command, Later) else command
     assert isinstance(command, TyperCommand)
     return command, words
 

@@ -89,10 +89,7 @@ class Scene:
     def open(self, hash_: str) -> None:
         """Go to a view and wait until it shows what it read."""
         self.page.eval(f"location.hash = {hash_!r}")
-        self.page.until(
-            "document.querySelector('.status.live') && !document.querySelector('.pending')",
-            what=f"{hash_} is live",
-        )
+        self.page.until_shown()
 
     def views(self) -> dict[str, str]:
         """Name and address of every view."""

@@ -90,6 +90,14 @@ class Page:
         )
         return self.eval(script)
 
+    def until_shown(self) -> None:
+        """Wait until the dashboard shows what it has read for its address."""
+        self.until(
+            "document.getElementById('main')?.dataset.at === location.hash && "
+            "document.querySelector('.status.live') && !document.querySelector('.pending')",
+            what="the view is live",
+        )
+
     def key(self, name: str, *, code: int, text: str = "", shift: bool = False) -> None:
         """Press a key, as the keyboard would."""
         more: Json = {"key": name, "code": name, "windowsVirtualKeyCode": code}

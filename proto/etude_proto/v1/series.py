@@ -41,7 +41,8 @@ class Series(Response):
     lane_shares: list[Line]
     """Share of the slots that each lane was to get."""
     arms: list[Line]
-    """`control.success_rate`, `curriculum.informative_share` and so on; band: 95 % interval."""
+    """`control.success_rate`, `curriculum.informative_share` and so on, over the point's versions,
+    or over the 20 up to its end if it has fewer; band: 95 % interval."""
     figures: list[str]
     """Names of the trainer's figures."""
     figure: Line | None = None

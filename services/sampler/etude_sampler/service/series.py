@@ -16,6 +16,8 @@ from etude_proto.v1 import Arm, Line
 from etude_sampler.statistics import Floats, Ints
 from etude_sampler.statistics.arms import ArmSums, Interval, Z
 
+ARM_VERSIONS = 20
+"""Versions that an arm's figure covers at least: a few groups a version say little (our choice)."""
 STEPS = (1, 2, 5)
 """Versions of a point are one of these times a power of ten (our choice): labels stay round."""
 _SCALARS = ("num_groups", "num_informative", "mean_reward", "success_rate", "num_tokens")
@@ -87,11 +89,18 @@ class Points:
         _, starts_P = np.unique(versions_V // self.every, return_index=True)
         self._starts_P: Ints = starts_P.astype(np.int64)
         ends_P = np.append(starts_P[1:], len(versions_V))[: len(starts_P)]
-        self.versions = versions_V[ends_P - 1].tolist() if len(versions_V) else []
+        self._ends_P: Ints = ends_P.astype(np.int64)
+        self.versions = versions_V[self._ends_P - 1].tolist() if len(versions_V) else []
 
     def sums(self, name: str) -> Floats:
         """[P] sum of each point's values; 0 for a point without any."""
         return self._reduce(np.add, np.nan_to_num(self._columns.column(name)))
+
+    def _running(self, name: str) -> Floats:
+        """[P] sum of the versions up to the end of each point, no more than a window of them."""
+        total_V = np.concatenate([[0.0], np.cumsum(np.nan_to_num(self._columns.column(name)))])
+        begins_P = np.maximum(0, self._ends_P - max(self.every, ARM_VERSIONS))
+        return total_V[self._ends_P] - total_V[begins_P]
 
     def _reduce(self, how: np.ufunc, values_V: Floats) -> Floats:
         if not len(self._starts_P):
@@ -137,9 +146,9 @@ class Points:
         return line(label, ratio(self.sums(part), self.sums(whole)), band)
 
     def arm(self, arm: Arm, figure: str) -> Line:
-        """A figure of an arm in each point, with its 95 % interval."""
+        """A figure of an arm up to each point, over its versions, `ARM_VERSIONS` at least."""
         names = list(ArmSums().to_json())
-        table = [self.sums(f"arms/{arm.value}/{name}").tolist() for name in names]
+        table = [self._running(f"arms/{arm.value}/{name}").tolist() for name in names]
         found: list[Interval] = [getattr(ArmSums(*row), figure) for row in zip(*table, strict=True)]
         value, low, high = (
             np.array([getattr(one, part) for one in found], dtype=np.float64)

@@ -19,6 +19,7 @@ from .steps import Ground
 MOST_RUNS = 8
 """Runs whose history a process keeps: about 10 MB each at 10,000 versions (our choice)."""
 _PAGE = 500
+_MOST_ANSWERS = 32
 _FIGURES = ("loss", "reward", "kl", "grad_norm")
 """The trainer's figure that is shown unless one is asked for: the first of these there is."""
 ARM_FIGURES = ("informative_share", "success_rate", "mean_reward", "reward_per_1k_tokens")
@@ -30,6 +31,8 @@ class _Kept:
 
     columns: Columns = field(default_factory=Columns)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    answers: dict[tuple[int, int, str | None], Series] = field(default_factory=dict)
+    """By number of versions and what was asked; of the newest number only."""
 
 
 class SeriesViews:
@@ -45,9 +48,16 @@ class SeriesViews:
         kept = self._keep((context.row.id, context.row.epoch))
         async with kept.lock:
             await self._read_on(run_id, kept.columns)
-            return await asyncio.to_thread(
-                _shown, context, kept.columns, points=points, figure=figure
-            )
+            asked = (len(kept.columns.versions), points, figure)
+            if asked not in kept.answers:
+                if len(kept.answers) >= _MOST_ANSWERS or any(
+                    n != asked[0] for n, *_ in kept.answers
+                ):
+                    kept.answers.clear()
+                kept.answers[asked] = await asyncio.to_thread(
+                    _shown, context, kept.columns, points=points, figure=figure
+                )
+            return kept.answers[asked]
 
     def _keep(self, key: tuple[str, int]) -> _Kept:
         kept = self._kept.setdefault(key, _Kept())
@@ -75,7 +85,7 @@ def _shown(context: RunContext, columns: Columns, *, points: int, figure: str | 
     parts = shown_names(columns, "mean_components", curriculum.subtasks)
     return Series(
         run_id=context.row.id,
-        policy_version=context.row.policy_version,
+        policy_version=columns.versions[-1] if columns.versions else context.row.policy_version,
         num_versions=len(columns.versions),
         every=cut.every,
         versions=cut.versions,

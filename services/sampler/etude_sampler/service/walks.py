@@ -165,6 +165,8 @@ class ParkedWalk:
     async def step(self, place: str, *, want: int, most: int) -> Stretch:
         """A task whose weight in `uniform` is 0 is parked. Raises `Rebuilding`."""
         tour = self._tour
+        if not await tour.ground.on_run(tour.run_id, self._num_parked):
+            return Stretch([], 0, None)
         stretch = await OrdinalWalk(tour).step(place, want=min(most, 2000), most=most)
 
         async def hot(context: RunContext) -> list[bytes | None]:
@@ -180,6 +182,11 @@ class ParkedWalk:
         last = parked[want - 1]
         first = int(numbers(place, 1)[0]) if place else 0
         return Stretch(parked[:want], last + 1 - first, place_of(last + 1))
+
+    async def _num_parked(self, context: RunContext) -> int:
+        """By the counts, which cost nothing: most runs park no task."""
+        state = await self._tour.ground.races.state(context.key)
+        return context.row.num_tasks - state.lanes[0].num_waiting - state.counters["n_leased"]
 
 
 class ImprovedWalk:

@@ -52,13 +52,13 @@ export class RunCharts {
     this.arms = make(
       LineChart,
       "Informative groups: control arm and curriculum",
-      "Groups whose rewards vary, for only those can teach; with 95 % intervals.",
+      "Groups whose rewards vary, for only those can teach; over 20 versions, 95 % intervals.",
       { format: finer, tick: share, ...unit },
     );
     this.armSuccess = make(
       LineChart,
       "Success: control arm and curriculum",
-      "Rollouts that succeed, by how their task was drawn; with 95 % intervals.",
+      "Rollouts that succeed, by how their task was drawn; over 20 versions, 95 % intervals.",
       { format: finer, tick: share, ...unit },
     );
     this.signal = make(

@@ -124,9 +124,10 @@ export class CompareView {
     const both = (read) => all.map(read);
     const spread = "The band spans the least and the greatest version of a point.";
     const sure = "With 95 % intervals.";
+    const arms = "Over 20 versions, with 95 % intervals.";
     const add = (...given) => this.pair(...given, all, names);
-    add("Success, control arm", sure, unit, arm("control", "success_rate"));
-    add("Informative groups, curriculum", sure, unit, arm("curriculum", "informative_share"));
+    add("Success, control arm", arms, unit, arm("control", "success_rate"));
+    add("Informative groups, curriculum", arms, unit, arm("curriculum", "informative_share"));
     add("Success, all groups", spread, unit, both((series) => series.success));
     add("Reward", spread, { format: loose }, both((series) => series.reward));
     const subtasks = [...new Set(all.flatMap((series) => series.mastery.map((one) => one.name)))];

@@ -60,6 +60,7 @@ function navigate(event) {
   view = next;
   readAt = null;
   notice.hidden = true;
+  main.dataset.at = location.hash;
   view.node.className = "pending"; // nothing but its heading until the first answer
   main.replaceChildren(notice, view.node);
   if (event) {

@@ -29,6 +29,10 @@ from .cargo import (
 )
 from .v1 import Report
 
+TEXTS_KEY = "etude_texts"
+"""Metadata: what each rollout said, as a JSON list; for people only, and never read back."""
+MAX_TEXT_CHARS = 4000
+"""Longest text of a rollout: it shares the run's byte budget with the tokens (our choice)."""
 SPAN_COMPONENTS = ("format", "tool_name", "param_name", "param_value")
 """Components that have tokens of their own: tags, the tool's name, parameter names, values."""
 
@@ -53,6 +57,8 @@ class GroupTrajectories:
     """The rollout a branch was cloned from; -1 for roots."""
     component_weights: Mapping[str, float] | None = None
     """w of the lease under which the group was rolled out, by component."""
+    texts: tuple[str, ...] | None = None
+    """What each rollout's policy said, for people to read; at most `MAX_TEXT_CHARS` of each."""
 
     @property
     def num_rollouts(self) -> int:
@@ -181,6 +187,8 @@ def encode_group(group: GroupTrajectories, report: Report) -> bytes:
     metadata = {LAYOUT_KEY: LAYOUT_VERSION, REPORT_KEY: report.model_dump_json()}
     if group.component_weights is not None:
         metadata[WEIGHTS_KEY] = json.dumps(_weights(dict(group.component_weights)), sort_keys=True)
+    if group.texts is not None:
+        metadata[TEXTS_KEY] = json.dumps([text[:MAX_TEXT_CHARS] for text in group.texts])
     body = _pack(tensors, metadata)
     check_against_report(read_header(body), report)
     return body

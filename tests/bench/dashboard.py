@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
 import psycopg
+import redis
 from stack import SUBTASKS, Stack, fill, machine, serving
 
 from etude_proto.v1 import Run
@@ -159,6 +162,37 @@ def timed(client: httpx.Client, path: str) -> float:
     return 1000 * (time.perf_counter() - begun)
 
 
+def processor_ms(stack: Stack) -> float:
+    """Processor time of sampler, PostgreSQL's backends and Valkey so far, whatever else runs."""
+    with psycopg.connect(stack.dsn, autocommit=True) as connection:
+        found = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'etude-sampler'"
+        ).fetchall()
+    with redis.Redis.from_url(stack.redis_url) as hot:
+        pids = [stack.pid, int(hot.info("server")["process_id"]), *(pid for (pid,) in found)]
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return 1000 * ticks / os.sysconf("SC_CLK_TCK")
+
+
+def measure(stack: Stack, run: Run, calls: int) -> None:
+    """Print a row for every call of the page."""
+    heads = ["call", "first ms", "p50 ms", "p95 ms", "processor ms", "KB"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|", flush=True)
+    with httpx.Client(base_url=stack.url, timeout=60) as client:
+        for name, path in routes(client, run).items():
+            first = timed(client, path)
+            before = processor_ms(stack)
+            times = [timed(client, path) for _ in range(calls)]
+            used = (processor_ms(stack) - before) / calls
+            p50, p95 = np.percentile(times, [50, 95])
+            size = len(client.get(path).content) / 1000
+            row = (f"{first:.0f}", f"{p50:.1f}", f"{p95:.1f}", f"{used:.1f}", f"{size:.0f}")
+            print(f"| {name} | {' | '.join(row)} |", flush=True)
+
+
 def index_cost(stack: Stack, run: Run, rounds: int) -> dict[str, float]:
     """Median milliseconds of moving 64 tasks' statistics, with the explorer's index and without."""
     statement = (
@@ -197,14 +231,7 @@ def main() -> None:
         run = fill(stack, asked.tasks, task_bytes=600)
         furnish(stack, run, num_versions=asked.versions, num_groups=20_000)
         print(f"{asked.tasks:,} tasks, {asked.versions:,} versions; {machine()}", flush=True)
-        print("| call | first ms | p50 ms | p95 ms | KB |\n|---|---|---|---|---|", flush=True)
-        with httpx.Client(base_url=stack.url, timeout=60) as client:
-            for name, path in routes(client, run).items():
-                first = timed(client, path)
-                times = [timed(client, path) for _ in range(asked.calls)]
-                p50, p95 = np.percentile(times, [50, 95])
-                size = len(client.get(path).content) / 1000
-                print(f"| {name} | {first:.0f} | {p50:.1f} | {p95:.1f} | {size:.0f} |", flush=True)
+        measure(stack, run, asked.calls)
         print(f"64 tasks' statistics, ms: {index_cost(stack, run, 300)}")
 
 

@@ -281,6 +281,11 @@ def test_a_group_shows_its_rollouts_and_trajectories(scene: Scene) -> None:
     found = page.eval(table)
     assert isinstance(found, list)
     assert str(found[-1]).split("\t")[:4] == ["4", "8", "4", "-0.500"]
+    said = page.eval(
+        "[...document.querySelectorAll('details[open] pre')].map((n) => n.textContent)"
+    )
+    assert said == [HOSTILE] * 4
+    assert page.eval("window.hacked ?? null") is None
     picture(page, "group-light")
 
 

@@ -70,7 +70,9 @@ def _roll_out(
     for item in batch.items[:num_reported]:
         won = [float(chance(item.task.id, batch.policy_version, i) < 0.5) for i in range(4)]
         values = won if 0 < sum(won) < 4 else [1.0, 0.0, 1.0, 0.0]
-        body = cargo(batch.lease.fence, item.task.id, values, version=batch.policy_version)
+        body = cargo(
+            batch.lease.fence, item.task.id, values, version=batch.policy_version, text=HOSTILE
+        )
         client.report_groups(batch.lease.id, body)
 
 

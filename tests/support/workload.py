@@ -137,8 +137,12 @@ def cargo(
     version: int = 0,
     num_tokens: int = 8,
     name: str = "format",
+    text: str | None = None,
 ) -> bytes:
-    """A safetensors report of one group: `num_tokens` tokens a rollout, half of them sampled."""
+    """A safetensors report of one group: `num_tokens` tokens a rollout, half of them sampled.
+
+    `text` is what every rollout said.
+    """
     rollouts = [
         outcome({name: value}, version=version, num_tokens=num_tokens - num_tokens // 2)
         for value in values
@@ -152,5 +156,6 @@ def cargo(
         logprobs_T=np.where(mask_T == 1, -0.5, 0.0).astype(np.float32),
         versions_T=np.where(mask_T == 1, version, -1).astype(np.int32),
         cu_seqlens=np.arange(0, num + 1, num_tokens, dtype=np.int32),
+        texts=None if text is None else (text,) * len(rollouts),
     )
     return encode_group(trajectories, report)

@@ -155,13 +155,19 @@ class Marker:
     """Text that the assistant's turn begins with."""
 
     def of(self, batch: PromptBatch) -> Callable[[GroupTrajectories], GroupTrajectories]:
-        """What is added to the groups of a batch: w of its lease and, if asked for, spans."""
+        """What is added to the groups of a batch: w of its lease, texts, spans if asked for."""
 
         def finish(group: GroupTrajectories) -> GroupTrajectories:
             spans_T = self.spans(group) if batch.credit.spans else group.spans_T
-            return replace(group, spans_T=spans_T, component_weights=dict(batch.component_weights))
+            weights = dict(batch.component_weights)
+            texts = self.texts(group)
+            return replace(group, spans_T=spans_T, component_weights=weights, texts=texts)
 
         return finish
+
+    def texts(self, group: GroupTrajectories) -> tuple[str, ...]:
+        """What the policy said in each rollout, its turns on lines of their own."""
+        return tuple("\n".join(map(self.decode, turns)) for turns in _turns(group))
 
     def spans(self, group: GroupTrajectories) -> NDArray[np.uint8]:
         """The component of every token of a group; 0 for what was not sampled.
@@ -175,6 +181,14 @@ class Marker:
                 ids: list[int] = group.tokens_T[turn].tolist()
                 spans_T[turn] = token_spans(ids, self.decode, prefill=self.prefill)
         return spans_T
+
+
+def _turns(group: GroupTrajectories) -> Iterator[list[list[int]]]:
+    """The sampled tokens of each rollout, by turn."""
+    for begin, end in zip(group.cu_seqlens[:-1], group.cu_seqlens[1:], strict=True):
+        sampled = begin + np.flatnonzero(group.loss_mask_T[begin:end])
+        turns = np.split(sampled, np.flatnonzero(np.diff(sampled) > 1) + 1)
+        yield [group.tokens_T[turn].tolist() for turn in turns if len(turn)]
 
 
 def reward_weights(batch: PromptBatch) -> Mapping[str, float]:

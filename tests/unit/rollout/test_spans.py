@@ -225,6 +225,7 @@ def test_groups_carry_weights_always_and_spans_on_request(tokenizer: object) -> 
     plain = marker.of(batch())(group)
     assert plain.spans_T is None
     assert plain.component_weights == {"format": 0.5, "tool_name": 1.5}
+    assert plain.texts == (decoder(tokenizer)(ids),) * 2, "what was sampled, without the prompt"
     marked = marker.of(batch(spans=True))(group)
     assert marked.spans_T is not None
     wanted = [0] * 3 + token_spans(ids, decoder(tokenizer)).tolist()
@@ -247,6 +248,8 @@ def test_every_turn_of_an_episode_is_read_by_itself(tokenizer: object) -> None:
         cu_seqlens=np.array([0, len(mask)], dtype=np.int32),
     )
     spans_T = Marker(decoder(tokenizer), prefill=prefill).spans(group)
+    text = decoder(tokenizer)(ids)
+    assert Marker(decoder(tokenizer)).texts(group) == (f"{text}\n{text}",)
     once = token_spans(ids, decoder(tokenizer), prefill=prefill).tolist()
     assert spans_T.tolist() == [0] * 3 + once + [0] * told + once
     assert once.count(TOOL_NAME) > 0

@@ -33,11 +33,11 @@ from .walks import (
 
 Order = Literal["ordinal", "hardest", "easiest", "unseen", "stalest", "improved"]
 Only = Literal["seen", "unseen", "parked"]
-MOST_LOOKED_AT: Final = 20_000
+MOST_LOOKED_AT: Final = 5_000
 """Tasks that a call looks at, about (our choice)."""
-MOST_BODIES: Final = 4_000
+MOST_BODIES: Final = 2_000
 """The same where each costs its body."""
-_STEP = 5_000
+_STEP = 2_500
 
 _WALKS: dict[str, Callable[[Tour], Walk]] = {
     "ordinal": OrdinalWalk,

@@ -19,7 +19,7 @@ from .context import RunContext
 from .entering import unpack_records
 from .steps import Ground
 
-PRACTISED_GROUPS = 8192
+PRACTISED_GROUPS = 4096
 """Newest groups among which the most improved tasks are looked for (our choice)."""
 _LEAST_GAIN = 1e-9
 

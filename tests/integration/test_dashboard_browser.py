@@ -22,6 +22,7 @@ from etude_sampler.app import create_app
 from etude_sampler.embedded import RunningServer
 from etude_sampler.settings import Settings
 from support.chromium import Page, browsing, chromium
+from support.contrast import CONTRAST
 from support.dashboard_world import HOSTILE, World, make_world
 from support.live_sampler import serving
 from support.servers import Servers
@@ -35,30 +36,6 @@ NAMED = {
 """Roles that must have a name, where they occur."""
 UNNAMED = {"alert", "form", "figure", "columnheader"}
 """Of these, those that may have none: a table's corner, a figure named by its caption's text."""
-CONTRAST = """(() => {
-  const rgb = (text) => (text.match(/[\\d.]+/g) ?? []).map(Number);
-  const light = (c) => c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4;
-  const lum = ([r, g, b]) => 0.2126 * light(r) + 0.7152 * light(g) + 0.0722 * light(b);
-  const ground = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const found = rgb(getComputedStyle(at).backgroundColor);
-      if (found.length === 3 || found[3] > 0.99) return found;
-    }
-    return rgb(getComputedStyle(document.documentElement).backgroundColor);
-  };
-  const faults = [];
-  for (const node of document.querySelectorAll("body *")) {
-    const own = [...node.childNodes].some((one) => one.nodeType === 3 && one.data.trim());
-    if (!own || !node.checkVisibility() || node.disabled) continue;
-    const style = getComputedStyle(node);
-    const ink = node instanceof SVGElement ? style.fill : style.color;
-    const [a, b] = [lum(rgb(ink)), lum(ground(node))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) faults.push(`${ratio.toFixed(2)} ${node.outerHTML.slice(0, 120)}`);
-  }
-  return faults;
-})()"""
-"""Texts whose contrast with their ground is below that of WCAG AA."""
 
 
 @dataclass(slots=True)

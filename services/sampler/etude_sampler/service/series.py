@@ -100,7 +100,8 @@ class Points:
         """[P] sum of the versions up to the end of each point, no more than a window of them."""
         total_V = np.concatenate([[0.0], np.cumsum(np.nan_to_num(self._columns.column(name)))])
         begins_P = np.maximum(0, self._ends_P - max(self.every, ARM_VERSIONS))
-        return total_V[self._ends_P] - total_V[begins_P]
+        window_P: Floats = total_V[self._ends_P] - total_V[begins_P]
+        return window_P
 
     def _reduce(self, how: np.ufunc, values_V: Floats) -> Floats:
         if not len(self._starts_P):

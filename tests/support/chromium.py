@@ -10,16 +10,17 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 from pydantic import JsonValue
 from websockets.sync.client import ClientConnection, connect
 
+from .children import Child
 from .waiting import wait_for
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -181,25 +182,20 @@ def _value(node: JsonValue) -> str:
 @contextmanager
 def browsing(folder: Path, program: str) -> Iterator[Page]:
     """A browser with a profile of its own in `folder`, on a blank page."""
-    log = folder / "chromium.log"
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            [program, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
-            stdout=errors,
-            stderr=errors,
-            start_new_session=True,
-        )
+    command = [program, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
+    browser = Child("chromium", command, {}, folder / "chromium.log")
+    browser.start()
     try:
-        with _page(folder / "profile" / "DevToolsActivePort", process, log) as page:
+        with _page(folder / "profile" / "DevToolsActivePort", browser) as page:
             yield page
     finally:
-        _end(process)
+        _end(browser)
 
 
 @contextmanager
-def _page(port_file: Path, process: subprocess.Popen[bytes], log: Path) -> Iterator[Page]:
+def _page(port_file: Path, browser: Child) -> Iterator[Page]:
     def started() -> bool:
-        assert process.poll() is None, log.read_text(errors="replace")[-2000:]
+        assert browser.alive, browser.log.read_text(errors="replace")[-2000:]
         return port_file.is_file() and port_file.read_text().count("\n") >= 1
 
     wait_for(started, what="Chromium listens", timeout_s=60)
@@ -219,14 +215,14 @@ def _page(port_file: Path, process: subprocess.Popen[bytes], log: Path) -> Itera
         yield Page(socket)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(browser: Child) -> None:
     """Stop the browser with all of its processes: they share its session."""
-    deadline = time.monotonic() + 5
-    for stop in (process.terminate, lambda: os.killpg(process.pid, 9)):
-        attempt: Callable[[], None] = stop
-        if process.poll() is None:
-            attempt()
-        try:
-            process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            continue
+    process = browser.process
+    assert process is not None
+    browser.stopping = True
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=5)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -38,26 +38,19 @@ MANY = World(
 
 
 def _visits(
-    first: list[float],
-    again: list[float],
-    for_first: list[float] | None = None,
-    for_again: list[float] | None = None,
+    first: list[float], again: list[float], *, stand_for: tuple[list[float], list[float]]
 ) -> Visits:
-    return Visits(
-        np.array(first),
-        np.array(for_first or [1.0] * len(first)),
-        np.array(again),
-        np.array(for_again or [1.0] * len(again)),
-    )
+    for_first, for_again = stand_for
+    return Visits(np.array(first), np.array(for_first), np.array(again), np.array(for_again))
 
 
 def test_no_visit_no_sight() -> None:
-    assert sight(3.0, 4, _visits([], [])) is None
-    assert sight(0.0, 0, _visits([], [0.5])) is None
+    assert sight(3.0, 4, _visits([], [], stand_for=([], []))) is None
+    assert sight(0.0, 0, _visits([], [0.5], stand_for=([], [1.0]))) is None
 
 
 def test_first_visits_alone_say_their_mean() -> None:
-    found = sight(0.0, 0, _visits([1.0, 0.5], [], for_first=[1.0, 3.0]))
+    found = sight(0.0, 0, _visits([1.0, 0.5], [], stand_for=([1.0, 3.0], [])))
     assert found is not None
     assert found.mean == pytest.approx(0.625)
     assert found.variance == pytest.approx(0.12 * 10 / 16 + FLOOR)
@@ -65,14 +58,14 @@ def test_first_visits_alone_say_their_mean() -> None:
 
 def test_later_visits_alone_say_the_stored_mean_and_the_drift() -> None:
     """The drift is .1, .4 and 0 with weights 1 and 3."""
-    found = sight(2.0, 4, _visits([], [0.4, 0.0], for_again=[1.0, 3.0]))
+    found = sight(2.0, 4, _visits([], [0.4, 0.0], stand_for=([], [1.0, 3.0])))
     assert found is not None
     assert found.mean == pytest.approx(0.5 + 0.1)
     assert found.variance == pytest.approx(0.04 * 10 / 16 + FLOOR)
 
 
 def test_both_count_by_how_many_tasks_they_stand_for() -> None:
-    found = sight(2.0, 4, _visits([1.0], [0.1], for_first=[3.0], for_again=[1.0]))
+    found = sight(2.0, 4, _visits([1.0], [0.1], stand_for=([3.0], [1.0])))
     assert found is not None
     assert found.mean == pytest.approx(0.75 * 1.0 + 0.25 * 0.6)
     apart = 0.75 * 0.25 * 0.1 * 10 / 16

@@ -105,6 +105,20 @@ def test_vllm_needs_a_model_an_interpreter_and_a_free_port(
     assert "cannot run" in line
 
 
+def test_vllm_says_nothing_on_standard_output(
+    policy_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A summary as JSON is read by programs."""
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\necho loading\n")
+    script.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    run("serve-vllm", "--model", str(policy_dir), "--port", port, "--python", str(script))
+    told = capfd.readouterr()
+    assert ("loading" in told.out, "loading" in told.err) == (False, True)
+
+
 def test_models_do_not_replace_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     assert "other files, such as notes.txt" in refused(

@@ -33,6 +33,7 @@ MAX_BATCHED_TOKENS = 2048
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Limits that vLLM 0.32 knows for `--max-lora-rank`."""
 READY_TIMEOUT_S = 600.0
+STDERR = 2
 STOP_TIMEOUT_S = 20.0
 NVIDIA_CONTROL = Path("/dev/nvidiactl")
 
@@ -151,7 +152,11 @@ class VllmServer:
         child = (str(options.python), "-m", "etude_rollout.vllm_child", str(os.getpid()))
         try:
             process = await asyncio.create_subprocess_exec(
-                *child, *arguments, env=server_environment(), start_new_session=True
+                *child,
+                *arguments,
+                env=server_environment(),
+                start_new_session=True,
+                stdout=STDERR,  # what our command says on standard output is for programs
             )
         except OSError as error:
             raise EngineError(f"cannot run {options.python}: {error}") from error

@@ -74,7 +74,10 @@ def measure(
 def _scored(policy: Policy, ids: list[int]) -> list[float]:
     """The whole model, called as its author wrote it."""
     ids_BL = torch.tensor([ids], device=policy.device)
-    logits = policy.module(input_ids=ids_BL, use_cache=False).logits[0, :-1].float()
-    if policy.shards is not None:
-        policy.shards.let_go()
+    shards = policy.shards
+    in_bfloat16 = shards is not None and shards.in_bfloat16
+    with torch.autocast(policy.device.type, dtype=torch.bfloat16, enabled=in_bfloat16):
+        logits = policy.module(input_ids=ids_BL, use_cache=False).logits[0, :-1].float()
+    if shards is not None:
+        shards.let_go()
     return (-functional.cross_entropy(logits, ids_BL[0, 1:], reduction="none")).tolist()

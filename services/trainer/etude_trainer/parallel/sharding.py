@@ -46,13 +46,15 @@ _IDLE: Final = TokenSequence(
 class Shards:
     """How a policy is split: its passes are collective calls, in an order that all ranks share."""
 
-    def __init__(self, module: nn.Module, *, can_make_up: bool) -> None:
+    def __init__(self, module: nn.Module, config: ParallelConfig) -> None:
         """Of a module whose parts are sharded already, itself last."""
         assert isinstance(module, FSDPModule)
         self._module = module
+        self.in_bfloat16 = config.gather == "bfloat16"
+        """Whether the layers' weights travel, and therefore compute, in bfloat16."""
         self._wire = Wire()
         self._wire.install(module)
-        self.can_make_up = can_make_up
+        self.can_make_up = config.replicas == 1
         """Whether a rank whose pass failed can make up for it."""
         setattr(module, _COMPUTE, MethodType(_compute, module))
         register_fsdp_forward_method(module, _COMPUTE)
@@ -127,7 +129,7 @@ def shard(policy: Policy, mesh: DeviceMesh, config: ParallelConfig) -> None:
         if isinstance(part, FSDPModule):
             part.set_gradient_divide_factor(1.0)
             part.set_force_sum_reduction_for_comms(True)  # gloo has no other
-    policy.shards = Shards(module, can_make_up=config.replicas == 1)
+    policy.shards = Shards(module, config)
     device = torch.device(mesh.device_type)
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())

@@ -6,11 +6,11 @@ forwarding. To run, it gets its usual bridge, but inside a network namespace tha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from .shell import Failed, Shell, say
+from .waiting import await_that
 
 START_S = 60.0
 STOP_S = 40.0
@@ -78,12 +79,15 @@ class Engine:
         return f"/etude-rehearsal-{self.folder.name}"
 
     def _await(self, process: subprocess.Popen[bytes], shell: Shell) -> None:
-        deadline = time.monotonic() + START_S
-        while shell.attempt("docker", "info").returncode != 0:
-            if process.poll() is not None or time.monotonic() > deadline:
-                tail = (self.folder / "engine.log").read_text("utf-8", "replace").splitlines()[-15:]
-                raise Failed("the engine does not start:\n" + "\n".join(tail))
-            time.sleep(0.2)
+        def has_ended_or_answers() -> bool:
+            is_up = shell.attempt("docker", "info").returncode == 0
+            return is_up or process.poll() is not None
+
+        with contextlib.suppress(Failed):
+            await_that(has_ended_or_answers, what="the engine answers", within_s=START_S)
+        if shell.attempt("docker", "info").returncode != 0:
+            tail = (self.folder / "engine.log").read_text("utf-8", "replace").splitlines()[-15:]
+            raise Failed("the engine does not start:\n" + "\n".join(tail))
 
     @staticmethod
     def _stop(process: subprocess.Popen[bytes]) -> None:

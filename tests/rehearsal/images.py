@@ -42,7 +42,7 @@ def torch_arguments() -> Iterator[str]:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
-            yield f"--find-links http://127.0.0.1:{WHEELS_PORT}/ --trusted-host 127.0.0.1"
+            yield f"-f http://127.0.0.1:{WHEELS_PORT}/ --trusted-host 127.0.0.1"
         finally:
             server.shutdown()
             thread.join()

@@ -10,7 +10,8 @@ from typing import Any
 
 from .bases import ROOT
 from .shell import Failed, say
-from .stage import Stage, await_that
+from .stage import Stage
+from .waiting import await_that
 
 WITHIN_S = 90.0
 WANTED = {"etude-sampler": 2, "etude-rollout": 1, "etude-trainer": 1}

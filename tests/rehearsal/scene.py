@@ -13,7 +13,8 @@ from etude_proto.v1 import CurriculumConfig, Run, RunCreate, RunLimits
 
 from .observing import check_observability
 from .shell import Failed, Shell, say
-from .stage import Stage, await_that
+from .stage import Stage
+from .waiting import await_that
 from .witness import Witness
 
 URL = "http://127.0.0.1:8321"

@@ -6,16 +6,15 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .bases import ROOT
 from .needs import COMPOSE
 from .shell import Failed, Shell
+from .waiting import await_that
 
 UP_S = 1800
-POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +26,6 @@ class Container:
     num_restarts: int
     is_well: bool
     address: str
-
-
-def await_that(holds: Callable[[], bool], *, what: str, within_s: float) -> float:
-    """Seconds until a condition holds.
-
-    Raises:
-        Failed: it does not within `within_s`.
-    """
-    began = time.monotonic()
-    while not holds():
-        if time.monotonic() - began > within_s:
-            raise Failed(f"not within {within_s:.0f} s: {what}")
-        time.sleep(POLL_S)
-    return time.monotonic() - began
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ HARD = {
     *("ack_training_batch", "extend_training_batch", "release_training_batch"),
     *("extend_lease", "release_lease", "report_groups", "announce_policy_version"),
     *("get_key", "revoke_key", "get_checkpoint", "delete_checkpoint", "restore_run"),
-    *("update_run", "delete_run", "delete_dataset", "post_predictions"),
+    *("update_run", "delete_run", "delete_dataset", "post_predictions", "get_trajectories"),
 }
 """Calls that may find no request that succeeds: they need a fence, a revision or an id that other
 calls take away. `test_bijection` makes them succeed."""

@@ -189,6 +189,7 @@ def test_a_watch_on_a_terminal_is_drawn_in_place(scene: Scene) -> None:
         assert watched.wait(timeout=30) == 0
     finally:
         watched.kill()
+        watched.wait()
         reader.join(timeout=30)
         os.close(ours)
     text = seen.decode()

@@ -27,9 +27,9 @@ from support.sampler_app import Api, parse, sampler_app
 from support.sampler_app_replica import free_port
 from support.waiting import wait_for, wait_until
 
-ELSEWHERE = {"throttle", "rebase", "reweigh", "move"}
-"""Of no run, or for clocks, ages and rounds that a short flow does not reach; their keys are
-below."""
+ELSEWHERE = {"throttle", "rebase", "reweigh", "move", "shed"}
+"""Of no run, or for clocks, ages, rounds and banks that a short flow does not reach; their keys
+are below."""
 
 
 @contextmanager

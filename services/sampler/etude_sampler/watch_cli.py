@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from threading import Event
 from types import FrameType
 from typing import Annotated
 
@@ -59,14 +59,15 @@ def watch(  # noqa: PLR0917 - options of a command, by name
     """
     watched = Watched(until_version=until_version, once=once)
     try:
-        with _interruptible(), _client(url, key) as client:
+        with _interruptible() as asked, _client(url, key) as client:
             run_id = find_run(client, run).id
+            looks = _looks(client, run_id, watched, every_s=every, asked=asked)
             if as_json:
-                _as_lines(client, run_id, watched, every_s=every, as_json=True)
+                _as_lines(looks, watched, as_json=True)
             elif sys.stdout.isatty() and not once:
-                _live(client, run_id, watched, every_s=every)
+                _live(looks, watched, every_s=every)
             else:
-                _as_lines(client, run_id, watched, every_s=every, as_json=False)
+                _as_lines(looks, watched, as_json=False)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
     except EtudeError as error:
@@ -84,21 +85,27 @@ def _client(url: str, key: str | None) -> Iterator[EtudeClient]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does, so that the terminal gets its cursor back."""
+def _interruptible() -> Iterator[Event]:
+    """SIGTERM ends it as Ctrl-C does, so that the terminal gets its cursor back.
+
+    The event is set too: an interrupt that arrives inside a finaliser is swallowed there.
+    """
+    asked = Event()
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
+        asked.set()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _looks(
-    client: EtudeClient, run_id: str, watched: Watched, *, every_s: float
+    client: EtudeClient, run_id: str, watched: Watched, *, every_s: float, asked: Event
 ) -> Iterator[Look | str]:
     """What is there, or why nothing could be seen; the first look must succeed.
 
@@ -106,7 +113,7 @@ def _looks(
         EtudeError: the run is gone, the key is refused, or the first look failed.
     """
     first = True
-    while True:
+    while not asked.is_set():
         try:
             run = client.get_run(run_id)
             look = Look(datetime.now(UTC), run, client.get_curriculum(run_id))
@@ -119,16 +126,14 @@ def _looks(
             yield look
             if watched.is_over(look):
                 return
-        time.sleep(every_s)
+        asked.wait(every_s)
 
 
-def _as_lines(
-    client: EtudeClient, run_id: str, watched: Watched, *, every_s: float, as_json: bool
-) -> None:
+def _as_lines(looks: Iterator[Look | str], watched: Watched, *, as_json: bool) -> None:
     """One line or object a change on standard output; gaps are said on standard error."""
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     away = False
-    for look in _looks(client, run_id, watched, every_s=every_s):
+    for look in looks:
         if isinstance(look, str):
             if not away:
                 errors.print(f"no answer, asking on: {look}", markup=False)
@@ -147,11 +152,11 @@ def _as_lines(
         sys.stdout.flush()
 
 
-def _live(client: EtudeClient, run_id: str, watched: Watched, *, every_s: float) -> None:
+def _live(looks: Iterator[Look | str], watched: Watched, *, every_s: float) -> None:
     """A picture that is drawn anew in place; the last one stays when it ends."""
     console = Console()
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
-        for look in _looks(client, run_id, watched, every_s=every_s):
+        for look in looks:
             if isinstance(look, str):
                 watched.trouble = look
             else:

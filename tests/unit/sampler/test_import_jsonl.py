@@ -247,11 +247,13 @@ def test_the_schema_agrees_with_the_importer() -> None:
 
 
 def test_the_examples_of_the_guide_are_tasks() -> None:
-    """Every `json` block of the guide is one line of a file that can be imported."""
+    """Every `json` block of the guide, but the report's, is one line that can be imported."""
     guide = (REPOSITORY / "docs" / "how-to" / "import.md").read_text(encoding="utf-8")
     blocks = [part.partition("```")[0] for part in guide.split("```json\n")[1:]]
     assert len(blocks) >= 3
     for block in blocks:
         row = json.loads(block)
+        if str(row.get("schema", "")).startswith("etude-import-report"):
+            continue
         assert Draft202012Validator(line_schema()).is_valid(row)
         assert jsonl_task(row).messages

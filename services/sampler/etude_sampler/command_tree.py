@@ -64,7 +64,7 @@ TREE: dict[str, Entry | Branch] = {
         panel=SERVERS,
     ),
     "import": Branch(
-        "Import tasks: BFCL's data, ToolRL's rows, or a file of your own.",
+        "Import tasks: BFCL's data, rows of ToolRL or xLAM, or a file of your own.",
         {
             "jsonl": Entry(
                 "datasets.cli:jsonl",
@@ -74,6 +74,10 @@ TREE: dict[str, Entry | Branch] = {
                 "datasets.cli:rlla",
                 "Import ToolRL's rows (`prompt`, `reward_model.ground_truth`), JSON lines or "
                 "Parquet.",
+            ),
+            "xlam": Entry(
+                "datasets.cli:xlam",
+                "Import rows of xLAM's shape (`query`, `tools`, `answers`), JSON lines or Parquet.",
             ),
             "bfcl": Entry(
                 "datasets.cli:bfcl",

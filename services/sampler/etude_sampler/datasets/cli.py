@@ -31,6 +31,7 @@ from .rlla import rlla_rows
 from .rows import DatasetUnusable, RowStream
 from .split import DEFAULT_HELD_OUT_SHARE
 from .upload import Summary, upload
+from .xlam import xlam_rows
 
 MAX_FAILURE = 400
 """Longest failure that is said, in characters; an answer of a server may be long."""
@@ -124,6 +125,33 @@ def rlla(
     """
     source = Source(
         str(file), lambda: count_rows(file), lambda: rlla_rows(file, held_out_share=held_out)
+    )
+    with _failure_in_one_line():
+        code = run_import(
+            source, Target(dataset or file.stem, url, key, report, as_json), limit=limit
+        )
+    raise typer.Exit(code)
+
+
+def xlam(
+    file: File,
+    *,
+    dataset: DatasetName = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
+    report: Report = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import rows of xLAM's shape (`query`, `tools`, `answers`), JSON lines or Parquet.
+
+    APIGen's and Hammer's sets have it too; a row without answers expects that no tool is called.
+
+    Example: `etude import xlam xlam.jsonl --dataset xlam --limit 1000`
+    """
+    source = Source(
+        str(file), lambda: count_rows(file), lambda: xlam_rows(file, held_out_share=held_out)
     )
     with _failure_in_one_line():
         code = run_import(

@@ -58,7 +58,7 @@ async def test_invariant_1_conservation_no_overlap_and_no_leak(
     pair: tuple[Api, Api], redis_server: RunningServer
 ) -> None:
     """Eight workers on two replicas lease, report, release and abandon at random."""
-    run = await pair[0].create_run(num_tasks=40, limits={"cap_groups": 64, "lease_ttl_s": 0.4})
+    run = await pair[0].create_run(num_tasks=40, limits={"cap_groups": 64, "lease_ttl_s": 2.0})
     live: dict[str, str] = {}
 
     async def worker(number: int) -> None:

@@ -13,6 +13,8 @@ from support.workload import report_of
 from support.workload_model import stored_statistics
 
 Trace = list[object]
+LONG = {"lease_ttl_s": 3600.0}
+"""No lease runs out between a run's last call and the look at what it holds."""
 
 
 def seen(batch: PromptBatch) -> object:
@@ -69,9 +71,11 @@ def held_numbers(database_url: str, redis_url: str, run: Run) -> object:
 async def test_replicas_and_repetitions_change_nothing(
     pair: tuple[Api, Api], database_url: str, redis_server: RunningServer
 ) -> None:
-    first = await pair[0].create_run(num_tasks=40, seed=11, mode="curriculum_only")
+    first = await pair[0].create_run(num_tasks=40, seed=11, mode="curriculum_only", limits=LONG)
     again = [
-        await pair[0].create_run(dataset_id=first.dataset_id, seed=11, mode="curriculum_only")
+        await pair[0].create_run(
+            dataset_id=first.dataset_id, seed=11, mode="curriculum_only", limits=LONG
+        )
         for _ in range(2)
     ]
     runs, ways = [first, *again], [pair[:1], pair, pair[::-1]]

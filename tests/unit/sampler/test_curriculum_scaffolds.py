@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etude_proto.v1 import Aids, CurriculumConfig, Hints, Merge, Message, Part, Rung, RunLimits
-from etude_sampler.curriculum import ConfigFault, check_fit, resolve, takes_bare
+from etude_sampler.curriculum import ConfigFault, check_fit, helps_episodes, resolve, takes_bare
 from etude_sampler.curriculum.scaffolding import Served
 from etude_sampler.curriculum.scaffolds.cutting import cut_of_text, cut_of_turns, turns_shown
 from etude_sampler.curriculum.scaffolds.hints import first_level, hint_levels
@@ -200,6 +200,17 @@ def test_a_run_may_serve_tasks_without_aids_bare() -> None:
     assert bare(name="reflect")
     assert not bare(name="hints")
     assert bare(name="hints", knobs={"missing": "bare"})
+
+
+def test_a_scaffold_says_whether_it_helps_episodes() -> None:
+    def helps(name: str | None) -> bool:
+        part = None if name is None else Part(name=name)
+        config = CurriculumConfig(preset="uniform", scaffold=part)
+        return helps_episodes(resolve(config, dataset_subtasks=["format"]))
+
+    assert helps(None)
+    assert helps("hints")
+    assert not helps("reflect")
 
 
 def test_presets_name_their_scaffold() -> None:

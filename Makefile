@@ -4,11 +4,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PY := .venv/bin/python
 # How environments are installed: --lazy compiles what is imported, when it is.
 INSTALL ?=
-# Processes of the test run; each has its own PostgreSQL, Valkey and Redis. One more than the cores
-# that CI has: much of a test's time is waiting for a server, a deadline or a process.
-JOBS ?= 3
+# Processes of the test run; each has its own PostgreSQL, Valkey and Redis. As many as the cores that
+# CI has: three and four were no quicker in whole runs, and made deadlines fail.
+JOBS ?= 2
 # Those of the chaos tests, which want the processor for what they kill.
-STORMS ?= 3
+STORMS ?= 2
 # More arguments for pytest, as in: make test ARGS="-k lease -x"
 ARGS ?=
 # All tests together take every branch of the pure core (pyproject.toml, tool.coverage).

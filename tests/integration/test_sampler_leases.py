@@ -6,6 +6,7 @@ import asyncio
 import random
 
 import pytest
+from httpx import Response
 
 from etude_proto.v1 import DegradedReason, Lease, PromptBatch, Released
 from etude_sampler.embedded import RunningServer
@@ -20,11 +21,18 @@ def ids(batch: PromptBatch) -> list[str]:
 
 
 async def release(api: Api, batch: PromptBatch) -> int:
-    """Give a batch back."""
+    """Give a batch back; as clients do, again while reports keep the run's ledger locked."""
     assert batch.lease is not None
-    body = {"fence": batch.lease.fence}
-    response = await api.post(f"/v1/leases/{batch.lease.id}/release", body)
-    return parse(response, Released).num_released
+    lease = batch.lease
+    answers: list[Response] = []
+
+    async def is_answered() -> bool:
+        path = f"/v1/leases/{lease.id}/release"
+        answers.append(await api.post(path, {"fence": lease.fence}))
+        return answers[-1].status_code != 503
+
+    await wait_until(is_answered, what="the release is answered", timeout_s=20)
+    return parse(answers[-1], Released).num_released
 
 
 async def extend(api: Api, batch: PromptBatch, ttl_s: float | None = None) -> Lease:

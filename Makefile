@@ -5,7 +5,7 @@ PY := .venv/bin/python
 # How environments are installed: --lazy compiles what is imported, when it is.
 INSTALL ?=
 # Processes of the test run; each has its own PostgreSQL, Valkey and Redis. As many as the cores that
-# CI has: three and four were no quicker in whole runs, and made deadlines fail.
+# CI has: with three and four, tests with deadlines failed.
 JOBS ?= 2
 # Those of the chaos tests, which want the processor for what they kill.
 STORMS ?= 2

@@ -25,7 +25,7 @@ from ..curriculum import Curriculum, Rollout
 from ..curriculum.options import Options
 from .rewards import Scale
 from .rows import ColumnFault, tasks_of
-from .trl_sampler import CurriculumSampler, Shape
+from .trl_sampler import CurriculumSampler, Shape, check_fit
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
@@ -103,7 +103,7 @@ class TrlCurriculum:
     """A curriculum at work in a trainer; `close` it, or let the process end.
 
     Raises:
-        ValueError: the run's groups are of another size than the trainer's.
+        ValueError: the run does not fit the trainer (`check_fit`).
     """
 
     trainer: GRPOTrainer
@@ -118,17 +118,7 @@ class TrlCurriculum:
     def __post_init__(self) -> None:
         trainer: Any = self.trainer
         self.shape = Shape.of(self.trainer)
-        if self.curriculum.group_size != self.shape.group_size:
-            raise ValueError(
-                f"the run makes groups of {self.curriculum.group_size}, the trainer of "
-                f"{self.shape.group_size} (num_generations)"
-            )
-        needed = min(2, self.shape.num_tasks) * self.shape.num_tasks
-        if needed > self.curriculum.run.num_tasks:
-            raise ValueError(
-                f"{self.curriculum.run.num_tasks} tasks are too few for batches of "
-                f"{self.shape.num_tasks}: the data loader holds two at a time"
-            )
+        check_fit(self.curriculum.run, self.shape)
         # Batches come from the curriculum: there is nothing to skip to on a resume.
         trainer.args.ignore_data_skip = True
         self._rewards = trainer._calculate_rewards

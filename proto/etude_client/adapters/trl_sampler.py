@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from torch.utils.data import Sampler
 
+from etude_proto.v1 import Run
+
 from ..curriculum import Batch, Curriculum
 
 if TYPE_CHECKING:
@@ -32,6 +34,30 @@ class Shape:
             num_tasks=args.generation_batch_size // trainer.num_generations,
             group_size=trainer.num_generations,
             num_repeats=trainer.num_iterations * args.steps_per_generation,
+        )
+
+
+def check_fit(run: Run, shape: Shape) -> None:
+    """Refuse, before anything is trained, a run that the trainer cannot follow.
+
+    Raises:
+        ValueError: groups of another size, a budget of rollouts, or fewer tasks than the data
+            loader, which looks one batch ahead, holds at a time.
+    """
+    if run.group_size != shape.group_size:
+        raise ValueError(
+            f"the run makes groups of {run.group_size}, the trainer of {shape.group_size} "
+            "(num_generations)"
+        )
+    if run.resolved.budget is not None:
+        raise ValueError(
+            f"the run's budget {run.resolved.budget.name!r} asks for other numbers of rollouts by "
+            "task, and GRPOTrainer makes the same of each: choose a curriculum without a budget"
+        )
+    if 2 * shape.num_tasks > run.num_tasks:
+        raise ValueError(
+            f"{run.num_tasks} tasks are too few for batches of {shape.num_tasks}: the data loader "
+            "holds two at a time"
         )
 
 

@@ -123,14 +123,8 @@ def rlla(
 
     Example: `etude import rlla train.parquet --dataset toolrl`
     """
-    source = Source(
-        str(file), lambda: count_rows(file), lambda: rlla_rows(file, held_out_share=held_out)
-    )
-    with _failure_in_one_line():
-        code = run_import(
-            source, Target(dataset or file.stem, url, key, report, as_json), limit=limit
-        )
-    raise typer.Exit(code)
+    target = Target(dataset or file.stem, url, key, report, as_json)
+    _import_file(file, lambda: rlla_rows(file, held_out_share=held_out), target, limit)
 
 
 def xlam(
@@ -150,14 +144,8 @@ def xlam(
 
     Example: `etude import xlam xlam.jsonl --dataset xlam --limit 1000`
     """
-    source = Source(
-        str(file), lambda: count_rows(file), lambda: xlam_rows(file, held_out_share=held_out)
-    )
-    with _failure_in_one_line():
-        code = run_import(
-            source, Target(dataset or file.stem, url, key, report, as_json), limit=limit
-        )
-    raise typer.Exit(code)
+    target = Target(dataset or file.stem, url, key, report, as_json)
+    _import_file(file, lambda: xlam_rows(file, held_out_share=held_out), target, limit)
 
 
 def jsonl(
@@ -178,13 +166,16 @@ def jsonl(
 
     Example: `etude import jsonl tasks.jsonl --dataset mine --report bad-rows.json`
     """
-    source = Source(
-        str(file), lambda: count_rows(file), lambda: jsonl_rows(file, held_out_share=held_out)
-    )
+    target = Target(dataset or file.stem, url, key, report, as_json)
+    _import_file(file, lambda: jsonl_rows(file, held_out_share=held_out), target, limit)
+
+
+def _import_file(
+    file: Path, rows: Callable[[], RowStream], target: Target, limit: int | None
+) -> None:
+    """Import the rows of a file, and end the command."""
     with _failure_in_one_line():
-        code = run_import(
-            source, Target(dataset or file.stem, url, key, report, as_json), limit=limit
-        )
+        code = run_import(Source(str(file), lambda: count_rows(file), rows), target, limit=limit)
     raise typer.Exit(code)
 
 

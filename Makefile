@@ -49,8 +49,8 @@ setup-vllm:  ## Build .venv-vllm: real vLLM on CPU
 	@$(PYTHON) requirements/install.py vllm $(INSTALL)
 
 lock: setup  ## Resolve requirements/*.in anew into pinned, hashed files
-	cd requirements && for name in dev sampler rollout trainer vllm bfcl; do \
-	  case $$name in dev|vllm) extra="" ;; bfcl) extra="--no-deps" ;; *) extra="-c dev.txt" ;; esac; \
+	cd requirements && for name in dev sampler rollout trainer vllm bfcl frameworks; do \
+	  case $$name in dev|vllm) extra="" ;; bfcl|frameworks) extra="--no-deps" ;; *) extra="-c dev.txt" ;; esac; \
 	  ../.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-header --excludes excludes.txt $$extra $$name.in -o $$name.txt || exit 1; \
 	done

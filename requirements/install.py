@@ -55,7 +55,7 @@ class Environment:
 ENVIRONMENTS = {
     "dev": Environment(
         ROOT / ".venv",
-        (REQUIREMENTS / "dev.txt", REQUIREMENTS / "bfcl.txt"),
+        tuple(REQUIREMENTS / name for name in ("dev.txt", "bfcl.txt", "frameworks.txt")),
         (PROTO, SAMPLER, ROLLOUT, TRAINER),
     ),
     "vllm": Environment(

@@ -42,4 +42,6 @@ def libpq_url(url: str) -> str:
 def _spelled(url: URL, driver: str, renamed: tuple[str, str]) -> str:
     before, after = renamed
     query = {after if name == before else name: value for name, value in url.query.items()}
-    return url.set(drivername=driver, query=query).render_as_string(hide_password=False)
+    text = url.set(drivername=driver, query=query).render_as_string(hide_password=False)
+    place, mark, rest = text.partition("?")
+    return place + mark + rest.replace("+", "%20")  # libpq takes a plus sign for itself

@@ -21,10 +21,15 @@ def test_every_spelling_reaches_every_driver(scheme: str) -> None:
     assert libpq_url(kept) == f"postgresql://{rest}?sslmode=verify-full"
 
 
-def test_a_socket_stays_a_socket() -> None:
-    kept = async_url("postgresql://postgres@/etude?host=/run/pg&port=5432")
-    assert kept == "postgresql+asyncpg://postgres@/etude?host=%2Frun%2Fpg&port=5432"
-    assert libpq_url(kept) == "postgresql://postgres@/etude?host=%2Frun%2Fpg&port=5432"
+@pytest.mark.parametrize(
+    ("folder", "spelled"),
+    [("/run/pg", "%2Frun%2Fpg"), ("/my data/a%2Bb", "%2Fmy%20data%2Fa%2Bb")],
+)
+def test_a_socket_stays_a_socket(folder: str, spelled: str) -> None:
+    kept = async_url(f"postgresql://postgres@/etude?host={folder}&port=5432")
+    assert kept == f"postgresql+asyncpg://postgres@/etude?host={spelled}&port=5432"
+    assert libpq_url(kept) == f"postgresql://postgres@/etude?host={spelled}&port=5432"
+    assert sync_url(kept) == f"postgresql+psycopg://postgres@/etude?host={spelled}&port=5432"
 
 
 @pytest.mark.parametrize(

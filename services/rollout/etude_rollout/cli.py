@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
+from etude_client.commands import CommandFailed, Program
 from etude_client.tracing import TracingError, sending
 
 from . import logs
@@ -28,6 +29,7 @@ from .settings import RolloutSettings
 
 main = typer.Typer(
     name="etude-rollout",
+    cls=Program,
     help="Rollout service of Etude: takes prompt batches from the sampler, generates completions, "
     "scores them and reports.\n\nSettings come from environment variables that begin with ETUDE_ "
     "(ETUDE_SAMPLER_URL, ETUDE_RUN, ETUDE_MODEL_PATH, ETUDE_ENGINE, ...).",
@@ -55,6 +57,9 @@ def _every_command(
         bool,
         typer.Option("--version", callback=_say_version, is_eager=True, help="Say it and end."),
     ] = False,
+    _as_json: Annotated[
+        bool, typer.Option("--json", help="Say what went wrong as one JSON object.")
+    ] = False,
 ) -> None:
     # Threads of torch's kernels that spin while they wait make two services on a small machine
     # ten times slower. Read when torch is loaded, hence before it.
@@ -73,8 +78,7 @@ def read_settings(**overrides: object) -> RolloutSettings:
 
 
 def _refuse(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(EXIT_CONFIG)
+    raise CommandFailed(message, EXIT_CONFIG)
 
 
 @main.command()

@@ -15,6 +15,8 @@ from typing import Annotated, cast
 
 import typer
 
+from etude_client.commands import CommandFailed
+
 from .rewards import (
     MODES,
     SWITCHES,
@@ -127,9 +129,8 @@ def score(
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
     except RewardConfigError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        raise CommandFailed(str(error)) from error
     except BadLinesError as error:
         for fault in error.faults:
-            typer.echo(f"error: {fault}", err=True)
-        raise typer.Exit(2) from error
+            typer.echo(f"refused: {fault}", err=True)
+        raise CommandFailed(f"{len(error.faults)} lines could not be scored") from error

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
 from etude_client import EtudeClient, EtudeError
+from etude_client.commands import CommandFailed
 from etude_client.errors import Unauthorized, Unreachable
 from etude_proto.keys import key_in
 from etude_proto.v1 import MAX_PAGE, Dataset, Run
@@ -76,10 +77,9 @@ def say(message: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
 
 
-def fail(reason: str) -> typer.Exit:
-    """One line to standard error, exit code 2."""
-    say(f"etude: {' '.join(reason.split())}")
-    return typer.Exit(2)
+def fail(reason: str) -> CommandFailed:
+    """Ends the command: one line to standard error (a JSON object with `--json`), exit code 2."""
+    return CommandFailed(reason)
 
 
 def first_fault(error: ValidationError, *, names: Mapping[str, str] | None = None) -> str:
@@ -140,7 +140,7 @@ def find_run(client: EtudeClient, name_or_id: str) -> Run:
     """A run by id, or the only one of that name.
 
     Raises:
-        typer.Exit: there is none, or there are several (exit code 2).
+        CommandFailed: there is none, or there are several (exit code 2).
     """
     if name_or_id.startswith("run_"):
         return client.get_run(name_or_id)
@@ -160,7 +160,7 @@ def find_dataset(client: EtudeClient, name_or_id: str) -> Dataset:
     """A dataset by id or name.
 
     Raises:
-        typer.Exit: there is none (exit code 2).
+        CommandFailed: there is none (exit code 2).
     """
     if name_or_id.startswith("ds_"):
         return client.get_dataset(name_or_id)

@@ -42,7 +42,8 @@ def seconds_of(text: str) -> int:
     """
     found = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if found is None or int(found[1]) == 0:
-        raise typer.BadParameter(f"{text!r} is no time such as 90s, 15m, 12h or 30d")
+        told = f"{text!r} is no time such as 90s, 15m, 12h or 30d"
+        raise typer.BadParameter(told, param_hint="'--expires'")
     return int(found[1]) * _UNITS[found[2]]
 
 

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
 
 from .command_tree import TREE, Branch, Entry
 
@@ -52,6 +55,30 @@ class Commands(TyperGroup):
         self, *, name: str | None = None, tree: Mapping[str, Entry | Branch] = TREE, **more: object
     ) -> None:
         super().__init__(name=name, **{**more, "commands": made(tree)})  # type: ignore[arg-type]
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: object,
+    ) -> object:
+        """Run a command and end the process; what goes wrong is said as by every program."""
+        words = sys.argv[1:] if args is None else list(args)
+        run = partial(
+            super().main, words, prog_name, complete_var, False, windows_expand_args, **extra
+        )
+        if not standalone_mode:
+            return run()
+        try:
+            code = run()
+        except (TyperException, typer.Abort) as error:
+            from etude_client.commands import ended  # with the contract, which help does not need
+
+            code = ended(error, self.name or "etude", words)
+        sys.exit(code)
 
     def list_commands(self, ctx: Context) -> list[str]:
         """In the order of the table."""

@@ -32,7 +32,7 @@ def operated(data_dir: Path | None = None) -> Iterator[Settings]:
     """Settings with the URLs of servers that answer and whose schema this version knows.
 
     Raises:
-        typer.Exit: there are none, or they need `etude migrate`; said in one line, exit code 2.
+        CommandFailed: there are none, or they need `etude migrate` (exit code 2).
     """
     settings = _settings(data_dir)
     if (settings.database_url is None) != (settings.redis_url is None):
@@ -82,7 +82,7 @@ def _check_schema(url: str) -> None:
 
 
 async def find_row(catalog: Catalog, name_or_id: str) -> RunRow:
-    """A run by id, or the only one of that name. Raises `RunNotFound`, `typer.Exit`."""
+    """A run by id, or the only one of that name. Raises `RunNotFound`, `CommandFailed`."""
     if name_or_id.startswith("run_"):
         return await catalog.get_run(name_or_id)
     found: list[RunRow] = []

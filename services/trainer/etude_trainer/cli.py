@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
+
+from etude_client.commands import CommandFailed, Program
 
 from .config import TrainingConfig, load_config
 from .errors import ConfigError, TrainerError
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from .parallel.crew import Crew
 
 app = typer.Typer(
+    name="etude-trainer",
+    cls=Program,
     help="Trains the policy of a run on the batches that the sampler serves.",
     no_args_is_help=True,
     add_completion=False,
@@ -32,10 +37,29 @@ PresetOption = Annotated[
 ]
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"etude-trainer {version('etude-trainer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def every_command(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say it and end."),
+    ] = False,
+    _as_json: Annotated[
+        bool, typer.Option("--json", help="Say what went wrong as one JSON object.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
 def fail(error: TrainerError) -> NoReturn:
     """One line on standard error, and the error's exit code."""
-    typer.echo(f"etude-trainer: {error}", err=True)
-    raise typer.Exit(error.exit_code)
+    raise CommandFailed(str(error), error.exit_code) from error
 
 
 def read_settings(**options: object) -> Settings:

@@ -197,7 +197,7 @@ def test_a_signal_keeps_what_there_is_and_a_run_gets_its_line(
         patched.setattr(cli, "Progress", Stops)
         code, _, told = run_command(rows, policy_dir, *options)
     assert code == 130
-    assert told == "error: stopped; the same command goes on\n"
+    assert told == "etude-rollout: stopped; the same command goes on\n"
     assert 4 <= len(answers_of(Path("out"))) < 9
     assert not Path(".etude").exists(), "an evaluation that was stopped is no result"
 

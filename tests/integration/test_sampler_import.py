@@ -11,9 +11,9 @@ import psycopg
 import pytest
 
 from etude_client import EtudeClient
+from etude_client.sources.upload import Summary, upload
+from etude_proto.rows.stream import Row, RowFault
 from etude_proto.v1 import Dataset, DatasetCreate, ImportReceipt, RunCreate, Split
-from etude_sampler.datasets.rows import Row, RowFault
-from etude_sampler.datasets.upload import Summary, upload
 from etude_sampler.embedded import RunningServer
 from support.sampler_app import Api, parse, problem, query
 from support.sampler_app_replica import replica

@@ -11,14 +11,15 @@ from functools import cache
 
 import pytest
 
+from etude_proto.rows.bfcl import Category
+from etude_proto.rows.stream import Row
 from etude_proto.v1 import Split
 from etude_rollout.evaluation.bfcl import Bfcl, categories_of, predicted_calls
 from etude_rollout.evaluation.bfcl_data import ALL, IMPORTED, SINGLE_TURN
 from etude_rollout.evaluation.bfcl_scores import groups_of
 from etude_rollout.evaluation.calls import answer_text
 from etude_rollout.evaluation.items import EvaluationError, Item
-from etude_sampler.datasets.bfcl import Category, bfcl_rows, installed_data
-from etude_sampler.datasets.rows import Row
+from etude_sampler.datasets.bfcl import bfcl_rows, installed_data
 
 STRINGS_IN_ARRAYS = "the checker compares strings in a Java array with their quotes"
 MIXED_LISTS = "the checker reads every element of a Java list of any type as text"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from etude_proto.rows.bfcl import Category
+from etude_proto.rows.stream import Row
 from etude_rollout.evaluation.bfcl import Bfcl
 from etude_rollout.evaluation.bfcl_data import MULTI_TURN, installed_data
 from etude_rollout.evaluation.bfcl_turns_checker import TurnsChecker, call_texts
@@ -16,8 +18,7 @@ from etude_rollout.evaluation.calls import answer_text, answer_without_calls
 from etude_rollout.evaluation.items import Item, Verdict
 from etude_rollout.evaluation.running import Plan, evaluate
 from etude_rollout.settings import RolloutSettings
-from etude_sampler.datasets.bfcl import Category, bfcl_rows
-from etude_sampler.datasets.rows import Row
+from etude_sampler.datasets.bfcl import bfcl_rows
 
 
 @cache

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from etude_proto.rows.jsonl import jsonl_task
+from etude_proto.rows.stream import JsonObject, RowRefused
 from etude_proto.v1 import Aids, Message, task_id
-from etude_sampler.datasets.jsonl import jsonl_task
-from etude_sampler.datasets.rows import JsonObject, RowRefused
 from etude_sampler.store.postgres.catalog import encode_aids, encode_task
 
 TEXT = "Oslo lies in Norway. Lima lies in Peru. Rain in Oslo?"

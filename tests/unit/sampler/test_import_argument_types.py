@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from etude_sampler.datasets.argument_types import object_schema, to_json_schema, type_schema
-from etude_sampler.datasets.rows import JsonObject
+from etude_proto.rows.argument_types import object_schema, to_json_schema, type_schema
+from etude_proto.rows.stream import JsonObject
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,11 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from etude_proto.rows.bfcl import SINGLE_TURN, Category
+from etude_proto.rows.stream import DatasetUnusable, Row, RowFault
 from etude_proto.v1 import BFCLReference, ResponseReference, Split, TaskCreate, task_id
 from etude_sampler.datasets import bfcl
-from etude_sampler.datasets.bfcl import (
-    SINGLE_TURN,
-    Category,
-    bfcl_rows,
-    count_bfcl_rows,
-    installed_data,
-)
-from etude_sampler.datasets.rows import DatasetUnusable, Row, RowFault
+from etude_sampler.datasets.bfcl import bfcl_rows, count_bfcl_rows, installed_data
 
 ROWS = {
     Category.SIMPLE_PYTHON: 400,

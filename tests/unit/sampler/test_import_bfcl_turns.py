@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
+from etude_proto.rows.bfcl import Category, bfcl_turns_task
+from etude_proto.rows.stream import Row, RowFault, RowRefused
 from etude_proto.v1 import BfclEnvironment, BfclTurnsReference, TaskCreate, task_id
-from etude_sampler.datasets.bfcl import Category, bfcl_rows, bfcl_turns_task, installed_data
-from etude_sampler.datasets.rows import Row, RowFault, RowRefused
+from etude_sampler.datasets.bfcl import bfcl_rows, installed_data
 
 TURNS = [category for category in Category if category.is_multi_turn]
 GOOD: dict[str, JsonValue] = {

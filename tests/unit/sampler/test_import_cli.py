@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from etude_client.sources.upload import Summary
+from etude_proto.rows.stream import RowFault
 from etude_proto.v1 import Dataset
 from etude_sampler.cli import app
 from etude_sampler.datasets.report import fault_lines, report_document, summary_lines
-from etude_sampler.datasets.rows import RowFault
-from etude_sampler.datasets.upload import Summary
 
 GOOD_LINE = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "response": True})
 
@@ -49,7 +49,7 @@ def _failure(*arguments: str, environment: dict[str, str] | None = None) -> str:
     result = CliRunner().invoke(app, ["import", *arguments], env=environment)
     assert result.exit_code == 2, result.output
     (line,) = result.stderr.splitlines()
-    assert line.startswith("etude import: ")
+    assert line.startswith("etude: ")
     assert not result.stdout
     return line
 

@@ -8,10 +8,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from etude_sampler.datasets import files
-from etude_sampler.datasets.files import count_rows, json_lines, numbered_objects
-from etude_sampler.datasets.rows import DatasetUnusable, RowRefused, pointer_to
-from etude_sampler.datasets.strict_json import MAX_DEPTH, parse_json, parse_object
+from etude_client.sources import files
+from etude_client.sources.files import count_rows, json_lines, numbered_objects
+from etude_proto.rows.stream import DatasetUnusable, RowRefused, pointer_to
+from etude_proto.rows.strict_json import MAX_DEPTH, parse_json, parse_object
 
 BROKEN = [
     (b'{"a": 1', "not JSON: Expecting ',' delimiter (character 8)"),

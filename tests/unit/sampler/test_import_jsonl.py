@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from etude_client.sources.files import file_rows
+from etude_proto.rows.jsonl import jsonl_task
+from etude_proto.rows.stream import JsonObject, Row, RowFault, RowRefused
 from etude_proto.v1 import (
     Call,
     CallsReference,
@@ -16,8 +19,6 @@ from etude_proto.v1 import (
     TaskCreate,
     task_id,
 )
-from etude_sampler.datasets.jsonl import jsonl_rows, jsonl_task
-from etude_sampler.datasets.rows import JsonObject, Row, RowFault, RowRefused
 from etude_sampler.datasets.task_schema import line_schema, schema_text
 
 REPOSITORY = Path(__file__).parents[3]
@@ -219,10 +220,10 @@ def test_good_and_bad_lines_of_one_file(tmp_path: Path) -> None:
     lines = [json.dumps(row) for row in GOOD]
     lines[2:2] = ["", "{broken", json.dumps({**OPENAI, "calls": 3})]
     path.write_text("\n".join(lines), encoding="utf-8")
-    rows = list(jsonl_rows(path))
+    rows = list(file_rows(path, jsonl_task))
     assert [row.line for row in rows if isinstance(row, RowFault)] == [4, 5]
     assert [row.line for row in rows if isinstance(row, Row)] == [1, 2, *range(6, 14)]
-    again = list(jsonl_rows(path))
+    again = list(file_rows(path, jsonl_task))
     assert again == rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import pyarrow
@@ -12,10 +13,11 @@ import pyarrow.parquet
 import pytest
 from jsonschema import Draft202012Validator
 
+from etude_client.sources.files import file_rows
+from etude_proto.rows.rlla import ToolsUnreadable, parse_tools, rlla_task
+from etude_proto.rows.stream import DatasetUnusable, JsonObject, Row, RowFault
+from etude_proto.rows.toolrl_gold import parse_gold
 from etude_proto.v1 import Split, TaskCreate, ToolRLReference
-from etude_sampler.datasets.rlla import ToolsUnreadable, parse_tools, rlla_rows, rlla_task
-from etude_sampler.datasets.rows import DatasetUnusable, JsonObject, Row, RowFault
-from etude_sampler.datasets.toolrl_gold import parse_gold
 
 THOUGHT = "<think> I should use a tool. </think>\n"
 CALL = '{"name": "Add", "parameters": {"a": 1}}'
@@ -61,7 +63,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="module")
 def train_tasks(shared_data: Path) -> list[TaskCreate]:
-    rows = list(rlla_rows(shared_data / "rlla_train400.jsonl"))
+    rows = list(file_rows(shared_data / "rlla_train400.jsonl", rlla_task))
     assert [row.line for row in rows] == list(range(1, 401))
     return [row.task for row in rows if isinstance(row, Row)]
 
@@ -104,7 +106,9 @@ def test_nearly_every_gold_call_is_among_the_parsed_tools(train_tasks: list[Task
 
 
 def test_the_test_split_is_held_out(shared_data: Path) -> None:
-    rows = list(rlla_rows(shared_data / "rlla_test80.jsonl", held_out_share=0.0))
+    rows = list(
+        file_rows(shared_data / "rlla_test80.jsonl", partial(rlla_task, held_out_share=0.0))
+    )
     tasks = [row.task for row in rows if isinstance(row, Row)]
     assert len(tasks) == len(rows) == 80
     assert {task.split for task in tasks} == {Split.HELD_OUT}
@@ -118,7 +122,7 @@ def test_parquet_gives_the_same_tasks(
     table = pyarrow.Table.from_pylist([json.loads(line) for line in text.splitlines()])
     path = tmp_path / "no-suffix-needed"
     pyarrow.parquet.write_table(table, path, row_group_size=64)
-    rows = list(rlla_rows(path))
+    rows = list(file_rows(path, rlla_task))
     assert [row.line for row in rows] == list(range(1, 401))
     assert [row.task for row in rows if isinstance(row, Row)] == train_tasks
 
@@ -129,7 +133,7 @@ def test_parquet_rows_are_numbered_past_bad_ones(tmp_path: Path) -> None:
     rows[270] = _row(**_gold("<tool_call>\n{}\n</tool_call>"))
     path = tmp_path / "rows.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    faults = [row for row in rlla_rows(path) if isinstance(row, RowFault)]
+    faults = [row for row in file_rows(path, rlla_task) if isinstance(row, RowFault)]
     assert [(fault.line, fault.pointer) for fault in faults] == [
         (2, "/reward_model/ground_truth"),
         (271, "/reward_model/ground_truth"),
@@ -147,7 +151,7 @@ def test_a_damaged_parquet_file_keeps_its_first_rows(tmp_path: Path) -> None:
     start = pyarrow.parquet.ParquetFile(path).metadata.row_group(2).column(0).data_page_offset
     damaged[start : start + 200] = bytes(200)
     path.write_bytes(bytes(damaged))
-    found = list(rlla_rows(path))
+    found = list(file_rows(path, rlla_task))
     assert all(isinstance(row, Row) for row in found[:-1])
     last = found[-1]
     assert isinstance(last, RowFault)
@@ -160,7 +164,7 @@ def test_a_truncated_parquet_file_is_unusable(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([_row()]), path)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DatasetUnusable, match="as Parquet"):
-        list(rlla_rows(path))
+        list(file_rows(path, rlla_task))
 
 
 def test_a_row() -> None:
@@ -241,7 +245,7 @@ def test_bad_rows_are_told(
     change: dict[str, object], pointer: str, reason: str, tmp_path: Path
 ) -> None:
     path = _lines(tmp_path / "rows.jsonl", [_row(), _row(**change), _row()])
-    first, fault, last = rlla_rows(path)
+    first, fault, last = file_rows(path, rlla_task)
     assert isinstance(first, Row)
     assert isinstance(last, Row)
     assert isinstance(fault, RowFault)

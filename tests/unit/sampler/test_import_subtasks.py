@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etude_proto.rows.stream import Row, RowRefused
+from etude_proto.rows.subtasks import subtasks_of
+from etude_proto.rows.toolrl_gold import parse_gold
 from etude_proto.v1 import (
     BFCLReference,
     Call,
@@ -19,9 +22,6 @@ from etude_proto.v1 import (
 )
 from etude_rollout.rewards import GoldError, active_subtasks, counts, gold_from_task
 from etude_sampler.datasets.bfcl import bfcl_rows, installed_data
-from etude_sampler.datasets.rows import Row, RowRefused
-from etude_sampler.datasets.subtasks import subtasks_of
-from etude_sampler.datasets.toolrl_gold import parse_gold
 
 ALL = ["format", "tool_name", "param_name", "param_value"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from etude_sampler.datasets.rows import RowRefused
-from etude_sampler.datasets.toolrl_gold import parse_gold
+from etude_proto.rows.stream import RowRefused
+from etude_proto.rows.toolrl_gold import parse_gold
 
 THOUGHT = "<think> I should use a tool. </think>\n"
 CALL = '{"name": "Add", "parameters": {"a": 1}}'

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from etude_client.sources.files import file_rows
+from etude_proto.rows.stream import JsonObject, Row, RowFault, RowRefused
+from etude_proto.rows.xlam import xlam_task
 from etude_proto.v1 import CallsReference, ResponseReference, Split
-from etude_sampler.datasets.rows import JsonObject, Row, RowFault, RowRefused
-from etude_sampler.datasets.xlam import xlam_rows, xlam_task
 
 TOOLS: list[JsonObject] = [
     {
@@ -85,5 +87,5 @@ def test_a_bad_row_costs_only_itself(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     rows = [_row(), _row(query=""), _row(query="Again?")]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    made = list(xlam_rows(file, held_out_share=0.0))
+    made = list(file_rows(file, partial(xlam_task, held_out_share=0.0)))
     assert [type(one) for one in made] == [Row, RowFault, Row]

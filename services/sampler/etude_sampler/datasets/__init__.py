@@ -1,7 +1,6 @@
-"""Converters from public data sets and from files to tasks (`etude import`).
+"""`etude import`: the command line over the converters of `etude_proto.rows`.
 
-Invariants: a bad row never ends an import; every bad row has its line, a JSON pointer into the
-row as it stands in the file, and a reason; the same row gives the same task and the same split
-on every machine. `rows` holds the stream's types, one module each the formats (`bfcl`, `rlla`,
-`jsonl`), `upload` sends what they yield, `cli` is the command line.
+`cli` is the command line, `bfcl` finds BFCL's files, `report` says what became of an import,
+`task_schema` is the JSON Schema of a line, `features` what curricula may predict from. Reading and
+sending rows is `etude_client.sources`, as for a trainer's client.
 """

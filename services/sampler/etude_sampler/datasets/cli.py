@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from textwrap import shorten
@@ -20,18 +21,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from etude_client import EtudeClient, EtudeError
+from etude_client.sources.files import count_rows, file_rows
+from etude_client.sources.upload import Summary, upload
+from etude_proto.rows.bfcl import SINGLE_TURN, Category
+from etude_proto.rows.jsonl import jsonl_task
+from etude_proto.rows.rlla import rlla_task
+from etude_proto.rows.stream import DatasetUnusable, RowStream
+from etude_proto.rows.xlam import xlam_task
+from etude_proto.split import DEFAULT_HELD_OUT_SHARE
 from etude_proto.v1 import DatasetCreate
 
-from ..cli_options import DEFAULT_URL, AsJson, Key, Url, say_json
-from .bfcl import SINGLE_TURN, Category, bfcl_rows, count_bfcl_rows, installed_data
-from .files import count_rows
-from .jsonl import jsonl_rows
+from ..cli_options import DEFAULT_URL, AsJson, Key, Url, fail, say_json
+from .bfcl import bfcl_rows, count_bfcl_rows, installed_data
 from .report import fault_lines, report_document, summary_lines, write_report
-from .rlla import rlla_rows
-from .rows import DatasetUnusable, RowStream
-from .split import DEFAULT_HELD_OUT_SHARE
-from .upload import Summary, upload
-from .xlam import xlam_rows
 
 MAX_FAILURE = 400
 """Longest failure that is said, in characters; an answer of a server may be long."""
@@ -68,8 +70,8 @@ class Source:
 
     name: str
     """For messages."""
-    count: Callable[[], int]
-    """An upper bound of the rows."""
+    count: Callable[[], int | None]
+    """An upper bound of the rows; None: not known."""
     rows: Callable[[], RowStream]
 
 
@@ -124,7 +126,8 @@ def rlla(
     Example: `etude import rlla train.parquet --dataset toolrl`
     """
     target = Target(dataset or file.stem, url, key, report, as_json)
-    _import_file(file, lambda: rlla_rows(file, held_out_share=held_out), target, limit)
+    convert = partial(rlla_task, held_out_share=held_out)
+    _import_file(file, lambda: file_rows(file, convert), target, limit)
 
 
 def xlam(
@@ -145,7 +148,8 @@ def xlam(
     Example: `etude import xlam xlam.jsonl --dataset xlam --limit 1000`
     """
     target = Target(dataset or file.stem, url, key, report, as_json)
-    _import_file(file, lambda: xlam_rows(file, held_out_share=held_out), target, limit)
+    convert = partial(xlam_task, held_out_share=held_out)
+    _import_file(file, lambda: file_rows(file, convert), target, limit)
 
 
 def jsonl(
@@ -167,7 +171,8 @@ def jsonl(
     Example: `etude import jsonl tasks.jsonl --dataset mine --report bad-rows.json`
     """
     target = Target(dataset or file.stem, url, key, report, as_json)
-    _import_file(file, lambda: jsonl_rows(file, held_out_share=held_out), target, limit)
+    convert = partial(jsonl_task, held_out_share=held_out)
+    _import_file(file, lambda: file_rows(file, convert), target, limit)
 
 
 def _import_file(
@@ -188,7 +193,7 @@ def run_import(source: Source, target: Target, *, limit: int | None = None) -> i
         OSError: the report cannot be written.
     """
     num_rows = source.count()
-    if not num_rows:
+    if num_rows == 0:
         raise DatasetUnusable(f"{source.name} has no rows")
     request = _dataset_request(target.dataset)
     if target.report is not None and not target.report.parent.is_dir():
@@ -199,7 +204,7 @@ def run_import(source: Source, target: Target, *, limit: int | None = None) -> i
         dataset = client.create_dataset(request)
         rows = islice(source.rows(), limit)
         try:
-            with _progress(source.name, min(num_rows, limit or num_rows)) as on_progress:
+            with _progress(source.name, _at_most(num_rows, limit)) as on_progress:
                 upload(client, dataset.id, rows, summary=summary, on_progress=on_progress)
         except (EtudeError, DatasetUnusable) as error:
             raise DatasetUnusable(_cut_short(error, summary)) from error
@@ -216,6 +221,10 @@ def run_import(source: Source, target: Target, *, limit: int | None = None) -> i
         for text in summary_lines(dataset, summary):
             typer.echo(text)
     return SOME_REFUSED if summary.faults else ALL_GOOD
+
+
+def _at_most(num_rows: int | None, limit: int | None) -> int | None:
+    return limit if num_rows is None else min(num_rows, limit or num_rows)
 
 
 def _client(target: Target) -> EtudeClient:
@@ -245,7 +254,7 @@ def _cut_short(error: Exception, summary: Summary) -> str:
 
 
 @contextmanager
-def _progress(name: str, total: int) -> Iterator[Callable[[Summary], None]]:
+def _progress(name: str, total: int | None) -> Iterator[Callable[[Summary], None]]:
     """A progress bar on the standard error stream, if that is a terminal."""
     columns = (
         TextColumn("{task.description}"),
@@ -266,5 +275,4 @@ def _failure_in_one_line() -> Iterator[None]:
         yield
     except (DatasetUnusable, EtudeError, OSError) as error:
         text = shorten(str(error) or type(error).__name__, MAX_FAILURE, placeholder=" …")
-        typer.echo(f"etude import: {text}", err=True)
-        raise typer.Exit(FAILED) from error
+        raise fail(text) from error

@@ -10,10 +10,9 @@ import json
 import math
 import struct
 
+from etude_proto.rows.subtasks import gold_counts
 from etude_proto.v1 import Reference, Task, TaskCreate, ToolRLReference
 from etude_sampler.curriculum.features import FEATURES, MAX_GIVEN
-
-from .subtasks import gold_counts
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from etude_client.sources.upload import Summary
+from etude_proto.rows.stream import RowFault
 from etude_proto.v1 import Dataset
-
-from .rows import RowFault
-from .upload import Summary
 
 SCHEMA = "etude-import-report/1"
 NUM_SHOWN_FAULTS = 10

@@ -10,9 +10,8 @@ import json
 
 from pydantic import JsonValue, TypeAdapter
 
+from etude_proto.rows.openai_shape import OpenAILine
 from etude_proto.v1 import TaskCreate
-
-from .openai_shape import OpenAILine
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -6,7 +6,7 @@ same rule that the rollout service's rewards apply, and a test compares the two.
 
 from __future__ import annotations
 
-from etude_proto.v1 import (
+from ..v1 import (
     BFCLReference,
     BfclTurnsReference,
     CallsReference,
@@ -15,8 +15,7 @@ from etude_proto.v1 import (
     ResponseReference,
     ToolRLReference,
 )
-from etude_proto.v1.environments import gold_call
-
+from ..v1.environments import gold_call
 from .toolrl_gold import parse_gold
 
 FORMAT, TOOL_NAME, PARAM_NAME, PARAM_VALUE = "format", "tool_name", "param_name", "param_value"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from etude_proto.v1 import BFCLReference, Split, TaskCreate
-
-from .rows import RowRefused, pointer_to
-from .split import split_of
+from ..split import held_out_fraction
+from ..v1 import BFCLReference, Split, TaskCreate
+from .stream import RowRefused, pointer_to
 from .subtasks import subtasks_of
 
 
@@ -35,6 +34,12 @@ def finished(
             "split": split or split_of(task, held_out_share),
         }
     )
+
+
+def split_of(task: TaskCreate, held_out_share: float) -> Split:
+    """Held out iff the hash of the messages, as a fraction of 1, is below the share."""
+    is_held_out = held_out_fraction(task.messages) < held_out_share
+    return Split.HELD_OUT if is_held_out else Split.TRAIN
 
 
 def _derived_subtasks(task: TaskCreate, moved: Mapping[str, str]) -> list[str]:

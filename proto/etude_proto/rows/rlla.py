@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-from functools import partial
-from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
-from etude_proto.v1 import Split, TaskCreate, Tool
-
+from ..split import DEFAULT_HELD_OUT_SHARE
+from ..v1 import Split, TaskCreate, Tool
 from .argument_types import object_schema, to_json_schema
-from .files import numbered_objects
 from .finishing import finished
-from .rows import JsonObject, RowRefused, RowStream, checked, converted
-from .split import DEFAULT_HELD_OUT_SHARE
+from .stream import JsonObject, RowRefused, checked
 from .strict_json import kind_of
 
 _FIRST_TOOL = re.compile(r"^1\. Name: ", re.MULTILINE)
@@ -41,15 +37,6 @@ _MOVED = {
 
 class ToolsUnreadable(ValueError):
     """The numbered tool list of a system text has a form that is not known."""
-
-
-def rlla_rows(path: Path, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE) -> RowStream:
-    """Tasks of a file, in its order.
-
-    Raises:
-        DatasetUnusable: at the first step, when the file cannot be opened or is no table.
-    """
-    return converted(numbered_objects(path), partial(rlla_task, held_out_share=held_out_share))
 
 
 def rlla_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE) -> TaskCreate:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from etude_client import EtudeClient
+from etude_proto.rows.stream import Row, RowFault, RowStream
 from etude_proto.v1 import ImportReceipt, Split
 
-from .rows import Row, RowFault, RowStream
+from ..sync_client import EtudeClient
 
 CHUNK_TASKS = 500
 CHUNK_BYTES = 4 * 2**20

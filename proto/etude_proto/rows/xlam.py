@@ -6,30 +6,16 @@ their parameters by Python-like type names; an answer without calls means that n
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
 from pydantic import JsonValue
 
-from etude_proto.v1 import TaskCreate
-
+from ..split import DEFAULT_HELD_OUT_SHARE
+from ..v1 import TaskCreate
 from .argument_types import object_schema, to_json_schema
-from .files import numbered_objects
 from .jsonl import jsonl_task
-from .rows import JsonObject, RowRefused, RowStream, converted
-from .split import DEFAULT_HELD_OUT_SHARE
+from .stream import JsonObject, RowRefused
 from .strict_json import kind_of, parse_json
 
 SOURCE = "xlam"
-
-
-def xlam_rows(path: Path, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE) -> RowStream:
-    """Tasks of a file, in its order.
-
-    Raises:
-        DatasetUnusable: at the first step, when the file cannot be opened.
-    """
-    return converted(numbered_objects(path), partial(xlam_task, held_out_share=held_out_share))
 
 
 def xlam_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE) -> TaskCreate:

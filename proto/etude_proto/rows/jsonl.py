@@ -6,27 +6,13 @@ the same fields as columns is read too.
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
 from pydantic import ValidationError
 
-from etude_proto.v1 import CallsReference, Split, TaskCreate
-
-from .files import numbered_objects
+from ..split import DEFAULT_HELD_OUT_SHARE
+from ..v1 import CallsReference, Split, TaskCreate
 from .finishing import finished
 from .openai_shape import OpenAILine
-from .rows import JsonObject, RowRefused, RowStream, checked, converted
-from .split import DEFAULT_HELD_OUT_SHARE
-
-
-def jsonl_rows(path: Path, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE) -> RowStream:
-    """Tasks of a file, in its order.
-
-    Raises:
-        DatasetUnusable: at the first step, when the file cannot be opened.
-    """
-    return converted(numbered_objects(path), partial(jsonl_task, held_out_share=held_out_share))
+from .stream import JsonObject, RowRefused, checked
 
 
 def jsonl_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE) -> TaskCreate:

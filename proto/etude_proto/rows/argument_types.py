@@ -10,7 +10,7 @@ import re
 
 from pydantic import JsonValue
 
-from .rows import JsonObject
+from .stream import JsonObject
 
 _SCALARS = {
     "str": "string",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from .rows import JsonObject, RowRefused
+from .stream import JsonObject, RowRefused
 from .strict_json import kind_of, parse_json
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"

@@ -11,7 +11,7 @@ import math
 
 from pydantic import JsonValue
 
-from .rows import JsonObject, RowRefused, pointer_to
+from .stream import JsonObject, RowRefused, pointer_to
 
 MAX_DEPTH = 60
 """Deepest nesting of objects and arrays in a row; the rewards refuse gold from 64 levels on."""

@@ -1,7 +1,7 @@
 """The common row stream: what every converter yields, and how a fault of a row is located.
 
-`files` turns bytes into objects, `bfcl`, `rlla` and `jsonl` turn objects into tasks, `upload`
-sends them. All of them speak `Row` and `RowFault`; nothing in here reads a file.
+`etude_client.sources` reads objects, the modules beside this one turn them into tasks, and the
+sources' `upload` sends them. All of them speak `Row` and `RowFault`; nothing in here reads a file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
-from etude_proto.v1 import TaskCreate
+from ..v1 import TaskCreate
 
 JsonObject = dict[str, JsonValue]
 """One row as it stands in a file."""
@@ -59,8 +59,8 @@ class RowRefused(ValueError):
         self.detail = detail if len(detail) <= MAX_DETAIL else detail[: MAX_DETAIL - 1] + "…"
 
 
-class DatasetUnusable(Exception):
-    """The data set as a whole cannot be read: no file, no package, no table."""
+class DatasetUnusable(ValueError):
+    """The data set as a whole cannot be read: no file, no package, no table, no known shape."""
 
 
 def converted(
@@ -96,7 +96,11 @@ def checked(
         RowRefused: with the first fault, and how many more there are.
     """
     try:
-        return model.model_validate_json(json.dumps(value), strict=True)
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RowRefused("", f"not JSON: {error}") from error
+    try:
+        return model.model_validate_json(text, strict=True)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
         first = faults[0]

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from etude_proto.v1 import (
+from ..v1 import (
     Aids,
     Call,
     CallsReference,
@@ -29,10 +29,9 @@ from etude_proto.v1 import (
     Split,
     Tool,
 )
-from etude_proto.v1.base import Name
-from etude_proto.v1.tasks import NewSubtask
-
-from .rows import RowRefused
+from ..v1.base import Name
+from ..v1.tasks import NewSubtask
+from .stream import RowRefused
 from .strict_json import kind_of, parse_json
 
 

@@ -3,9 +3,9 @@
 from .aio import AsyncCurriculum
 from .batch import Batch, Item
 from .drawing import NothingToPractise
+from .entries import Delivery, DeliveryFailed
 from .facade import Curriculum
 from .live import Status
-from .outbox import Delivery, DeliveryFailed
 from .ranks import OneRank, Ranks, TorchRanks
 from .rollouts import Rollout, Scored
 from .rows import Rows

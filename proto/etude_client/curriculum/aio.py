@@ -1,26 +1,30 @@
 """`AsyncCurriculum`: the twin of `Curriculum` for code with an event loop.
 
 Every call that may wait for the sampler runs in a thread; `report` and `step` hand over at once.
+A call that is cancelled gives back what it leased.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
-from etude_proto.v1 import CurriculumConfig, CurriculumView, Receipt
+from etude_proto.v1 import CurriculumConfig, CurriculumView, Receipt, Run
 
 from .batch import Batch
+from .entries import Delivery
 from .facade import Curriculum
 from .live import Status
 from .options import Options
-from .outbox import Delivery
 from .rollouts import Scored
 from .rows import TaskLike
 from .state import CurriculumState
+from .waiting import in_thread
 
 
 class AsyncCurriculum:
@@ -42,8 +46,8 @@ class AsyncCurriculum:
         tasks: str | Path | Iterable[TaskLike] | None = None,
         **options: Unpack[Options],
     ) -> Self:
-        """As `Curriculum(...)`."""
-        return cls(await asyncio.to_thread(lambda: Curriculum(run, url, tasks=tasks, **options)))
+        """As `Curriculum`, which cannot be awaited."""
+        return cls(await in_thread(lambda: Curriculum(run, url, tasks=tasks, **options)))
 
     @classmethod
     async def create(
@@ -59,7 +63,7 @@ class AsyncCurriculum:
     ) -> Self:
         """As `Curriculum.create`."""
         return cls(
-            await asyncio.to_thread(
+            await in_thread(
                 lambda: Curriculum.create(
                     run, tasks, url, preset=preset, group_size=group_size, seed=seed, **options
                 )
@@ -80,7 +84,7 @@ class AsyncCurriculum:
     ) -> Self:
         """As `Curriculum.local`."""
         return cls(
-            await asyncio.to_thread(
+            await in_thread(
                 lambda: Curriculum.local(
                     tasks,
                     run=run,
@@ -92,6 +96,21 @@ class AsyncCurriculum:
                 )
             )
         )
+
+    @property
+    def run(self) -> Run:
+        """The run as it was when this was made."""
+        return self.sync.run
+
+    @property
+    def group_size(self) -> int:
+        """Rollouts a task, unless the run's budget says otherwise."""
+        return self.sync.group_size
+
+    @property
+    def url(self) -> str:
+        """Where the sampler is."""
+        return self.sync.url
 
     @property
     def policy_version(self) -> int:
@@ -107,9 +126,30 @@ class AsyncCurriculum:
         self, num_tasks: int, *, whole: bool = False, timeout_s: float | None = None
     ) -> Batch:
         """As `Curriculum.next_batch`."""
-        return await asyncio.to_thread(
-            lambda: self.sync.next_batch(num_tasks, whole=whole, timeout_s=timeout_s)
-        )
+        stop = threading.Event()
+        try:
+            return await in_thread(
+                lambda: self.sync._next(num_tasks, whole, timeout_s, stop),
+                unwanted=self.sync.release,
+            )
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
+    @contextlib.asynccontextmanager
+    async def lease(
+        self, num_tasks: int, *, whole: bool = False, timeout_s: float | None = None
+    ) -> AsyncIterator[Batch]:
+        """As `Curriculum.lease`: `async with curriculum.lease(8) as batch`."""
+        batch = await self.next_batch(num_tasks, whole=whole, timeout_s=timeout_s)
+        with self.sync.hold(batch):
+            yield batch
+
+    @contextlib.asynccontextmanager
+    async def hold(self, batch: Batch) -> AsyncIterator[Batch]:
+        """As `Curriculum.hold`."""
+        with self.sync.hold(batch):
+            yield batch
 
     def report(
         self,
@@ -124,7 +164,7 @@ class AsyncCurriculum:
     @staticmethod
     async def receipts(delivery: Delivery, timeout_s: float | None = None) -> list[Receipt]:
         """As `Delivery.receipts`."""
-        return await asyncio.to_thread(delivery.receipts, timeout_s)
+        return await in_thread(lambda: delivery.receipts(timeout_s))
 
     def step(
         self, *, metrics: Mapping[str, float] | None = None, weights_uri: str | None = None
@@ -134,27 +174,27 @@ class AsyncCurriculum:
 
     async def flush(self, timeout_s: float | None = None) -> bool:
         """As `Curriculum.flush`."""
-        return await asyncio.to_thread(self.sync.flush, timeout_s)
+        return await in_thread(lambda: self.sync.flush(timeout_s))
 
     async def release(self, batch: Batch | None = None) -> None:
         """As `Curriculum.release`."""
-        await asyncio.to_thread(self.sync.release, batch)
+        await in_thread(lambda: self.sync.release(batch))
 
     async def view(self) -> CurriculumView:
         """As `Curriculum.view`."""
-        return await asyncio.to_thread(self.sync.view)
+        return await in_thread(self.sync.view)
 
     async def state_dict(self) -> CurriculumState:
         """As `Curriculum.state_dict`."""
-        return await asyncio.to_thread(self.sync.state_dict)
+        return await in_thread(self.sync.state_dict)
 
     async def load_state_dict(self, state: CurriculumState) -> None:
         """As `Curriculum.load_state_dict`."""
-        await asyncio.to_thread(self.sync.load_state_dict, state)
+        await in_thread(lambda: self.sync.load_state_dict(state))
 
     async def close(self) -> None:
         """As `Curriculum.close`."""
-        await asyncio.to_thread(self.sync.close)
+        await in_thread(self.sync.close)
 
     async def __aenter__(self) -> Self:
         return self

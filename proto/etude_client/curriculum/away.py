@@ -44,12 +44,17 @@ class Outage:
         with self._lock:
             return 0.0 if self._since_s is None else time.monotonic() - self._since_s
 
-    def begin(self, error: EtudeError) -> None:
-        """Note that a call was not answered."""
+    def begin(self, error: EtudeError, *, since_s: float | None = None) -> None:
+        """Note that a call was not answered.
+
+        Args:
+            error: what it ended with.
+            since_s: when it began, by the monotonic clock; default: now.
+        """
         with self._lock:
             now_s = time.monotonic()
             if self._since_s is None:
-                self._since_s = now_s
+                self._since_s = now_s if since_s is None else since_s
                 self.num_outages += 1
             elif now_s - self._warned_s < REMIND_S:
                 return

@@ -78,6 +78,14 @@ class Batch:
         held = {item.lease.id: item.lease for item in self.items if item.lease is not None}
         return tuple(held.values())
 
+    def tasks_of(self, lease: Lease) -> list[str]:
+        """Ids of the tasks that a claim covers."""
+        return [
+            item.task_id
+            for item in self.items
+            if item.lease is not None and item.lease.id == lease.id
+        ]
+
     def item(self, task_id: str) -> Item:
         """The item of a task.
 

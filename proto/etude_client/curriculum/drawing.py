@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from etude_proto.v1 import DegradedReason, PromptBatch, PromptBatchRequest
+from etude_proto.v1 import DegradedReason, PromptBatch, PromptBatchRequest, Run
 
 from ..errors import EtudeError
 from .away import REMIND_S, is_away
@@ -30,6 +31,11 @@ LOOK_S = 0.1
 """Seconds between two looks at whether the sampler went away (our choice)."""
 RETRY_S = 1.0
 """Seconds between two attempts to reach a sampler that is away (our choice)."""
+RETRY_SHARE = 3.0
+"""The same while this client draws by itself, in lengths of the last attempt: one that hangs must
+not cost every batch its time (our choice)."""
+LEAST_CALL_S = 5.0
+"""A call is given at least so long before the sampler counts as away (our choice)."""
 
 
 class NothingToPractise(EtudeError):
@@ -45,6 +51,8 @@ class Want:
     """Whether fewer tasks are no use."""
     timeout_s: float | None
     """Longest wait; None: as long as it takes."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    """Set by whoever does not want it any more."""
 
 
 @dataclass(slots=True)
@@ -53,72 +61,115 @@ class Drawer:
 
     live: Live
     rows: Rows | None
-    group_size: int
+    run: Run
     chance: random.Random
     options: Chosen
     policy_version: int = 0
+    _retry_s: float = 0.0
+    """When a sampler that is away is asked again, while this client draws by itself."""
 
     def draw(self, want: Want) -> Batch:
         """The next batch.
 
         Raises:
-            NothingToPractise: it took longer than `timeout_s`.
+            NothingToPractise: it took longer than `timeout_s`, or nobody wants it any more.
             ApiError: the sampler refuses (no such run, wrong key, too large a batch).
         """
-        begun_s = time.monotonic()
-        reminded_s = begun_s
         items: list[Item] = []
-        key = uuid.uuid4().hex
+        try:
+            return self._draw(want, items)
+        except BaseException as error:
+            leases = list(Batch(tuple(items), 0).leases)
+            if isinstance(error, Exception):
+                self.live.release(leases)
+            for lease in leases:  # after an interrupt there is no time for calls
+                self.live.keeper.drop(lease.id)
+            raise
+
+    def _draw(self, want: Want, items: list[Item]) -> Batch:
+        begun_s = reminded_s = time.monotonic()
+        version, key = self.policy_version, uuid.uuid4().hex
         while len(items) < want.num_tasks and (want.whole or not items):
-            answer, reason = self._lease(want.num_tasks - len(items), key)
+            left_s = _left_s(want, begun_s)
+            answer, reason = self._lease(want.num_tasks - len(items), key, left_s, want.stop)
             if answer is not None:
                 key = uuid.uuid4().hex
                 items += self._items(answer)
-                self.policy_version = answer.policy_version
-                if answer.items:
+                self.policy_version = version = answer.policy_version
+                if answer.items and not want.stop.is_set():
                     continue
             now_s = time.monotonic()
+            if want.stop.is_set():
+                raise NothingToPractise("the call was cancelled")
             if self._goes_alone(reason, now_s - begun_s):
                 items += self._alone(want, items, reason)
                 break
             if want.timeout_s is not None and now_s - begun_s >= want.timeout_s:
-                self.live.release(list(Batch(tuple(items), 0).leases))
                 raise NothingToPractise(
-                    f"{len(items)} of {want.num_tasks} tasks within {want.timeout_s:g} s: {reason}"
+                    f"{len(items)} of {want.num_tasks} tasks within {want.timeout_s:g} s: "
+                    f"{reason}{self._held()}"
                 )
             if now_s - reminded_s >= REMIND_S:
                 reminded_s = now_s
-                logger.warning("waiting for tasks since %.0f s: %s", now_s - begun_s, reason)
-        return Batch(tuple(items), self.policy_version)
+                waited_s = now_s - begun_s
+                logger.warning(
+                    "waiting for tasks since %.0f s: %s%s", waited_s, reason, self._held()
+                )
+        return Batch(tuple(items), version)
 
-    def _lease(self, count: int, key: str) -> tuple[PromptBatch | None, str]:
+    def _lease(
+        self, count: int, key: str, left_s: float | None, stop: threading.Event
+    ) -> tuple[PromptBatch | None, str]:
         """An answer, or none; and why there are no tasks in it."""
+        begun_s = time.monotonic()
+        if self._is_alone() and begun_s < self._retry_s:
+            return None, "the sampler is away"
         request = PromptBatchRequest(
-            num_tasks=count, worker=self.live.worker, wait_s=POLL_S, ttl_s=self.options.ttl_s
+            num_tasks=min(count, self.run.limits.max_batch_tasks),
+            worker=self.live.worker,
+            wait_s=POLL_S if left_s is None else min(POLL_S, left_s),
+            ttl_s=self.options.ttl_s,
         )
         try:
-            self._catch_up()
-            answer = self.live.client.lease_prompt_batch(
-                self.live.run_id, request, idempotency_key=key
-            )
+            self._catch_up(left_s)
+            answer = self.live.lease(request, key=key, within_s=self._within_s(left_s))
         except EtudeError as error:
             if not is_away(error):
                 raise
-            self.live.outage.begin(error)
-            if not self._is_alone():
-                time.sleep(RETRY_S)
+            self.live.outage.begin(error, since_s=begun_s)
+            if self._is_alone():
+                now_s = time.monotonic()
+                self._retry_s = now_s + RETRY_SHARE * (now_s - begun_s)
+            else:
+                stop.wait(RETRY_S if left_s is None else min(RETRY_S, left_s))
             return None, f"the sampler is away ({error})"
         self.live.outage.end()
         if answer.lease is not None:
-            self.live.keeper.keep(answer.lease)
+            self.live.keeper.keep(answer.lease, [item.task.id for item in answer.items])
         return answer, str(answer.degraded_reason or "")
 
-    def _catch_up(self) -> None:
+    def _within_s(self, left_s: float | None) -> float | None:
+        """How long a call may take beside its long poll: a sampler that hangs is away, too."""
+        bounds = [] if left_s is None else [left_s]
+        if self.options.on_outage == "uniform":
+            bounds.append(self.options.patience_s)
+        return max(LEAST_CALL_S, min(bounds)) if bounds else None
+
+    def _catch_up(self, left_s: float | None) -> None:
         """Let what is on its way arrive, if the sampler is there: the draw should know of it."""
-        until_s = time.monotonic() + self.options.patience_s
+        patience_s = self.options.patience_s
+        until_s = time.monotonic() + (patience_s if left_s is None else min(patience_s, left_s))
         while not self.live.outbox.flush(LOOK_S):
             if self.live.outage.seconds or time.monotonic() >= until_s:
                 return
+
+    def _held(self) -> str:
+        """A hint for a loop that forgets its batches."""
+        held = [lease.id for lease in self.live.keeper.open()]
+        num_tasks = sum(self.live.keeper.num_left(name) for name in held)
+        if not num_tasks:
+            return ""
+        return f" ({num_tasks} tasks that this process drew are neither reported nor released)"
 
     def _items(self, answer: PromptBatch) -> list[Item]:
         index = (lambda name: None) if self.rows is None else self.rows.index
@@ -129,7 +180,8 @@ class Drawer:
 
     def _is_alone(self) -> bool:
         away_s = self.live.outage.seconds
-        return self.options.on_outage == "uniform" and away_s >= self.options.patience_s
+        is_away_now = away_s > 0 and away_s >= self.options.patience_s
+        return self.options.on_outage == "uniform" and is_away_now
 
     def _goes_alone(self, reason: str, waited_s: float) -> bool:
         if self.options.on_outage == "wait" or self.rows is None:
@@ -147,6 +199,12 @@ class Drawer:
         return self.rows.uniform(
             missing,
             chance=self.chance,
-            num_rollouts=self.group_size,
+            num_rollouts=self.run.group_size,
             without=[item.task_id for item in items],
         )
+
+
+def _left_s(want: Want, begun_s: float) -> float | None:
+    if want.timeout_s is None:
+        return None
+    return max(0.0, want.timeout_s - (time.monotonic() - begun_s))

@@ -1,43 +1,39 @@
 """`Curriculum`: what to practise next, and what came of it, in a few lines of a trainer.
 
-Over 300 lines: one class is the public surface, and most of it says what a call does.
-
 On top of the client's operations: leases that stay alive, reports that arrive, versions, and
-checkpoints that go with the trainer's. The parts, outermost first: `facade` > `local`, `opening`
-(where the run comes from) > `drawing` (batches), `state` (checkpoints) > `live` (this process's
-connections) > `outbox` (reports under way), `keeping` (leases) > `reporting`, `rows`, `batch`,
-`rollouts`, `ranks` (data).
+checkpoints that go with the trainer's. The parts, outermost first: `facade` > `session` (a run in a
+process) > `local`, `opening` (where the run comes from) > `drawing` (batches), `state`
+(checkpoints) > `live` (this process's connections) > `outbox` (reports under way), `keeping`
+(leases) > `entries`, `reporting`, `rows`, `batch`, `rollouts`, `ranks` (data).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import random
+import logging
+import math
+import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from types import TracebackType
-from typing import Self, Unpack
+from collections.abc import Iterator, Mapping, Sequence
 
-from etude_proto.v1 import CurriculumConfig, CurriculumView, PolicyVersionRequest, Run
+from etude_proto.v1 import CurriculumView, Lease, PolicyVersionRequest, ReleaseRequest
 
 from ..errors import EtudeError
+from . import session
 from .batch import Batch
-from .drawing import Drawer, Want
-from .live import Live, Status
-from .local import LocalSampler, start_local
-from .opening import RunPlan, opened
-from .options import Options, chosen
-from .outbox import Delivery, Entry
-from .ranks import find_ranks, on_first
-from .reporting import entries_of, made_of
+from .drawing import Want
+from .entries import Delivery, Entry
+from .live import Live
+from .ranks import on_first
+from .reporting import entries_of, part_of, parts_of
 from .rollouts import Scored
-from .rows import Rows, TaskLike, read_tasks
+from .session import Session
 from .state import CurriculumState, restore, save
 
+logger = logging.getLogger("etude_client")
 
-class Curriculum:
+
+class Curriculum(Session):
     """Batches from a sampler's run, and reports to it.
 
     Every rank of a multi-process trainer makes the same calls in the same order: rank 0 talks, the
@@ -56,124 +52,12 @@ class Curriculum:
         EtudeError: the sampler is away or refuses.
     """
 
-    def __init__(
-        self,
-        run: str,
-        url: str | None = None,
-        *,
-        tasks: str | Path | Iterable[TaskLike] | None = None,
-        plan: RunPlan | None = None,
-        **options: Unpack[Options],
-    ) -> None:
-        self.ranks = options.get("ranks") or find_ranks()
-        self.rows = None if tasks is None else Rows(read_tasks(tasks))
-        self._chosen = chosen(url, options, has_rows=self.rows is not None)
-        self.run: Run = on_first(self.ranks, lambda: opened(self._chosen, run, plan, self.rows))
-        """The run as it was when this was made."""
-        self._version = self.run.policy_version
-        self._num_alone = 0
-        self._live: Live | None = None
-        self._drawer: Drawer | None = None
-        self._server: LocalSampler | None = None
-
-    @classmethod
-    def create(
-        cls,
-        run: str,
-        tasks: str | Path | Iterable[TaskLike],
-        url: str | None = None,
-        *,
-        preset: str | CurriculumConfig = "dscl",
-        group_size: int = 8,
-        seed: int = 0,
-        **options: Unpack[Options],
-    ) -> Self:
-        """A run over tasks of one's own, made now unless there is one of this name and shape.
-
-        Args:
-            run: its name, and that of its dataset.
-            tasks: rows, a JSONL file or an iterable; imported into the sampler.
-            url: see `Curriculum`.
-            preset: name of a curriculum (`etude strategies` lists them), or its parts.
-            group_size: rollouts a task.
-            seed: of all draws.
-            options: see `Options`.
-
-        Raises:
-            ValueError: a row is no task, or a run of that name is of another shape.
-        """
-        config = (
-            CurriculumConfig.model_validate({"preset": preset})
-            if isinstance(preset, str)
-            else preset
-        )
-        plan = RunPlan(run, config, group_size, seed)
-        return cls(run, url, tasks=tasks, plan=plan, **options)
-
-    @classmethod
-    def local(
-        cls,
-        tasks: str | Path | Iterable[TaskLike],
-        *,
-        run: str = "local",
-        directory: str | Path = ".etude",
-        preset: str | CurriculumConfig = "dscl",
-        group_size: int = 8,
-        seed: int = 0,
-        **options: Unpack[Options],
-    ) -> Self:
-        """As `create`, with a sampler that is started here and ends with this process.
-
-        Its data stay in `directory`: the same call goes on where the last one ended. Needs the
-        package `etude-sampler` in the same environment. Rank 0 starts it.
-
-        Raises:
-            ValueError: see `create`; or `etude-sampler` is not installed.
-            RuntimeError: the sampler does not start; its log is named.
-        """
-        ranks = options.get("ranks") or find_ranks()
-        server: list[LocalSampler] = []
-
-        def start() -> str:
-            server.append(start_local(Path(directory)))
-            return server[0].url
-
-        url = on_first(ranks, start)
-        try:
-            made = cls.create(
-                run, tasks, url, preset=preset, group_size=group_size, seed=seed, **options
-            )
-        except BaseException:
-            for one in server:
-                one.stop()
-            raise
-        made._server = server[0] if server else None
-        return made
-
-    @property
-    def policy_version(self) -> int:
-        """Updates of the policy that were announced so far."""
-        return self._version
-
-    @property
-    def group_size(self) -> int:
-        """Rollouts a task, unless the run's budget says otherwise."""
-        return self.run.group_size
-
-    @property
-    def url(self) -> str:
-        """Where the sampler is."""
-        return self._chosen.url
-
-    @property
-    def status(self) -> Status:
-        """What became of the calls of this process so far."""
-        return self._here().status(num_alone=self._num_alone)
-
     def next_batch(
         self, num_tasks: int, *, whole: bool = False, timeout_s: float | None = None
     ) -> Batch:
         """Lease the tasks to practise next; their leases stay alive until they are reported.
+
+        What is never reported must be released, or drawn by `lease`: else it is held for `hold_s`.
 
         Args:
             num_tasks: at most so many, at least one.
@@ -185,13 +69,50 @@ class Curriculum:
             DeliveryFailed: an earlier report was refused.
             ValueError: the run can never lease so many.
         """
+        return self._next(num_tasks, whole, timeout_s, threading.Event())
+
+    @contextlib.contextmanager
+    def lease(
+        self, num_tasks: int, *, whole: bool = False, timeout_s: float | None = None
+    ) -> Iterator[Batch]:
+        """As `next_batch`, for one block: `with curriculum.lease(8) as batch`.
+
+        What the block does not report, because it fails or leaves it out, is given back.
+        """
+        with self.hold(self.next_batch(num_tasks, whole=whole, timeout_s=timeout_s)) as batch:
+            yield batch
+
+    @contextlib.contextmanager
+    def hold(self, batch: Batch) -> Iterator[Batch]:
+        """Keep a batch's leases alive in this process, for one block, whoever drew it.
+
+        For batches of data-loader workers, which may be gone before their batches are reported.
+        What the block does not report, because it fails or leaves it out, is given back.
+        """
+        if self.ranks.rank != 0:
+            yield batch
+            return
+        keeper = self._here().keeper
+        for lease in batch.leases:
+            keeper.keep(lease, batch.tasks_of(lease), is_fresh=False)
+        try:
+            yield batch
+        except BaseException:
+            with contextlib.suppress(EtudeError):  # the block's own error is the one to see
+                self._give_back(batch.leases)
+            raise
+        self._give_back(batch.leases)
+
+    def _next(
+        self, num_tasks: int, whole: bool, timeout_s: float | None, stop: threading.Event
+    ) -> Batch:
         most = min(self.run.limits.cap_in(self.run.mode), self.run.num_tasks)
         if num_tasks < 1 or (whole and num_tasks > most):
             raise ValueError(
                 f"{num_tasks} tasks a batch: the run {self.run.name!r} can lease 1 to {most} at a "
                 "time (its number of tasks, and its limit cap_groups)"
             )
-        want = Want(num_tasks, whole, timeout_s)
+        want = Want(num_tasks, whole, timeout_s, stop)
         return on_first(self.ranks, lambda: self._drawing().draw(want))
 
     def report(
@@ -205,7 +126,8 @@ class Curriculum:
 
         Args:
             batch: that holds the tasks; also one that another process leased.
-            groups: by task id, the rollouts that this rank made. See `Scored`.
+            groups: by task id, the rollouts that this rank made, see `Scored`. A task with none
+                is not reported. One that was reported before counts as it was then.
             policy_version: that made them; default: the newest one of this process.
 
         Returns:
@@ -216,7 +138,8 @@ class Curriculum:
             ValueError: an outcome makes no sense.
             DeliveryFailed: an earlier report was refused.
         """
-        parts = self.ranks.gather(made_of(batch, groups))
+        mine = part_of(batch, groups)
+        parts = parts_of(mine, self.ranks.gather(mine))
         if not parts:
             return Delivery([])
         live = self._here()
@@ -230,6 +153,7 @@ class Curriculum:
         self._num_alone += num_alone
         for entry in entries:
             live.outbox.put(entry)
+            live.keeper.reported(entry.lease_id, entry.task_ids)
         return Delivery(entries)
 
     def step(
@@ -238,19 +162,27 @@ class Curriculum:
         """Announce that the policy was updated; delivered in the background, in order, once.
 
         Args:
-            metrics: scalars of the step, kept in the run's history.
+            metrics: at most 64 scalars of the step, kept in the run's history; one that is not
+                finite is left out.
             weights_uri: where the weights are, if others should know.
 
         Returns:
             The new policy version.
+
+        Raises:
+            ValueError: metrics that are no numbers, or too many.
+            DeliveryFailed: an earlier report was refused.
         """
-        self._version += 1
-        if self.ranks.rank == 0:
+        with session._guard:
             request = PolicyVersionRequest(
-                policy_version=self._version, metrics=dict(metrics or {}), weights_uri=weights_uri
+                policy_version=self._version + 1,
+                metrics=_finite(metrics or {}),
+                weights_uri=weights_uri,
             )
-            self._here().outbox.put(Entry(request, uuid.uuid4().hex))
-        return self._version
+            if self.ranks.rank == 0:
+                self._here().outbox.put(Entry(request, uuid.uuid4().hex))
+            self._version += 1
+            return self._version
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until everything is delivered; False if that takes longer than `timeout_s`."""
@@ -260,10 +192,10 @@ class Curriculum:
         """Give back what was not reported, of one batch or of all that this process holds."""
         if self.ranks.rank == 0:
             live = self._here()
-            live.outbox.flush(self._chosen.patience_s)
             held = live.keeper.open()
             mine = {lease.id for lease in (held if batch is None else batch.leases)}
-            live.release([lease for lease in held if lease.id in mine])
+            _release(live, [lease for lease in held if lease.id in mine])
+            live.outbox.flush(self._chosen.patience_s)
 
     def view(self) -> CurriculumView:
         """The state of the curriculum now: mastery, slots, control arm."""
@@ -287,40 +219,23 @@ class Curriculum:
         """
         self._version = on_first(self.ranks, lambda: restore(self._here(), state))
 
-    def close(self) -> None:
-        """Deliver what is under way, give leases back, stop."""
-        if self._live is not None and self._live.pid == os.getpid():
-            with contextlib.suppress(EtudeError):
-                self.release()
-            self._live.close()
-            self._live = None
-        if self._server is not None:
-            self._server.stop()
-            self._server = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_live": None, "_drawer": None, "_server": None}
-
-    def _here(self) -> Live:
-        if self._live is None or self._live.pid != os.getpid():
-            self._live = Live(self.run.id, self._chosen)
-            self._drawer = None
-        return self._live
-
-    def _drawing(self) -> Drawer:
+    def _give_back(self, leases: Sequence[Lease]) -> None:
         live = self._here()
-        if self._drawer is None:
-            chance = random.Random(f"{self.run.seed} {self._version} {live.worker}")
-            self._drawer = Drawer(live, self.rows, self.group_size, chance, self._chosen)
-        return self._drawer
+        left = {lease.id: live.keeper.num_left(lease.id) for lease in leases}
+        if any(left.values()):
+            logger.warning("%d leased tasks were not reported: given back", sum(left.values()))
+            _release(live, [lease for lease in leases if left[lease.id]])
+
+
+def _release(live: Live, leases: Sequence[Lease]) -> None:
+    """Give back what is left of leases, after what was reported before."""
+    for lease in leases:
+        live.outbox.put(Entry(ReleaseRequest(fence=lease.fence), uuid.uuid4().hex, lease.id))
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    values = {name: float(value) for name, value in metrics.items()}
+    odd = [name for name, value in values.items() if not math.isfinite(value)]
+    if odd:
+        logger.warning("metrics that are not finite are left out: %s", ", ".join(odd))
+    return {name: value for name, value in values.items() if math.isfinite(value)}

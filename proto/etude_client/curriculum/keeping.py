@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from etude_proto.v1 import Lease
@@ -19,14 +19,18 @@ from ..errors import EtudeError, LeaseNotFound, LeaseSuperseded
 logger = logging.getLogger("etude_client")
 
 MOST_BEATS_S = 5.0
-"""Longest time between two looks at the open leases."""
+"""Longest time between two looks at the open leases, and of one beat."""
 
 
 @dataclass(slots=True)
 class _Held:
     lease: Lease
+    left: set[str]
+    """Tasks that this process has not reported."""
     next_beat_s: float
     until_s: float
+    stalled_s: float = 0.0
+    """Longest time that this thread overslept."""
 
 
 class LeaseKeeper:
@@ -42,18 +46,34 @@ class LeaseKeeper:
         self._hold_s = hold_s
         self._held: dict[str, _Held] = {}
         self._changed = threading.Condition()
-        self._is_closing = False
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def keep(self, lease: Lease) -> None:
-        """Keep a lease alive from now on."""
+    def keep(self, lease: Lease, task_ids: Iterable[str], *, is_fresh: bool = True) -> None:
+        """Keep a lease alive from now on; extended at once unless it was made just now."""
         now_s = time.monotonic()
+        beat_s = now_s + lease.ttl_s / 3 if is_fresh else now_s
         with self._changed:
-            self._held[lease.id] = _Held(lease, now_s + lease.ttl_s / 3, now_s + self._hold_s)
+            if lease.id in self._held:
+                return
+            self._held[lease.id] = _Held(lease, set(task_ids), beat_s, now_s + self._hold_s)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="etude leases", daemon=True)
                 self._thread.start()
             self._changed.notify()
+
+    def reported(self, lease_id: str, task_ids: Iterable[str]) -> None:
+        """Note that these tasks of a lease are on their way."""
+        with self._changed:
+            held = self._held.get(lease_id)
+            if held is not None:
+                held.left.difference_update(task_ids)
+
+    def num_left(self, lease_id: str) -> int:
+        """Tasks of a lease that is kept which were not reported; 0 if it is not kept."""
+        with self._changed:
+            held = self._held.get(lease_id)
+            return 0 if held is None else len(held.left)
 
     def drop(self, lease_id: str) -> bool:
         """Stop; whether it was kept."""
@@ -68,7 +88,7 @@ class LeaseKeeper:
     def close(self) -> None:
         """Stop keeping; the leases stay as they are."""
         with self._changed:
-            self._is_closing = True
+            self._closing.set()
             self._held.clear()
             self._changed.notify()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -77,16 +97,27 @@ class LeaseKeeper:
     def _run(self) -> None:
         while True:
             with self._changed:
-                if self._is_closing:
+                if self._closing.is_set():
                     return
                 due_s = min((held.next_beat_s for held in self._held.values()), default=None)
                 now_s = time.monotonic()
-                if due_s is None or due_s > now_s:
-                    self._changed.wait(None if due_s is None else min(due_s - now_s, MOST_BEATS_S))
+                if due_s is None:
+                    self._changed.wait()
+                    continue
+                if due_s > now_s:
+                    planned_s = min(due_s - now_s, MOST_BEATS_S)
+                    self._changed.wait(planned_s)
+                    self._note_stall(time.monotonic() - now_s - planned_s)
                     continue
                 due = [held for held in self._held.values() if held.next_beat_s <= now_s]
             for held in due:
+                if self._closing.is_set():
+                    return
                 self._beat(held, now_s)
+
+    def _note_stall(self, late_s: float) -> None:
+        for held in self._held.values():
+            held.stalled_s = max(held.stalled_s, late_s)
 
     def _beat(self, held: _Held, now_s: float) -> None:
         held.next_beat_s = now_s + held.lease.ttl_s / 3
@@ -102,6 +133,23 @@ class LeaseKeeper:
             held.lease = self._extend(held.lease)
         except (LeaseNotFound, LeaseSuperseded) as error:
             if self.drop(held.lease.id):
-                logger.info("lease %s is settled or lost: %s", held.lease.id, error)
+                self._say_why(held, error)
         except EtudeError as error:
             logger.debug("lease %s could not be extended: %s", held.lease.id, error)
+        except Exception:  # nobody would be told of a thread that ended
+            if not self._closing.is_set():
+                logger.exception("lease %s could not be extended", held.lease.id)
+
+    def _say_why(self, held: _Held, error: EtudeError) -> None:
+        if held.left and held.stalled_s > held.lease.ttl_s / 3:
+            logger.warning(
+                "lease %s with %d unreported tasks ran out: no thread of this process ran for "
+                "%.0f s, and its ttl_s is %g (something held the interpreter, or the host "
+                "stopped); give a ttl_s that outlasts it",
+                held.lease.id,
+                len(held.left),
+                held.stalled_s,
+                held.lease.ttl_s,
+            )
+        else:
+            logger.info("lease %s is settled or lost: %s", held.lease.id, error)

@@ -1,37 +1,44 @@
 """What one process holds of a `Curriculum`: connections, open leases, deliveries.
 
 Made on first use and anew in each process, so that a `Curriculum` survives `fork` and pickling:
-threads and sockets do not. `facade.py` owns it.
+threads and sockets do not. `session.py` owns it.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
 import os
 import re
 import socket
+import sys
 from dataclasses import dataclass
 
 from etude_proto.v1 import (
-    AckReceipt,
     ExtendRequest,
     Lease,
     PolicyVersionRequest,
+    PromptBatch,
+    PromptBatchRequest,
     Receipt,
     ReleaseRequest,
 )
 
+from .. import operations
+from ..attempts import RetryPolicy
 from ..errors import EtudeError
 from ..sync_client import EtudeClient
-from .away import Outage
-from .keeping import LeaseKeeper
+from .away import Outage, is_away
+from .entries import DeliveryFailed, Entry, Reply
+from .keeping import MOST_BEATS_S, LeaseKeeper
 from .options import Chosen
-from .outbox import Entry, Outbox
+from .outbox import Outbox
 
 logger = logging.getLogger("etude_client")
 
-HOLD_S = 3600.0
-"""A lease is given up after so long without report or release (our choice)."""
+CALL_S = 30.0
+"""Longest silence of a call (our choice)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,8 @@ class Status:
     num_pending: int
     """Reports and announcements that are not answered yet."""
     num_late: int
-    """Reports under leases that had run out: kept in the ledger, outside the statistics."""
+    """Reports under leases that had run out, kept in the ledger, outside the statistics; and
+    repeated ones."""
     num_alone: int
     """Groups of tasks that this client drew by itself: nothing to report them under."""
     num_outages: int
@@ -62,16 +70,22 @@ class Live:
         self.pid = os.getpid()
         self.run_id = run_id
         self.worker = options.worker or _worker_name(self.pid)
+        self._patience_s = options.patience_s
         # The loops of this package try again by themselves, and say so.
         self.client = EtudeClient(
-            options.url, api_key=options.api_key, timeout_s=30.0, max_attempts=2
+            options.url, api_key=options.api_key, timeout_s=CALL_S, max_attempts=2
+        )
+        # One call that hangs must not cost the other leases their beats, nor an end its time.
+        self._brief = EtudeClient(
+            options.url, api_key=options.api_key, timeout_s=MOST_BEATS_S, max_attempts=1
         )
         waits = options.on_outage == "wait"
         self.outage = Outage(
             options.url, "waiting for it" if waits else "rows are drawn uniformly before long"
         )
-        self.keeper = LeaseKeeper(self._extend, hold_s=HOLD_S)
+        self.keeper = LeaseKeeper(self._extend, hold_s=options.hold_s)
         self.outbox = Outbox(self._deliver, settled=self._settled, outage=self.outage)
+        atexit.register(self._at_exit)
 
     def status(self, *, num_alone: int) -> Status:
         """What became of the calls so far."""
@@ -84,36 +98,79 @@ class Live:
             away_s=self.outage.seconds,
         )
 
+    def lease(
+        self, request: PromptBatchRequest, *, key: str, within_s: float | None
+    ) -> PromptBatch:
+        """A prompt batch; given up after `within_s`, also where the sampler hangs."""
+        policy = RetryPolicy(CALL_S, 2, None)
+        if within_s is not None:
+            policy = RetryPolicy(min(CALL_S, within_s), 2, request.wait_s + within_s)
+        call = operations.lease_prompt_batch(self.run_id, request, key=key)
+        return self.client._send(call, policy=policy)
+
     def release(self, leases: list[Lease]) -> None:
         """Give leases back; what cannot be given back runs out by itself."""
+        is_there = True
         for lease in leases:
             self.keeper.drop(lease.id)
             try:
-                self.client.release_lease(lease.id, ReleaseRequest(fence=lease.fence))
+                if is_there:
+                    self._brief.release_lease(lease.id, ReleaseRequest(fence=lease.fence))
             except EtudeError as error:
+                is_there = not is_away(error)
                 logger.debug("lease %s is left to run out: %s", lease.id, error)
 
     def close(self) -> None:
-        """Stop the threads and close the connections."""
-        self.keeper.close()
-        self.outbox.close()
-        self.client.close()
+        """Deliver what is under way, give leases back, stop the threads."""
+        atexit.unregister(self._at_exit)
+        try:
+            self._drain()
+            self.release(self.keeper.open())
+        finally:
+            self.keeper.close()
+            self.outbox.close()
+            self.client.close()
+            self._brief.close()
+
+    def _drain(self) -> None:
+        """Deliver what can be; say what could not."""
+        with contextlib.suppress(DeliveryFailed):
+            if self.outbox.flush(self._patience_s):
+                return
+        logger.warning(
+            "%d reports and announcements for %s were not delivered within %g s, and are lost "
+            "unless a checkpoint holds them",
+            self.outbox.num_pending,
+            self.run_id,
+            self._patience_s,
+        )
+
+    def _at_exit(self) -> None:
+        """The interpreter ends, and nobody called `close`."""
+        if self.pid != os.getpid():
+            return
+        self._drain()
+        # A data-loader worker's batches are in other hands by now.
+        processes = sys.modules.get("multiprocessing.process")
+        if processes is None or processes.parent_process() is None:
+            self.release(self.keeper.open())
 
     def _extend(self, lease: Lease) -> Lease:
-        return self.client.extend_lease(
+        return self._brief.extend_lease(
             lease.id, ExtendRequest(fence=lease.fence, ttl_s=lease.ttl_s)
         )
 
-    def _deliver(self, entry: Entry) -> Receipt | AckReceipt:
-        if isinstance(entry.body, PolicyVersionRequest):
-            return self.client.announce_policy_version(
-                self.run_id, entry.body, idempotency_key=entry.key
-            )
-        return self.client.report_groups(entry.lease_id, entry.body, idempotency_key=entry.key)
+    def _deliver(self, entry: Entry) -> Reply:
+        body, key = entry.body, entry.key
+        if isinstance(body, PolicyVersionRequest):
+            return self.client.announce_policy_version(self.run_id, body, idempotency_key=key)
+        if isinstance(body, ReleaseRequest):
+            return self.client.release_lease(entry.lease_id, body, idempotency_key=key)
+        return self.client.report_groups(entry.lease_id, body, idempotency_key=key)
 
     def _settled(self, entry: Entry) -> None:
         answer = entry.answer
-        if entry.error is not None or (isinstance(answer, Receipt) and not answer.num_remaining):
+        if not isinstance(answer, Receipt) or not answer.num_remaining:
             self.keeper.drop(entry.lease_id)
 
 

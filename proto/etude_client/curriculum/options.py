@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 import os
 from dataclasses import dataclass
 from typing import Literal, TypedDict
+
+from pydantic import ValidationError
+
+from etude_proto.v1 import PromptBatchRequest
 
 from .ranks import Ranks
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 PATIENCE_S = 10.0
 """How long the sampler may be away before the trainer goes on without it (our choice)."""
-
+HOLD_S = 3600.0
+"""A lease is given up after so long without report or release (our choice)."""
 
 OnOutage = Literal["wait", "uniform"]
 """While the sampler is away: wait for it, or practise rows of one's own, drawn uniformly."""
@@ -28,7 +35,11 @@ class Options(TypedDict, total=False):
     patience_s: float
     """See `on_outage`; default 10 s."""
     ttl_s: float | None
-    """Time to live of leases between heartbeats; default: the run's."""
+    """Time to live of leases between heartbeats; default: the run's. It must outlast whatever
+    stops every thread of this process, such as native code that holds the interpreter."""
+    hold_s: float
+    """Longest time from drawing a batch to reporting it; default an hour. Then its tasks come
+    round again."""
     worker: str | None
     """Name of this process in the run's leases; default: host and process id."""
     ranks: Ranks | None
@@ -44,6 +55,7 @@ class Chosen:
     on_outage: OnOutage
     patience_s: float
     ttl_s: float | None
+    hold_s: float
     worker: str | None
 
 
@@ -51,21 +63,42 @@ def chosen(url: str | None, options: Options, *, has_rows: bool) -> Chosen:
     """Options with their defaults.
 
     Raises:
+        TypeError: there is no such option.
         ValueError: they make no sense.
     """
+    for name in options:
+        if name not in Options.__annotations__:
+            near = difflib.get_close_matches(name, Options.__annotations__, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise TypeError(f"a Curriculum has no option {name!r}{hint}")
     on_outage = options.get("on_outage", "wait")
     if on_outage not in ("wait", "uniform"):
         raise ValueError(f'on_outage must be "wait" or "uniform", not {on_outage!r}')
     if on_outage == "uniform" and not has_rows:
         raise ValueError('on_outage="uniform" needs tasks: the rows to draw from')
     patience_s = options.get("patience_s", PATIENCE_S)
-    if patience_s < 0:
-        raise ValueError("patience_s must not be negative")
+    if not 0 <= patience_s < math.inf:
+        raise ValueError(f"patience_s must be finite and not negative, not {patience_s}")
+    hold_s = options.get("hold_s", HOLD_S)
+    if not 0 < hold_s < math.inf:
+        raise ValueError(f"hold_s must be finite and positive, not {hold_s}")
+    ttl_s, worker = options.get("ttl_s"), options.get("worker")
+    _check_lease(ttl_s, worker)
     return Chosen(
         url=url or os.environ.get("ETUDE_SAMPLER_URL") or DEFAULT_URL,
         api_key=options.get("api_key") or os.environ.get("ETUDE_API_KEY"),
         on_outage=on_outage,
         patience_s=patience_s,
-        ttl_s=options.get("ttl_s"),
-        worker=options.get("worker"),
+        ttl_s=ttl_s,
+        hold_s=hold_s,
+        worker=worker,
     )
+
+
+def _check_lease(ttl_s: float | None, worker: str | None) -> None:
+    """What the sampler would refuse in the first call is refused here."""
+    try:
+        PromptBatchRequest(num_tasks=1, worker=worker or "worker", ttl_s=ttl_s)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise ValueError(f"{first['loc'][0]}: {first['msg']}, not {first['input']!r}") from error

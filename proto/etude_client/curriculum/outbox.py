@@ -2,7 +2,7 @@
 
 One thread sends; the trainer goes on meanwhile. Every entry has its idempotency key from the
 start, so that sending it again, also from another process, never counts it twice. `facade.py`
-puts entries in; `away.py` says which errors mean that the sampler is away.
+puts `entries` in; `away.py` says which errors mean that the sampler is away.
 """
 
 from __future__ import annotations
@@ -12,89 +12,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal, TypedDict
 
-from etude_proto.v1 import AckReceipt, PolicyVersionRequest, Receipt, Report
-
-from ..errors import EtudeError, LeaseNotFound, LeaseSuperseded
+from ..errors import EtudeError, LeaseNotFound, LeaseSuperseded, TaskNotLeased
 from .away import Outage, is_away
+from .entries import DeliveryFailed, Entry, PackedEntry, Reply
 
 logger = logging.getLogger("etude_client")
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 5.0
 """Bounds of the wait between two attempts to reach a sampler that is away (our choice)."""
-
-
-class DeliveryFailed(EtudeError):
-    """The sampler refused a report or an announcement; nothing after it was sent."""
-
-
-class PackedEntry(TypedDict):
-    """An entry as JSON, for a trainer's checkpoint."""
-
-    kind: Literal["report", "version"]
-    lease_id: str
-    key: str
-    body: str
-
-
-@dataclass(slots=True)
-class Entry:
-    """One call to be made, and in the end its answer."""
-
-    body: Report | PolicyVersionRequest
-    key: str
-    """Idempotency key."""
-    lease_id: str = ""
-    """Of a report."""
-    answer: Receipt | AckReceipt | None = None
-    error: EtudeError | None = None
-    done: threading.Event = field(default_factory=threading.Event)
-
-    def pack(self) -> PackedEntry:
-        """As JSON."""
-        kind: Literal["report", "version"] = "report" if self.lease_id else "version"
-        text = self.body.model_dump_json()
-        return PackedEntry(kind=kind, lease_id=self.lease_id, key=self.key, body=text)
-
-    @classmethod
-    def unpack(cls, packed: PackedEntry) -> Entry:
-        """From JSON."""
-        model = Report if packed["kind"] == "report" else PolicyVersionRequest
-        body = model.model_validate_json(packed["body"])
-        return cls(body=body, key=packed["key"], lease_id=packed["lease_id"])
-
-
-class Delivery:
-    """A report or announcement on its way."""
-
-    def __init__(self, entries: list[Entry]) -> None:
-        self._entries = entries
-
-    @property
-    def is_done(self) -> bool:
-        """Whether the sampler has answered."""
-        return all(entry.done.is_set() for entry in self._entries)
-
-    @property
-    def is_late(self) -> bool:
-        """Whether a lease had run out: the outcomes are kept, and do not count."""
-        return any(entry.error is not None for entry in self._entries)
-
-    def receipts(self, timeout_s: float | None = None) -> list[Receipt]:
-        """The sampler's answers, one a lease, those that came late left out.
-
-        Raises:
-            TimeoutError: it has not answered within `timeout_s`.
-        """
-        until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        for entry in self._entries:
-            left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
-            if not entry.done.wait(left_s):
-                raise TimeoutError(f"not delivered within {timeout_s} s")
-        return [entry.answer for entry in self._entries if isinstance(entry.answer, Receipt)]
 
 
 class Outbox:
@@ -108,7 +35,7 @@ class Outbox:
 
     def __init__(
         self,
-        send: Callable[[Entry], Receipt | AckReceipt],
+        send: Callable[[Entry], Reply],
         *,
         settled: Callable[[Entry], None],
         outage: Outage,
@@ -145,7 +72,9 @@ class Outbox:
             DeliveryFailed: an entry was refused.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._error or not self._entries, timeout_s)
+            self._changed.wait_for(
+                lambda: self._error or self._is_closing or not self._entries, timeout_s
+            )
             self._check()
             return not self._entries
 
@@ -171,12 +100,14 @@ class Outbox:
         return num_discarded
 
     def close(self) -> None:
-        """Stop sending."""
+        """Stop sending; whoever waits for what is left is told."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-        if self._thread is not None:
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=LONGEST_DELAY_S)
+        for entry in list(self._entries):
+            entry.fail(EtudeError("the curriculum was closed before it was delivered"))
 
     def _check(self) -> None:
         if self._error is not None:
@@ -194,35 +125,65 @@ class Outbox:
                 if self._is_closing:
                     return
                 entry = self._entries[0]
+            begun_s = time.monotonic()
             try:
                 entry.answer = self._send(entry)
             except (LeaseSuperseded, LeaseNotFound) as error:
                 entry.error = error
-                logger.warning("a report came late, and is kept without counting: %s", error)
+                if entry.kind == "report":
+                    logger.warning("a report came late, and is kept without counting: %s", error)
+            except TaskNotLeased as error:
+                if not self._is_repeat(entry, error):
+                    continue
             except EtudeError as error:
                 if is_away(error):
-                    self._outage.begin(error)
+                    self._outage.begin(error, since_s=begun_s)
                     with self._changed:
                         self._changed.wait_for(lambda: self._is_closing, delay_s)
                     delay_s = min(2 * delay_s, LONGEST_DELAY_S)
                     continue
                 self._refuse(entry, error)
                 continue
+            except Exception as error:  # nobody would be told of a thread that ended
+                if not self._is_closing:
+                    logger.exception("a delivery could not be sent")
+                self._refuse(entry, EtudeError(f"{type(error).__name__}: {error}"))
+                continue
             delay_s = FIRST_DELAY_S
             self._outage.end()
             self._settle(entry)
+
+    def _is_repeat(self, entry: Entry, refusal: TaskNotLeased) -> bool:
+        """Whether all of it was reported before; what was is left out."""
+        with self._changed:
+            num_before = len(getattr(entry.body, "groups", ()))
+            num_left = entry.without_reported(refusal)
+        if num_left:
+            logger.warning(
+                "%d of %d groups of a report were reported before: the first report counts (%s)",
+                num_before - num_left,
+                num_before,
+                refusal,
+            )
+            return False
+        logger.warning("a report was made before: the first one counts (%s)", refusal)
+        entry.error = refusal
+        return True
 
     def _refuse(self, entry: Entry, error: EtudeError) -> None:
         with self._changed:
             if self._entries and self._entries[0] is entry:
                 self._error = error
+                for one in self._entries:
+                    one.fail(error)
             self._changed.notify_all()
 
     def _settle(self, entry: Entry) -> None:
         self._settled(entry)
+        is_late = entry.error is not None and entry.kind == "report"
         with self._changed:
-            self.num_delivered += entry.error is None
-            self.num_late += entry.error is not None
+            self.num_delivered += not is_late and entry.kind != "release"
+            self.num_late += is_late
             if self._entries and self._entries[0] is entry:
                 self._entries.popleft()
             entry.done.set()

@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from etude_proto.v1 import Attempt, GroupReport, Report
 
 from .batch import Batch
-from .outbox import Entry
+from .entries import Entry
 from .rollouts import Rollout, Scored, outcome_of, rollout_of
 
 Made = dict[str, list[Rollout]]
 """By task, the rollouts that one rank made."""
+
+MOST_OUTCOMES = 16384
+"""Rollouts of one call; what is more goes into further ones (our choice: a few megabytes)."""
 
 
 def made_of(batch: Batch, groups: Mapping[str, Sequence[Scored]]) -> Made:
@@ -31,10 +34,35 @@ def made_of(batch: Batch, groups: Mapping[str, Sequence[Scored]]) -> Made:
     }
 
 
+def part_of(batch: Batch, groups: Mapping[str, Sequence[Scored]]) -> Made | Exception:
+    """As `made_of`, with what it raises as a value, so that no rank waits for one that failed."""
+    try:
+        return made_of(batch, groups)
+    except Exception as error:
+        return error
+
+
+def parts_of(mine: Made | Exception, parts: Sequence[Made | Exception]) -> list[Made]:
+    """What the ranks made.
+
+    Raises:
+        Exception: what failed on this rank.
+        ValueError: what failed on another one.
+    """
+    if isinstance(mine, Exception):
+        raise mine
+    made: list[Made] = []
+    for rank, part in enumerate(parts):
+        if isinstance(part, Exception):
+            raise ValueError(f"rank {rank} could not report: {part}") from part
+        made.append(part)
+    return made
+
+
 def entries_of(
     batch: Batch, parts: Sequence[Made], *, worker: str, version: int | None = None
 ) -> tuple[list[Entry], int]:
-    """One report a lease, and the number of groups that no lease covers.
+    """One report a lease, or several if it is long; and the number of groups without a lease.
 
     Args:
         version: policy version that made the rollouts; default: the lease's.
@@ -51,11 +79,25 @@ def entries_of(
             by_lease.setdefault(lease.id, []).append(group)
     entries = [
         Entry(
-            Report(fence=lease.fence, groups=by_lease[lease.id], worker=worker),
+            Report(fence=lease.fence, groups=groups, worker=worker),
             uuid.uuid4().hex,
             lease.id,
         )
         for lease in batch.leases
-        if lease.id in by_lease
+        for groups in _calls(by_lease.get(lease.id, []))
     ]
     return entries, num_alone
+
+
+def _calls(groups: list[GroupReport]) -> list[list[GroupReport]]:
+    """Groups in calls of at most `MOST_OUTCOMES` rollouts, or of one group."""
+    calls: list[list[GroupReport]] = []
+    room = 0
+    for group in groups:
+        size = sum(len(attempt.outcomes) for attempt in group.attempts)
+        if size > room:
+            calls.append([])
+            room = MOST_OUTCOMES
+        calls[-1].append(group)
+        room -= size
+    return calls

@@ -13,8 +13,8 @@ from etude_proto.v1 import CheckpointCreate, RestoreRequest
 
 from ..errors import CheckpointNotFound, EtudeError, IllegalTransition
 from .away import is_away
+from .entries import Entry, PackedEntry
 from .live import Live
-from .outbox import Entry, PackedEntry
 
 logger = logging.getLogger("etude_client")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etude_client.curriculum import Batch, Item, Rollout, Rows
-from etude_client.curriculum.outbox import Entry
+from etude_client.curriculum.entries import Entry
 from etude_client.curriculum.reporting import entries_of, made_of
 from etude_client.curriculum.rollouts import outcome_of, rollout_of
 from etude_client.curriculum.rows import read_tasks

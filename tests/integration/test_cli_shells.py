@@ -1,4 +1,4 @@
-"""Completion in real zsh and fish; `test_cli_watch.py` has bash. Where a shell is missing, skipped."""
+"""Completion in real zsh and fish, where they are installed; `test_cli_watch.py` has bash."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ TOOLS = Path(sys.executable).parent
 ZSH = """
 zmodload zsh/zpty
 zpty shell zsh -f -i
-zpty -w shell 'PS1=; autoload -Uz compinit; compinit -u; source <(etude completion zsh); echo rea""dy'
+zpty -w shell 'PS1=; autoload -Uz compinit; compinit -u'
+zpty -w shell 'source <(etude completion zsh); echo rea""dy'
 zpty -r shell told '*ready*'
-for typed wanted in 'etude runs cre' 'etude runs create ' 'etude tasks list x --order har' 'hardest'; do
+for typed wanted in \
+  'etude runs cre' 'etude runs create ' 'etude tasks list x --order har' 'hardest'
+do
   zpty -n -w shell "$typed"$'\\t'
   zpty -r shell told "*$wanted*" || exit 1
   zpty -n -w shell $'\\025'

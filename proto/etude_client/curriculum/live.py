@@ -7,7 +7,6 @@ threads and sockets do not. `session.py` owns it.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import logging
 import os
 import re
@@ -134,15 +133,18 @@ class Live:
 
     def _drain(self) -> None:
         """Deliver what can be; say what could not."""
-        with contextlib.suppress(DeliveryFailed):
+        why = f"not within {self._patience_s:g} s"
+        try:
             if self.outbox.flush(self._patience_s):
                 return
+        except DeliveryFailed as error:
+            why = str(error)
         logger.warning(
-            "%d reports and announcements for %s were not delivered within %g s, and are lost "
-            "unless a checkpoint holds them",
+            "%d reports and announcements for %s were not delivered, and are lost unless a "
+            "checkpoint holds them: %s",
             self.outbox.num_pending,
             self.run_id,
-            self._patience_s,
+            why,
         )
 
     def _at_exit(self) -> None:

@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+LOG_BYTES = 1 << 20
+"""A longer log is begun anew (our choice)."""
 START_S = 120.0
 """Longest time a start may take: a first one unpacks and migrates servers (our choice)."""
 STOP_S = 30.0
@@ -61,6 +63,7 @@ def start_local(directory: Path) -> LocalSampler:
     Raises:
         ValueError: the package `etude-sampler` is not installed.
         RuntimeError: it does not start.
+        OSError: the directory cannot be written.
     """
     folder = directory.resolve()
     with _lock:
@@ -80,10 +83,14 @@ def _start(folder: Path) -> _Running:
         )
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "local-sampler.log"
+    begin = log.stat().st_size if log.exists() else 0
+    if begin > LOG_BYTES:
+        log.unlink()  # whoever still writes to it goes on writing to what is no longer there
+        begin = 0
     port = _free_port()
     serve = ["-m", "etude_sampler", "serve", "--data-dir", str(folder), "--port", str(port)]
     supervise = str(Path(__file__).with_name("supervise.py"))
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, supervise, sys.executable, *serve],
             stdin=subprocess.PIPE,
@@ -92,11 +99,19 @@ def _start(folder: Path) -> _Running:
             start_new_session=True,
         )
     running = _Running(process, f"http://127.0.0.1:{port}", os.getpid())
-    _wait_ready(running, log)
+    try:
+        is_ready = _wait_ready(running)
+    except BaseException:  # an interrupt, say
+        _end(running)
+        raise
+    if not is_ready:
+        _end(running)
+        tail = log.read_bytes()[begin:].decode(errors="replace")[-TAIL_CHARS:].strip()
+        raise RuntimeError(f"the sampler did not start; the end of {log}:\n{tail}")
     return running
 
 
-def _wait_ready(running: _Running, log: Path) -> None:
+def _wait_ready(running: _Running) -> bool:
     import httpx  # a third of a second, for those who start a sampler only
 
     until_s = time.monotonic() + START_S
@@ -104,25 +119,27 @@ def _wait_ready(running: _Running, log: Path) -> None:
         while running.process.poll() is None and time.monotonic() < until_s:
             try:
                 if client.get(f"{running.url}/readyz", timeout=5.0).is_success:
-                    return
+                    return True
             except httpx.HTTPError:
                 pass
             time.sleep(0.1)
-    _end(running)
-    tail = log.read_text(errors="replace")[-TAIL_CHARS:].strip()
-    raise RuntimeError(f"the sampler did not start; the end of {log}:\n{tail}")
+    return False
 
 
 def _end(running: _Running) -> None:
     if running.owner != os.getpid():
         return
-    if running.process.stdin is not None:
-        running.process.stdin.close()
     try:
-        running.process.wait(timeout=STOP_S)
-    except subprocess.TimeoutExpired:
+        # A signal, for another process may hold the pipe's other end open. One: two mean haste.
         running.process.terminate()
-        running.process.wait(timeout=STOP_S)
+        try:
+            running.process.wait(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            running.process.terminate()
+            running.process.wait(timeout=STOP_S)
+    finally:
+        if running.process.stdin is not None:
+            running.process.stdin.close()
 
 
 def _free_port() -> int:
@@ -130,6 +147,23 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: the samplers are the parent's, and must end with it, not with the child.
+
+    A child that kept the pipe open would keep the sampler of a killed parent alive.
+    """
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    for running in _by_folder.values():
+        if running.process.stdin is not None:
+            running.process.stdin.close()
+    _by_folder.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @atexit.register

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,11 +51,43 @@ class OneRank:
         return [value]
 
 
+class AnotherProcess:
+    """Stands for ranks in a process that is none of them, and says so when it is used."""
+
+    @property
+    def rank(self) -> int:
+        """None."""
+        raise RuntimeError(_NOT_HERE)
+
+    @property
+    def size(self) -> int:
+        """None."""
+        raise RuntimeError(_NOT_HERE)
+
+    def broadcast(self, value: ValueT | None) -> ValueT:
+        """None."""
+        raise RuntimeError(_NOT_HERE)
+
+    def gather(self, value: ValueT) -> list[ValueT]:
+        """None."""
+        raise RuntimeError(_NOT_HERE)
+
+
+_NOT_HERE = (
+    "this process is no rank of torch.distributed: call the curriculum in the trainer's processes, "
+    "or let data-loader workers talk by themselves (ranks=OneRank())"
+)
+
+
 class TorchRanks:
     """The ranks of `torch.distributed`, over its default process group or another.
 
+    Only the process that belongs to the group may use them: in a data-loader worker there is no
+    group, or a copy of one on which every call hangs.
+
     Raises:
-        RuntimeError: the process group is not initialised.
+        RuntimeError: the process group is not initialised; or this is another process, such as a
+            data-loader worker.
     """
 
     def __init__(self, group: torch.distributed.ProcessGroup | None = None) -> None:
@@ -63,10 +96,16 @@ class TorchRanks:
         if not dist.is_initialized():
             raise RuntimeError("torch.distributed is not initialised: call init_process_group")
         self._group = group
+        self._pid = os.getpid()
+
+    def __reduce__(self) -> tuple[type[AnotherProcess], tuple[()]]:
+        return AnotherProcess, ()
 
     @property
     def rank(self) -> int:
         """Of this process."""
+        if os.getpid() != self._pid:
+            return AnotherProcess().rank
         import torch.distributed as dist
 
         return dist.get_rank(self._group)
@@ -74,6 +113,8 @@ class TorchRanks:
     @property
     def size(self) -> int:
         """How many there are."""
+        if os.getpid() != self._pid:
+            return AnotherProcess().size
         import torch.distributed as dist
 
         return dist.get_world_size(self._group)

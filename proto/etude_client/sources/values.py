@@ -24,15 +24,13 @@ def json_row(row: Mapping[object, object], *, is_table: bool) -> JsonObject:
     """A row as a JSON object. Columns that are not JSON (an image, a tensor of many) are left out.
 
     In a typed table all rows have the same fields, and what a row does not have is null there:
-    with `is_table` nulls inside objects are left out, and null columns.
+    with `is_table` nulls inside objects are left out.
 
     Raises:
         RowRefused: a text that cannot be stored, or a number that is not finite.
     """
     made: JsonObject = {}
     for name, value in row.items():
-        if is_table and value is None:
-            continue
         key = str(name)
         try:
             made[key] = _value(value, is_table=is_table, depth=1)
@@ -67,7 +65,7 @@ def _value(value: object, *, is_table: bool, depth: int) -> JsonValue:
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, BaseModel):
-        return cast("JsonValue", value.model_dump(mode="json", exclude_defaults=True))
+        return cast("JsonValue", value.model_dump(mode="json"))
     if isinstance(value, Mapping):
         return {
             str(key): _value(item, is_table=is_table, depth=depth + 1)

@@ -13,14 +13,28 @@ from ..v1 import CallsReference, Split, TaskCreate
 from .finishing import finished
 from .openai_shape import OpenAILine
 from .stream import JsonObject, RowRefused, checked
+from .strict_json import parse_json
+
+_MAY_BE_TEXT = frozenset(
+    ["messages", "tools", "calls", "reference", "subtasks", "metadata", "aids", "environment"]
+)
+"""Columns that typed tables hold as JSON text: a table's own types would add nulls to them."""
 
 
-def jsonl_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE) -> TaskCreate:
+def jsonl_task(
+    row: JsonObject,
+    *,
+    held_out_share: float = DEFAULT_HELD_OUT_SHARE,
+    must_offer: bool = True,
+) -> TaskCreate:
     """One line of either shape as a task; a split that the line names is kept.
+
+    With `must_offer`, gold that calls a tool which is not on offer is refused.
 
     Raises:
         RowRefused: with a pointer into the line.
     """
+    row = _read_texts(row)
     if is_openai_shape(row):
         task, split = _from_openai_shape(row)
         calls_at = "/calls"
@@ -28,8 +42,31 @@ def jsonl_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHAR
         task = checked(TaskCreate, row)
         split = task.split if "split" in row else None
         calls_at = "/reference/calls"
-    _refuse_calls_without_tool(task, calls_at)
+    if must_offer:
+        _refuse_calls_without_tool(task, calls_at)
     return finished(task, held_out_share, split=split)
+
+
+def given_task(row: JsonObject) -> TaskCreate:
+    """A task's fields as they are: no sub-tasks are derived, no split is assigned.
+
+    Raises:
+        RowRefused: with a pointer into the row.
+    """
+    return checked(TaskCreate, _read_texts(row))
+
+
+def _read_texts(row: JsonObject) -> JsonObject:
+    """The line with columns that hold the JSON text of an array or object read."""
+    read = dict(row)
+    for key in _MAY_BE_TEXT & row.keys():
+        text = row[key]
+        if isinstance(text, str) and text.lstrip()[:1] in {"[", "{"}:
+            try:
+                read[key] = parse_json(text)
+            except RowRefused as refused:
+                raise RowRefused(f"/{key}", refused.detail) from refused
+    return read
 
 
 def is_openai_shape(row: JsonObject) -> bool:

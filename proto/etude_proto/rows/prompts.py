@@ -1,0 +1,120 @@
+"""Rows of trainers as tasks: TRL's `prompt`, and verl's with its answer.
+
+A prompt is a text or a dialogue. TRL's other columns belong to the user's reward functions, which
+read them from the row; the task is the prompt, and `tools` where there are any. verl's rows say
+where they come from, and their `ground_truth` goes into the metadata as `answer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from ..split import DEFAULT_HELD_OUT_SHARE
+from ..v1 import TaskCreate
+from .chat import text_of
+from .function_lists import list_in
+from .jsonl import jsonl_task
+from .stream import JsonObject, RowRefused
+from .strict_json import kind_of, parse_json
+
+_ROLES = {"developer": "system", "function": "tool"}
+_HELD_OUT = {"test", "val", "valid", "validation", "dev", "eval"}
+
+
+def trl_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE) -> TaskCreate:
+    """One row of TRL's prompt-only shape as a task.
+
+    Raises:
+        RowRefused: with a pointer into the row.
+    """
+    line: JsonObject = {"messages": dialogue(row.get("prompt"), "/prompt")}
+    if row.get("tools"):
+        line["tools"] = list_in(row, "tools")
+    return _finished(line, held_out_share)
+
+
+def verl_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE) -> TaskCreate:
+    """One row of verl's shape as a task.
+
+    Raises:
+        RowRefused: with a pointer into the row.
+    """
+    metadata: JsonObject = {}
+    rule, extra = row.get("reward_model"), row.get("extra_info")
+    if isinstance(rule, dict) and rule.get("ground_truth") is not None:
+        metadata["answer"] = rule["ground_truth"]
+    line: JsonObject = {
+        "messages": dialogue(row.get("prompt"), "/prompt"),
+        "metadata": metadata,
+    }
+    if isinstance(extra, dict):
+        metadata |= {key: extra[key] for key in ("split", "index") if key in extra}
+        if str(extra.get("split")).lower() in _HELD_OUT:
+            line["split"] = "held_out"
+    if isinstance(source := row.get("data_source"), str) and source:
+        line["source"] = source
+    return _finished(line, held_out_share)
+
+
+def dialogue(prompt: JsonValue, where: str) -> list[JsonValue]:
+    """A prompt as messages: a text is the user's turn; a dialogue may be its JSON text too.
+
+    Raises:
+        RowRefused: it is neither; `where` is the pointer.
+    """
+    if isinstance(prompt, str):
+        parsed = _parsed(prompt)
+        if parsed is None:
+            if not prompt.strip():
+                raise RowRefused(where, "the prompt is empty")
+            return [{"role": "user", "content": prompt}]
+        prompt = parsed
+    if not isinstance(prompt, list) or not prompt:
+        raise RowRefused(
+            where,
+            f"a prompt is a text or a list of messages with role and content: {kind_of(prompt)}",
+        )
+    return [_message(turn, f"{where}/{number}") for number, turn in enumerate(prompt)]
+
+
+def _parsed(text: str) -> list[JsonValue] | None:
+    """A dialogue written as JSON; None: the text is just a text."""
+    if not text.lstrip().startswith("[{"):
+        return None
+    try:
+        value = parse_json(text)
+    except RowRefused:
+        return None
+    is_dialogue = isinstance(value, list) and all(
+        isinstance(turn, Mapping) and "role" in turn for turn in value
+    )
+    return value if is_dialogue and isinstance(value, list) else None
+
+
+def _message(turn: JsonValue, where: str) -> JsonObject:
+    role = turn.get("role") if isinstance(turn, dict) else None
+    if not isinstance(turn, dict) or not isinstance(role, str):
+        raise RowRefused(where, f"a message has role and content, found {kind_of(turn)}")
+    if turn.get("tool_calls"):
+        raise RowRefused(
+            f"{where}/tool_calls",
+            "how a call looks in a prompt is the chat template's matter: write it into content",
+        )
+    made: JsonObject = {
+        "role": _ROLES.get(role, role),
+        "content": text_of(turn.get("content"), f"{where}/content"),
+    }
+    if role in {"tool", "function"} and isinstance(turn.get("name"), str):
+        made["name"] = turn["name"]
+    return made
+
+
+def _finished(line: JsonObject, held_out_share: float) -> TaskCreate:
+    try:
+        return jsonl_task(line, held_out_share=held_out_share)
+    except RowRefused as refused:
+        pointer = refused.pointer.replace("/messages", "/prompt", 1)
+        pointer = "/data_source" if pointer == "/source" else pointer
+        raise RowRefused(pointer, refused.detail) from refused

@@ -36,7 +36,7 @@ demo: export ENGINE := $(ENGINE)
 demo: export MINUTES := $(MINUTES)
 
 .PHONY: help setup setup-vllm lock check format types imports collect sizes images \
-	contract contract-check test test-vllm chaos chaos-long bench demo rehearse ci clean
+	contract contract-check test test-vllm chaos chaos-long bench demo site rehearse ci clean
 .DEFAULT_GOAL := help
 
 help:  ## This list
@@ -49,8 +49,8 @@ setup-vllm:  ## Build .venv-vllm: real vLLM on CPU
 	@$(PYTHON) requirements/install.py vllm $(INSTALL)
 
 lock: setup  ## Resolve requirements/*.in anew into pinned, hashed files
-	cd requirements && for name in dev sampler rollout trainer vllm bfcl frameworks; do \
-	  case $$name in dev|vllm) extra="" ;; bfcl|frameworks) extra="--no-deps" ;; *) extra="-c dev.txt" ;; esac; \
+	cd requirements && for name in dev sampler rollout trainer vllm bfcl frameworks site; do \
+	  case $$name in dev|vllm|site) extra="" ;; bfcl|frameworks) extra="--no-deps" ;; *) extra="-c dev.txt" ;; esac; \
 	  ../.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-header --excludes excludes.txt $$extra $$name.in -o $$name.txt || exit 1; \
 	done
@@ -111,6 +111,10 @@ demo: setup  ## The whole loop on real tasks, at most MINUTES; POLICY=tiny, ENGI
 	$(if $(filter vllm,$(ENGINE)),@$(MAKE) --no-print-directory setup-vllm)
 	@$(PY) deploy/local/demo.py
 
+site:  ## The documentation as a site, in build/site; every link is checked
+	@$(PYTHON) requirements/install.py site $(INSTALL)
+	NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build --strict
+
 rehearse: setup  ## Images built, compose file up, everything killed once; root, Linux; WORK=DIR keeps
 	PYTHONPATH=tests $(PY) -m rehearsal $(if $(WORK),--work $(WORK)) $(ARGS)
 
@@ -129,7 +133,7 @@ ci:  ## Everything that .ci/run runs, with the time of each stage
 	done
 
 clean:  ## Remove environments, caches and reports; run data in .etude stays
-	rm -rf .venv .venv-vllm .reports .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf .venv .venv-vllm .venv-site build/site .reports .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	  .import_linter_cache
 	find proto services tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -rf proto/*.egg-info services/*/*.egg-info proto/build services/*/build

@@ -1,9 +1,9 @@
 """Builds one of the project's environments from the pinned, hashed files in this folder.
 
 ``python3 requirements/install.py dev`` makes ``.venv`` (all three services, tests, lint);
-``python3 requirements/install.py vllm`` makes ``.venv-vllm`` (real vLLM on CPU, tests only).
-Called by ``make setup`` and ``make setup-vllm``; standard library only, because it runs before
-anything is installed. A stamp with the digest of every input makes a second call a no-op, and a
+``python3 requirements/install.py vllm`` makes ``.venv-vllm`` (real vLLM on CPU, tests only), and
+``site`` makes ``.venv-site`` (the documentation as a site). Called by ``make``; standard library
+only, because it runs before anything is installed. A stamp with the digest of every input makes a second call a no-op, and a
 file lock lets concurrent calls for one environment wait for one another. Everything is compiled,
 so that services start quickly; with ``--lazy`` only when it is first imported, for whoever needs
 the environment for an hour: most of it never is.
@@ -45,6 +45,7 @@ class Environment:
     folder: Path
     hashed: tuple[Path, ...]
     members: tuple[Path, ...]
+    has_torch: bool = True
 
     def inputs(self) -> list[Path]:
         """Every file whose change makes the environment stale."""
@@ -63,6 +64,7 @@ ENVIRONMENTS = {
         (REQUIREMENTS / "vllm.txt",),
         (PROTO, ROLLOUT),
     ),
+    "site": Environment(ROOT / ".venv-site", (REQUIREMENTS / "site.txt",), (), has_torch=False),
 }
 
 
@@ -127,10 +129,11 @@ def build(environment: Environment, *, lazy: bool) -> None:
     install = installer(python, lazy=lazy)
     for path in environment.hashed:
         install("--require-hashes", "-r", path)
-    extra = shlex.split(os.environ.get("ETUDE_TORCH_ARGS", ""))
-    torch = ("-r", str(REQUIREMENTS / "torch.txt"), *extra)
     pip = (python, "-m", "pip")
-    run(*pip, "install", "--quiet", *(["--no-compile"] if lazy else []), *torch)
+    if environment.has_torch:
+        extra = shlex.split(os.environ.get("ETUDE_TORCH_ARGS", ""))
+        torch = ("-r", str(REQUIREMENTS / "torch.txt"), *extra)
+        run(*pip, "install", "--quiet", *(["--no-compile"] if lazy else []), *torch)
     if environment.folder.name == ".venv-vllm":
         present = [name for name in UNWANTED_BESIDE_VLLM if succeeds(*pip, "show", name)]
         if present:

@@ -55,7 +55,7 @@ def test_no_lock_file_with_addresses_is_tracked() -> None:
 
 
 def test_every_requirement_is_hashed() -> None:
-    for name in ("dev", "sampler", "rollout", "trainer", "vllm", "bfcl"):
+    for name in ("dev", "sampler", "rollout", "trainer", "vllm", "bfcl", "site"):
         content = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
         blocks = re.split(r"\n(?=\S)", content.strip())
         assert all("--hash=sha256:" in block for block in blocks if not block.startswith("#"))

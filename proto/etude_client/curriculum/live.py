@@ -7,12 +7,16 @@ threads and sockets do not. `session.py` owns it.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import re
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from etude_proto.v1 import (
     ExtendRequest,
@@ -26,7 +30,7 @@ from etude_proto.v1 import (
 
 from .. import operations
 from ..attempts import RetryPolicy
-from ..errors import EtudeError
+from ..errors import EtudeError, LeaseNotFound, LeaseSuperseded
 from ..sync_client import EtudeClient
 from .away import Outage, is_away
 from .entries import DeliveryFailed, Entry, Reply
@@ -34,10 +38,16 @@ from .keeping import MOST_BEATS_S, LeaseKeeper
 from .options import Chosen
 from .outbox import Outbox
 
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
 logger = logging.getLogger("etude_client")
 
 CALL_S = 30.0
 """Longest silence of a call (our choice)."""
+HAND_OVER_S = 600.0
+"""Time to live of the leases of a worker process that ended, until another process holds them or
+reports (our choice)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,7 @@ class Live:
         )
         self.keeper = LeaseKeeper(self._extend, hold_s=options.hold_s)
         self.outbox = Outbox(self._deliver, settled=self._settled, outage=self.outage)
-        atexit.register(self._at_exit)
+        self._forget_exit = self._watch_exit()
 
     def status(self, *, num_alone: int) -> Status:
         """What became of the calls so far."""
@@ -121,7 +131,7 @@ class Live:
 
     def close(self) -> None:
         """Deliver what is under way, give leases back, stop the threads."""
-        atexit.unregister(self._at_exit)
+        self._forget_exit()
         try:
             self._drain()
             self.release(self.keeper.open())
@@ -147,15 +157,35 @@ class Live:
             why,
         )
 
+    def _watch_exit(self) -> Callable[[], object]:
+        """Have this process end well if nobody calls `close`; how to undo that."""
+        processes = sys.modules.get("multiprocessing.process")
+        parent = None if processes is None else processes.parent_process()
+        if parent is None:
+            atexit.register(self._at_exit)
+            return partial(atexit.unregister, self._at_exit)
+        from multiprocessing.util import Finalize
+
+        ending = Finalize(None, self._hand_over, args=(parent,), exitpriority=10)
+        return ending.cancel
+
     def _at_exit(self) -> None:
-        """The interpreter ends, and nobody called `close`."""
-        if self.pid != os.getpid():
+        """The interpreter ends."""
+        if self.pid == os.getpid():
+            self._drain()
+            self.release(self.keeper.open())
+
+    def _hand_over(self, parent: BaseProcess) -> None:
+        """A worker process ends, and its batches are in other hands: the leases must last."""
+        if self.pid != os.getpid() or not parent.is_alive():
             return
         self._drain()
-        # A data-loader worker's batches are in other hands by now.
-        processes = sys.modules.get("multiprocessing.process")
-        if processes is None or processes.parent_process() is None:
-            self.release(self.keeper.open())
+        with contextlib.suppress(EtudeError):
+            for lease in self.keeper.open():
+                ttl_s = max(lease.ttl_s, HAND_OVER_S)
+                request = ExtendRequest(fence=lease.fence, ttl_s=ttl_s)
+                with contextlib.suppress(LeaseNotFound, LeaseSuperseded):
+                    self._brief.extend_lease(lease.id, request)
 
     def _extend(self, lease: Lease) -> Lease:
         return self._brief.extend_lease(

@@ -1,0 +1,162 @@
+"""verl's synchronous trainer with the curriculum: its own loop, killed in a step and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from etude_client import EtudeClient
+from support.live_sampler import gated
+from support.tree import ROOT
+from support.waiting import wait_for
+
+SUPPORT = ROOT / "tests" / "support"
+NUM_TASKS, GROUP_SIZE = 4, 4
+ENVIRONMENT = {
+    **os.environ,
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "ignore",
+    "RAY_AUTH_MODE": "disabled",  # it would write a token to the home directory
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@pytest.fixture(scope="module")
+def queue() -> Iterator[str]:
+    """verl's TransferQueue on a Ray of its own; yields Ray's address."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder,
+        subprocess.Popen(
+            [sys.executable, str(SUPPORT / "verl_queue.py"), folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=ENVIRONMENT,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        address = process.stdout.readline().decode().strip()
+        assert address
+        try:
+            yield address
+        finally:
+            process.stdin.close()
+            process.wait(timeout=60)
+
+
+@contextmanager
+def driver(folder: Path, address: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The driver at work; killed in the end if it still is."""
+    command = [sys.executable, str(SUPPORT / "verl_driver.py"), str(folder), address, *arguments]
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=ENVIRONMENT)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group that the driver made."""
+
+    step: int
+    prompt: str
+    rewards: list[float]
+    num_failed: int
+
+
+def groups_in(folder: Path) -> list[Group]:
+    """All that were made, by every driver of a folder."""
+    lines = (folder / "groups.jsonl").read_text().splitlines()
+    return [Group(**json.loads(line)) for line in lines]
+
+
+@pytest.mark.timeout(420)
+def test_a_killed_trainer_goes_on_from_its_checkpoint(
+    sampler_url: str, queue: str, tmp_path: Path
+) -> None:
+    tracker = tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt"
+    keys = "trainer.v1.sampler.sampler_kwargs"
+    shape = [
+        f"{keys}.components=[score,is_digit]",
+        f"{keys}.ranges.score=[-1.0,1.0]",
+        "algorithm.filter_groups.enable=true",
+        f"data.train_batch_size={NUM_TASKS}",
+        f"actor_rollout_ref.rollout.n={GROUP_SIZE}",
+        "trainer.save_freq=3",
+    ]
+    with gated(sampler_url) as (url, gate), EtudeClient(sampler_url) as client:
+        shape.append(f"{keys}.url={url}")
+        with driver(tmp_path, queue, *shape, "trainer.total_training_steps=1000") as process:
+            wait_for(
+                lambda: tracker.exists() or process.poll() is not None,
+                what="a checkpoint",
+                timeout_s=180,
+            )
+            gate.hold(r"POST /v1/leases/[^/]+/groups", at="reply")
+            gate.wait_held(timeout_s=60)
+            process.kill()
+            process.wait()
+            gate.drop()
+        saved = int(tracker.read_text())
+        before = groups_in(tmp_path)
+        kept = [one for one in before if one.step <= saved]
+        (run,) = client.iter_runs()
+        counted = client.get_curriculum(run.id).num_groups_applied
+        assert counted > sum(1 for one in kept if one.rewards)  # more than its checkpoint knows
+
+        total = saved + 3
+        with driver(
+            tmp_path, queue, "refusals", *shape, f"trainer.total_training_steps={total}"
+        ) as process:
+            code = process.wait(timeout=240)
+        log = (tmp_path / "log").read_text(errors="replace")
+        assert code == 0, log[-3000:]
+        (restore,) = client.list_restores(run.id).items
+        assert restore.policy_version == saved
+        made = kept + groups_in(tmp_path)[len(before) :]
+        view = client.get_curriculum(run.id)
+        history = list(client.iter_history(run.id))[-total:]
+
+    # Counted are the groups that ended, each once: filtered ones too, failed rollouts never.
+    assert view.policy_version == total
+    assert view.num_groups_applied == sum(1 for one in made if one.rewards)
+    assert view.counts.num_prompt_leases == 0
+    assert {lane.name for lane in view.lanes} == {"uniform", "score", "is_digit"}
+    by_step: dict[int, list[Group]] = defaultdict(list)
+    for one in made:
+        by_step[one.step].append(one)
+    assert [point.policy_version for point in history] == list(range(1, total + 1))
+    for point in history:
+        groups = by_step[point.policy_version]
+        assert point.num_rollouts == sum(len(one.rewards) for one in groups)
+    assert any(len(groups) > NUM_TASKS for groups in by_step.values())  # the filter drew again
+    assert any(0 < one.num_failed < GROUP_SIZE for one in made)
+    assert any(one.num_failed == GROUP_SIZE for one in made)
+
+    said = json.loads((tmp_path / "refusals.json").read_text())
+    words = {
+        "asynchronous": "trainer_mode is 'colocate_async'",
+        "key": f"{keys}.presets: Extra inputs",
+        "group size": "group_size 4, not 3",
+        "batch": "20 different prompts are too few for 21",
+        "ahead": f"at step {total}, and training begins after step 0",
+        "bare": "data.pt was saved without a curriculum",
+    }
+    for name, part in words.items():
+        assert part in said.get(name, ""), (name, said)

@@ -3,10 +3,10 @@
 ``python3 requirements/install.py dev`` makes ``.venv`` (all three services, tests, lint);
 ``python3 requirements/install.py vllm`` makes ``.venv-vllm`` (real vLLM on CPU, tests only), and
 ``site`` makes ``.venv-site`` (the documentation as a site). Called by ``make``; standard library
-only, because it runs before anything is installed. A stamp with the digest of every input makes a second call a no-op, and a
-file lock lets concurrent calls for one environment wait for one another. Everything is compiled,
-so that services start quickly; with ``--lazy`` only when it is first imported, for whoever needs
-the environment for an hour: most of it never is.
+only, because it runs before anything is installed. A stamp with the digest of every input makes a
+second call a no-op, and a file lock lets concurrent calls for one environment wait for one another.
+Everything is compiled, so that services start quickly; with ``--lazy`` only when it is first
+imported, for whoever needs the environment for an hour: most of it never is.
 
 torch is not in the hashed files: its builds differ by machine, and pip picks the one that the
 machine offers. ``ETUDE_TORCH_ARGS`` adds arguments to that one pip call (an index, say).

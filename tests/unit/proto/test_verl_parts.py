@@ -18,7 +18,10 @@ from etude_client.adapters.verl_settings import (
     num_in_flight,
 )
 from etude_proto.v1 import FinishReason, ResolvedPart, Run
+from support.blocks import blocks_of
 from support.contract import example
+from support.markdown import page
+from support.tree import ROOT
 
 SCORE = Scale(("score",), {"score": (-1.0, 1.0)})
 
@@ -178,3 +181,9 @@ def test_rows_of_text_are_tasks_and_others_are_refused() -> None:
     seen = {"raw_prompt": [{"role": "user", "content": [picture]}], "data_source": "a"}
     with pytest.raises(ColumnFault, match="holds a part of type 'image'"):
         tasks_in([text, seen], subtasks=("score",), source="data_source")
+
+
+def test_the_page_shows_the_example_that_is_run() -> None:
+    (shown,) = [one for one in blocks_of(page("docs/how-to/verl.md")) if one.language == "yaml"]
+    file = (ROOT / "docs" / "examples" / "verl" / "curriculum.yaml").read_text()
+    assert file.endswith(f"\n{shown.body}")

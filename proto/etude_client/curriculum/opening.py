@@ -5,7 +5,6 @@ Called once, by rank 0, before anything is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from etude_proto.v1 import (
@@ -15,7 +14,6 @@ from etude_proto.v1 import (
     RunCreate,
     RunLimits,
     RunMode,
-    TaskCreate,
 )
 
 from ..errors import RunNotFound
@@ -25,6 +23,10 @@ from .rows import Rows
 
 LIMITS = RunLimits(cap_groups=16384, max_batch_tasks=4096, leases_per_worker=256)
 """Limits of runs that are made here: one trainer, whose batches may be large (our choice)."""
+
+
+CHUNK_TASKS = 2000
+"""Tasks sent in one call: a lost connection costs no more than that (our choice)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def opened(chosen: Chosen, name: str, plan: RunPlan | None, rows: Rows | None) -
     """
     with EtudeClient(chosen.url, api_key=chosen.api_key) as client:
         if plan is not None and rows is not None:
-            run = _planned(client, plan, rows.tasks)
+            run = _planned(client, plan, rows)
         else:
             run = find_run(client, name)
     if run.mode is not RunMode.CURRICULUM_ONLY:
@@ -80,7 +82,7 @@ def find_run(client: EtudeClient, name: str) -> Run:
     return named[0]
 
 
-def _planned(client: EtudeClient, plan: RunPlan, tasks: Sequence[TaskCreate]) -> Run:
+def _planned(client: EtudeClient, plan: RunPlan, rows: Rows) -> Run:
     """The run of the plan, made if there is none.
 
     Raises:
@@ -91,13 +93,7 @@ def _planned(client: EtudeClient, plan: RunPlan, tasks: Sequence[TaskCreate]) ->
     if named:
         return _fitting(find_run(client, plan.name), plan)
     dataset = client.create_dataset(DatasetCreate(name=plan.name))
-    receipt = client.import_tasks(dataset.id, [_line(task) for task in tasks])
-    if receipt.num_rejected:
-        first = receipt.errors[0]
-        raise ValueError(
-            f"{receipt.num_rejected} of {receipt.num_lines} tasks were refused; the first is row "
-            f"{first.line - 1}: {first.pointer or 'the row'}: {first.detail}"
-        )
+    _import(client, dataset.id, rows)
     return client.create_run(
         RunCreate(
             name=plan.name,
@@ -111,8 +107,27 @@ def _planned(client: EtudeClient, plan: RunPlan, tasks: Sequence[TaskCreate]) ->
     )
 
 
-def _line(task: TaskCreate) -> bytes:
-    return task.model_dump_json(exclude_defaults=True).encode()
+def _import(client: EtudeClient, dataset_id: str, rows: Rows) -> None:
+    """Send the rows in pieces; a terminal shows how far a long import is.
+
+    Raises:
+        ValueError: a task was refused; what was sent before it stays, and is not sent twice.
+    """
+    from ..sources.progress import ProgressLine
+
+    shown = ProgressLine("importing", len(rows))
+    try:
+        for begin in range(0, len(rows), CHUNK_TASKS):
+            receipt = client.import_tasks(dataset_id, rows.lines[begin : begin + CHUNK_TASKS])
+            if receipt.num_rejected:
+                first = receipt.errors[0]
+                raise ValueError(
+                    f"{receipt.num_rejected} of {receipt.num_lines} tasks were refused; the first "
+                    f"is row {begin + first.line - 1}: {first.pointer or 'the row'}: {first.detail}"
+                )
+            shown(begin + receipt.num_lines)
+    finally:
+        shown.close()
 
 
 def _fitting(run: Run, plan: RunPlan) -> Run:

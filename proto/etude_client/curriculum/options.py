@@ -6,13 +6,16 @@ import difflib
 import math
 import os
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from pydantic import ValidationError
 
 from etude_proto.v1 import PromptBatchRequest
 
 from .ranks import Ranks
+
+if TYPE_CHECKING:
+    from etude_proto.rows.columns import Columns
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 PATIENCE_S = 10.0
@@ -42,6 +45,9 @@ class Options(TypedDict, total=False):
     round again."""
     worker: str | None
     """Name of this process in the run's leases; default: host and process id."""
+    columns: Columns | None
+    """Which column of `tasks` is what, for example `{"prompt": "question", "answer": "final"}`; by
+    default rows of known shapes are recognised (docs/how-to/your-data.md)."""
     ranks: Ranks | None
     """Default: those of torch.distributed if it is initialised."""
 
@@ -71,6 +77,8 @@ def chosen(url: str | None, options: Options, *, has_rows: bool) -> Chosen:
             near = difflib.get_close_matches(name, Options.__annotations__, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise TypeError(f"a Curriculum has no option {name!r}{hint}")
+    if options.get("columns") is not None and not has_rows:
+        raise ValueError("columns says what the columns of `tasks` are: give tasks too")
     on_outage = options.get("on_outage", "wait")
     if on_outage not in ("wait", "uniform"):
         raise ValueError(f'on_outage must be "wait" or "uniform", not {on_outage!r}')

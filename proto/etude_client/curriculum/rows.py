@@ -1,47 +1,66 @@
 """The trainer's own data beside the sampler's: which row is which task.
 
-A task's id is a hash of its content, so both sides know it without being told. `facade.py` finds
-rows by it, and draws among them while the sampler is away.
+A task's id is a hash of its content, so both sides know it without being told. `session.py` reads
+rows, `drawing.py` finds them by id and draws among them while the sampler is away. They are held
+once, as the lines that the sampler gets; what a row may be is `etude_client.sources`.
 """
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-
-from pydantic import ValidationError
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from etude_proto.v1 import Split, Task, TaskCreate, task_id
 
 from .batch import Item
 
+if TYPE_CHECKING:
+    from etude_proto.rows.columns import Columns
+
+    from ..sources.reading import Source
+
 TaskLike = TaskCreate | Mapping[str, object]
-"""A task, or its fields."""
+"""A task, its fields, or a row of a known shape or of mapped columns."""
 
 
 class Rows:
     """Tasks in the order of the trainer's rows.
 
     Args:
-        tasks: one a row.
+        tasks: one a row; they are not kept.
     """
 
-    def __init__(self, tasks: Sequence[TaskCreate]) -> None:
-        self.tasks = list(tasks)
-        self._ids = [task_id(task) for task in self.tasks]
+    def __init__(self, tasks: Iterable[TaskCreate]) -> None:
+        self._lines: list[bytes] = []
+        self._ids: list[str] = []
         self._by_id: dict[str, int] = {}
-        for index, name in enumerate(self._ids):
-            self._by_id.setdefault(name, index)
-        self._drawable = [
-            index for index in self._by_id.values() if self.tasks[index].split is Split.TRAIN
-        ]
+        self._drawable: list[int] = []
+        for index, task in enumerate(tasks):
+            name = task_id(task)
+            self._lines.append(line_of(task))
+            self._ids.append(name)
+            if name not in self._by_id:
+                self._by_id[name] = index
+                if task.split is Split.TRAIN:
+                    self._drawable.append(index)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def lines(self) -> Sequence[bytes]:
+        """The tasks as lines of an import; empty after `forget`."""
+        return self._lines
 
     @property
     def num_duplicates(self) -> int:
         """Rows whose content an earlier row has: they are never drawn."""
         return len(self._ids) - len(self._by_id)
+
+    def forget(self) -> None:
+        """Keep the ids only: for who never draws here."""
+        self._lines = []
 
     def index(self, name: str) -> int | None:
         """The row of a task."""
@@ -59,36 +78,43 @@ class Rows:
         ]
 
     def _task(self, index: int) -> Task:
-        fields = self.tasks[index].model_dump(mode="json", exclude={"aids"})
+        task = TaskCreate.model_validate_json(self._lines[index])
+        fields = task.model_dump(mode="json", exclude={"aids"})
         return Task.model_validate({"id": self._ids[index], "ordinal": index, **fields})
 
 
-def read_tasks(source: str | Path | Iterable[TaskLike]) -> list[TaskCreate]:
-    """Tasks of a JSONL file or of an iterable.
+def read_rows(source: Source, columns: Columns | None = None, *, is_shown: bool = False) -> Rows:
+    """The rows of a file, a data set or an iterable; see `etude_client.sources`.
+
+    With `is_shown`, a terminal shows how far a long source is.
 
     Raises:
-        ValueError: a row is not a task; row and field are named.
-        OSError: the file cannot be read.
+        ValueError: a row is no task, or has no shape that is known; row and column are named.
     """
-    if isinstance(source, str | Path):
-        with Path(source).open(encoding="utf-8") as file:
-            return [
-                _task(line, f"{source}, line {number}")
-                for number, line in enumerate(file, start=1)
-                if line.strip()
-            ]
-    return [_task(row, f"row {number}") for number, row in enumerate(source)]
+    from ..sources.progress import ProgressLine  # not needed by who brings no rows
+    from ..sources.reading import How, Reading
 
+    reading = Reading(source, How(columns=columns))
+    line = ProgressLine("reading", reading.count() if is_shown else None)
 
-def _task(row: TaskLike | str, where: str) -> TaskCreate:
-    if isinstance(row, TaskCreate):
-        return row
+    def tasks() -> Iterator[TaskCreate]:
+        for number, task in enumerate(reading.tasks(), start=1):
+            yield task
+            if is_shown and number % 256 == 0:
+                line(number)
+
     try:
-        fields = json.loads(row) if isinstance(row, str) else dict(row)
-        return TaskCreate.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {field}: {first['msg']}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON: {error}") from error
+        return Rows(tasks())
+    finally:
+        line.close()
+
+
+def line_of(task: TaskCreate) -> bytes:
+    """A task as a line of an import, without the fields that say nothing."""
+    unsaid = {
+        name
+        for name, field in TaskCreate.model_fields.items()
+        if not field.is_required()
+        and getattr(task, name) == field.get_default(call_default_factory=True)
+    }
+    return task.model_dump_json(exclude=unsaid).encode()

@@ -22,7 +22,7 @@ from .local import LocalSampler, start_local
 from .opening import RunPlan, opened
 from .options import Options, chosen
 from .ranks import find_ranks, on_first
-from .rows import Rows, TaskLike, read_tasks
+from .rows import TaskLike, read_rows
 
 _guard = threading.RLock()
 """For the few statements that make or number what the threads of a process share."""
@@ -51,10 +51,15 @@ class Session:
         **options: Unpack[Options],
     ) -> None:
         self.ranks = options.get("ranks") or find_ranks()
-        self.rows = None if tasks is None else Rows(read_tasks(tasks))
+        is_first = self.ranks.rank == 0
+        self.rows = (
+            None if tasks is None else read_rows(tasks, options.get("columns"), is_shown=is_first)
+        )
         self._chosen = chosen(url, options, has_rows=self.rows is not None)
         self.run: Run = on_first(self.ranks, lambda: self._find(run, plan))
         """The run as it was when this was made."""
+        if self.rows is not None and self._chosen.on_outage == "wait":
+            self.rows.forget()  # nothing is ever drawn here
         self._version = self.run.policy_version
         self._num_alone = 0
         self._live: Live | None = None

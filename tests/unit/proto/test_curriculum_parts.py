@@ -13,8 +13,18 @@ from etude_client.curriculum import Batch, Item, Rollout, Rows
 from etude_client.curriculum.entries import Entry
 from etude_client.curriculum.reporting import entries_of, made_of
 from etude_client.curriculum.rollouts import outcome_of, rollout_of
-from etude_client.curriculum.rows import read_tasks
-from etude_proto.v1 import Lease, Message, PolicyVersionRequest, Report, Split, TaskCreate
+from etude_client.curriculum.rows import read_rows
+from etude_proto.v1 import (
+    Call,
+    CallsReference,
+    Lease,
+    Message,
+    PolicyVersionRequest,
+    Report,
+    Split,
+    TaskCreate,
+    task_id,
+)
 
 UNIT = st.floats(0.0, 1.0)
 
@@ -83,18 +93,21 @@ def test_held_out_rows_are_not_drawn() -> None:
     assert [item.index for item in rows.uniform(5, chance=random.Random(0), num_rollouts=2)] == [1]
 
 
-def test_files_and_faults(tmp_path: Path) -> None:
+def test_rows_are_held_once_as_lines(tmp_path: Path) -> None:
+    gold = CallsReference(calls=[Call(name="add", parameters={"a": 1})])
+    scored = TaskCreate(messages=[Message(role="user", content="1 + 1?")], reference=gold)
+    rows = read_rows([scored, task("b", "answer")])
+    assert [TaskCreate.model_validate_json(line) for line in rows.lines] == [
+        scored,
+        task("b", "answer"),
+    ]
+    assert b"split" not in rows.lines[0]
     file = tmp_path / "tasks.jsonl"
-    file.write_text(task("a").model_dump_json() + "\n\n" + task("b").model_dump_json() + "\n")
-    assert [one.messages[0].content for one in read_tasks(file)] == ["a", "b"]
-    file.write_text(task("a").model_dump_json() + "\n{}\n")
-    with pytest.raises(ValueError, match=r"tasks\.jsonl, line 2: messages: Field required"):
-        read_tasks(file)
-    file.write_text("not json\n")
-    with pytest.raises(ValueError, match=r"line 1: not JSON"):
-        read_tasks(str(file))
-    with pytest.raises(ValueError, match=r"row 1: messages"):
-        read_tasks([task("a"), {"prompt": "b"}])
+    file.write_bytes(b"\n\n".join(rows.lines))
+    again = read_rows(file)
+    assert again.lines == rows.lines
+    again.forget()
+    assert (len(again), again.index(task_id(scored)), list(again.lines)) == (2, 0, [])
 
 
 def test_parts_of_all_ranks_are_one_report_a_lease() -> None:

@@ -1,9 +1,9 @@
 """verl's synchronous trainer at work on a policy of one number a skill, without a GPU.
 
-The loop, the data set, the filter, the replay buffer, the queue, the validation and the checkpoints
-are verl's own (`PPOTrainerSync.fit`); what needs a GPU is done here: generation, scores and the
-update of the policy. Run as a script with a folder and Ray's address; the rest are overrides of
-`docs/examples/verl/curriculum.yaml`. It notes every group in `groups.jsonl`.
+Loop, data set, filter, replay buffer, queue, validation and checkpoints are verl's own
+(`PPOTrainerSync.fit`); what needs a GPU is done here: generation, scores, the policy's update. Run
+as a script with a folder, Ray's address and overrides of `docs/examples/verl/curriculum.yaml`; it
+notes every group in `groups.jsonl`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def write_rows(folder: Path) -> None:
 
 
 class Policy:
-    """How likely each skill succeeds; the workers' half of verl."""
+    """How likely each skill succeeds; in the place of verl's workers."""
 
     def __init__(self) -> None:
         self.logits = {"copy": 0.0, "next": -1.0}
@@ -100,12 +100,10 @@ class Policy:
         return 1 / (1 + math.exp(-self.logits[skill]))
 
     def save_checkpoint(self, path: str, *_: object, **__: object) -> None:
-        """As verl's workers."""
         Path(path).mkdir(parents=True)
         (Path(path) / "policy.json").write_text(json.dumps(self.logits))
 
     def load_checkpoint(self, local_path: str, **_: object) -> None:
-        """As verl's workers."""
         self.logits = json.loads((Path(local_path) / "policy.json").read_text())
 
 

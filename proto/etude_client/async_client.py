@@ -46,12 +46,13 @@ from . import operations
 from .call import TrainingFrame
 from .deleting import AsyncDeleteCalls
 from .drawing import AsyncDrawingCalls
+from .importing import AsyncImportingCalls
 from .operations import TaskKind, TaskOrder
 from .paging import all_items_async
 from .travel import AsyncTravelCalls
 
 
-class AsyncEtudeClient(AsyncTravelCalls, AsyncDeleteCalls, AsyncDrawingCalls):
+class AsyncEtudeClient(AsyncTravelCalls, AsyncDeleteCalls, AsyncDrawingCalls, AsyncImportingCalls):
     """An async client of a sampler, for one event loop.
 
     Arguments of the constructor: see `AsyncConnection`. A mutating call makes its own idempotency

@@ -46,12 +46,13 @@ from . import operations
 from .call import TrainingFrame
 from .deleting import DeleteCalls
 from .drawing import DrawingCalls
+from .importing import ImportingCalls
 from .operations import TaskKind, TaskOrder
 from .paging import all_items
 from .travel import TravelCalls
 
 
-class EtudeClient(TravelCalls, DeleteCalls, DrawingCalls):
+class EtudeClient(TravelCalls, DeleteCalls, DrawingCalls, ImportingCalls):
     """A client of a sampler for code without an event loop; safe to share between threads.
 
     Arguments of the constructor: see `AsyncConnection`. A mutating call makes its own idempotency

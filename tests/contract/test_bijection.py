@@ -48,7 +48,15 @@ from support.contract import JsonObject, operations
 from .conftest import Recorder
 from .flow import GROUP_SIZE, LIMITS, cargo_for, report_for, tasks
 
-NOT_OPERATIONS = {"close", "heartbeat", "iter_datasets", "iter_runs", "iter_history", "iter_tasks"}
+NOT_OPERATIONS = {
+    "close",
+    "heartbeat",
+    "import_rows",
+    "iter_datasets",
+    "iter_history",
+    "iter_runs",
+    "iter_tasks",
+}
 
 
 @pytest.mark.parametrize("kind", [AsyncEtudeClient, EtudeClient])

@@ -1,18 +1,20 @@
 """A row stream into a dataset of the sampler, in chunks that can be sent again.
 
-Used by `cli`. The sampler validates every line once more; what it refuses is reported with the
-line of the file, not of the chunk.
+Used by `importing` and `etude import`. The sampler validates every line once more; what it refuses
+is reported with the line of the file, not of the chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from etude_proto.rows.stream import Row, RowFault, RowStream
 from etude_proto.v1 import ImportReceipt, Split
 
-from ..sync_client import EtudeClient
+if TYPE_CHECKING:
+    from ..sync_client import EtudeClient
 
 CHUNK_TASKS = 500
 CHUNK_BYTES = 4 * 2**20
@@ -43,12 +45,15 @@ class Summary:
 
 
 @dataclass(slots=True)
-class _Chunk:
+class Chunk:
+    """Tasks that are sent in one call."""
+
     rows: list[Row] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
     num_bytes: int = 0
 
     def add(self, row: Row) -> None:
+        """One more task."""
         line = row.task.model_dump_json().encode()
         self.rows.append(row)
         self.lines.append(line)
@@ -56,6 +61,7 @@ class _Chunk:
 
     @property
     def is_full(self) -> bool:
+        """Whether it is sent before the next task."""
         return len(self.rows) >= CHUNK_TASKS or self.num_bytes >= CHUNK_BYTES
 
 
@@ -73,14 +79,15 @@ def upload(
         EtudeError: the sampler cannot be reached or refuses a chunk; what was sent before stays.
         DatasetUnusable: the source cannot be read (any further).
     """
-    for chunk in _chunks(rows, summary):
+    for chunk in chunks(rows, summary):
         if chunk.lines:
-            _count(client.import_tasks(dataset_id, chunk.lines), chunk, summary)
+            count(client.import_tasks(dataset_id, chunk.lines), chunk, summary)
         on_progress(summary)
 
 
-def _chunks(rows: RowStream, summary: Summary) -> Iterator[_Chunk]:
-    chunk = _Chunk()
+def chunks(rows: Iterable[Row | RowFault], summary: Summary) -> Iterator[Chunk]:
+    """The good rows in pieces; the bad ones go into `summary`."""
+    chunk = Chunk()
     for row in rows:
         summary.num_rows += 1
         if isinstance(row, RowFault):
@@ -89,11 +96,12 @@ def _chunks(rows: RowStream, summary: Summary) -> Iterator[_Chunk]:
         chunk.add(row)
         if chunk.is_full:
             yield chunk
-            chunk = _Chunk()
+            chunk = Chunk()
     yield chunk
 
 
-def _count(receipt: ImportReceipt, chunk: _Chunk, summary: Summary) -> None:
+def count(receipt: ImportReceipt, chunk: Chunk, summary: Summary) -> None:
+    """Count what became of a piece into `summary`."""
     summary.num_created += receipt.num_created
     summary.num_existing += receipt.num_existing
     refused = {error.line for error in receipt.errors}

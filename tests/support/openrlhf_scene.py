@@ -13,7 +13,7 @@ import json
 import sys
 import types
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ class Killed(Exception):
 
 
 class _Blank(types.ModuleType):
-    __path__: Sequence[str] = ()
+    __path__: list[str] = []
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):

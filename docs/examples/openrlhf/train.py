@@ -18,7 +18,7 @@ from etude_client.adapters.openrlhf import add_curriculum
 Trainer = ppo_trainer.PPOTrainer.__ray_metadata__.modified_class.__ray_actor_class__
 
 
-class CurriculumTrainer(Trainer):  # type: ignore[misc]  # openrlhf has no types
+class CurriculumTrainer(Trainer):  # type: ignore[misc,valid-type]  # it has no types
     """OpenRLHF's trainer, which practises what the sampler says."""
 
     def __init__(self, *args: object, **more: object) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from etude_proto.rows.stream import Row, RowFault, RowStream
+from etude_proto.rows.stream import Row, RowFault
 from etude_proto.v1 import ImportReceipt, Split
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Chunk:
 def upload(
     client: EtudeClient,
     dataset_id: str,
-    rows: RowStream,
+    rows: Iterable[Row | RowFault],
     *,
     summary: Summary,
     on_progress: Callable[[Summary], None],

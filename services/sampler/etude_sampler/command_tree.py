@@ -64,20 +64,40 @@ TREE: dict[str, Entry | Branch] = {
         panel=SERVERS,
     ),
     "import": Branch(
-        "Import tasks: BFCL's data, rows of ToolRL or xLAM, or a file of your own.",
+        "Import tasks: public sets by their shape, or a file of your own.",
         {
             "jsonl": Entry(
                 "datasets.cli:jsonl",
                 "Import your own tasks: messages, tools and gold calls, one task a line.",
             ),
+            "auto": Entry(
+                "datasets.cli:auto",
+                "Import rows of any known shape, or with `--columns` of any columns; the first row "
+                "tells.",
+            ),
+            "parquet": Entry(
+                "datasets.cli:parquet",
+                "Import a Parquet file of any known shape, or with `--columns` of any columns.",
+            ),
             "rlla": Entry(
                 "datasets.cli:rlla",
-                "Import ToolRL's rows (`prompt`, `reward_model.ground_truth`), JSON lines or "
-                "Parquet.",
+                "Import ToolRL's rows (`prompt`, `reward_model.ground_truth`).",
             ),
             "xlam": Entry(
                 "datasets.cli:xlam",
-                "Import rows of xLAM's shape (`query`, `tools`, `answers`), JSON lines or Parquet.",
+                "Import rows of xLAM's shape (`query`, `tools`, `answers`).",
+            ),
+            "hammer": Entry(
+                "datasets.cli:hammer",
+                "Import Hammer's rows: xLAM's shape, and rows whose tools do not fit.",
+            ),
+            "toolace": Entry(
+                "datasets.cli:toolace",
+                "Import ToolACE's rows (`system` with a list of functions, `conversations`).",
+            ),
+            "apibank": Entry(
+                "datasets.cli:apibank",
+                "Import API-Bank's rows, its own or as ToolRL processed them (an evaluation set).",
             ),
             "bfcl": Entry(
                 "datasets.cli:bfcl",

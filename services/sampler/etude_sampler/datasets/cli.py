@@ -1,44 +1,27 @@
 """`etude import`: the command line over the converters. Mounted by the sampler's `etude` program.
 
 Exit codes: 0 all rows imported, 1 some refused (the good ones are imported), 2 nothing could be
-done, said in one line.
+done, said in one line. `running` does the work, `etude_client.sources` reads the rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from textwrap import shorten
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from etude_client import EtudeClient, EtudeError
-from etude_client.sources.files import count_rows, file_rows
-from etude_client.sources.upload import Summary, upload
+from etude_client.sources.files import is_parquet
+from etude_client.sources.reading import How, Reading
 from etude_proto.rows.bfcl import SINGLE_TURN, Category
-from etude_proto.rows.jsonl import jsonl_task
-from etude_proto.rows.rlla import rlla_task
-from etude_proto.rows.stream import DatasetUnusable, RowStream
-from etude_proto.rows.xlam import xlam_task
+from etude_proto.rows.columns import Column, parse_columns
+from etude_proto.rows.shapes import Shape
+from etude_proto.rows.stream import DatasetUnusable
 from etude_proto.split import DEFAULT_HELD_OUT_SHARE
-from etude_proto.v1 import DatasetCreate
 
-from ..cli_options import DEFAULT_URL, AsJson, Key, Url, fail, say_json
+from ..cli_options import DEFAULT_URL, AsJson, Key, Url
 from .bfcl import bfcl_rows, count_bfcl_rows, installed_data
-from .report import fault_lines, report_document, summary_lines, write_report
-
-MAX_FAILURE = 400
-"""Longest failure that is said, in characters; an answer of a server may be long."""
-
-ALL_GOOD, SOME_REFUSED, FAILED = 0, 1, 2
+from .running import Source, Target, failure_in_one_line, name_of, run_import
 
 HeldOut = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="Share of the rows that no run draws.")
@@ -50,29 +33,21 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Read at most so many row
 DatasetName = Annotated[
     str | None, typer.Option("--dataset", help="Dataset to import into; created if it is new.")
 ]
-File = Annotated[Path, typer.Argument(help="JSON lines or Parquet.", show_default=False)]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where an import goes, and what is said about it."""
-
-    dataset: str
-    url: str
-    api_key: str | None
-    report: Path | None
-    as_json: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where an import comes from."""
-
-    name: str
-    """For messages."""
-    count: Callable[[], int | None]
-    """An upper bound of the rows; None: not known."""
-    rows: Callable[[], RowStream]
+File = Annotated[
+    Path,
+    typer.Argument(
+        help="JSON lines, a JSON array or Parquet; packed by gzip or zstd too.", show_default=False
+    ),
+]
+ColumnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        help="Which column is what: prompt=question,answer=final,source='\"gsm8k\"'.",
+        show_default=False,
+    ),
+]
+Mask = Annotated[bool, typer.Option("--mask", help="Hide the names of tools and arguments.")]
 
 
 def bfcl(
@@ -99,7 +74,7 @@ def bfcl(
     Example: `etude import bfcl --category simple_python --limit 100`
     """
     categories = list(dict.fromkeys(category or SINGLE_TURN))
-    with _failure_in_one_line():
+    with failure_in_one_line():
         folder = data or installed_data()
         source = Source(
             "BFCL",
@@ -107,6 +82,58 @@ def bfcl(
             lambda: bfcl_rows(folder, categories, held_out_share=held_out),
         )
         code = run_import(source, Target(dataset or "bfcl", url, key, report, as_json), limit=limit)
+    raise typer.Exit(code)
+
+
+def auto(
+    file: File,
+    *,
+    columns: ColumnsOption = None,
+    dataset: DatasetName = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
+    report: Report = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import rows of any known shape, or with `--columns` of any columns; the first row tells.
+
+    Example: `etude import auto train.parquet --columns prompt=question,answer=final`
+    """
+    target = Target(dataset or name_of(file), url, key, report, as_json)
+    with failure_in_one_line():
+        reading = Reading(
+            file, How(columns=_columns(columns), held_out_share=held_out, as_given=False)
+        )
+        code = _import(reading, target, limit)
+    raise typer.Exit(code)
+
+
+def parquet(
+    file: File,
+    *,
+    columns: ColumnsOption = None,
+    dataset: DatasetName = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
+    report: Report = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import a Parquet file of any known shape, or with `--columns` of any columns.
+
+    Example: `etude import parquet train.parquet --dataset mine`
+    """
+    target = Target(dataset or name_of(file), url, key, report, as_json)
+    with failure_in_one_line():
+        if not is_parquet(file):
+            raise DatasetUnusable(f"{file} is not Parquet: try `etude import auto`")
+        reading = Reading(
+            file, How(columns=_columns(columns), held_out_share=held_out, as_given=False)
+        )
+        code = _import(reading, target, limit)
     raise typer.Exit(code)
 
 
@@ -121,16 +148,68 @@ def rlla(
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import ToolRL's rows (`prompt`, `reward_model.ground_truth`), JSON lines or Parquet.
+    """Import ToolRL's rows (`prompt`, `reward_model.ground_truth`).
 
     Example: `etude import rlla train.parquet --dataset toolrl`
     """
-    target = Target(dataset or file.stem, url, key, report, as_json)
-    convert = partial(rlla_task, held_out_share=held_out)
-    _import_file(file, lambda: file_rows(file, convert), target, limit)
+    target = Target(dataset or name_of(file), url, key, report, as_json)
+    with failure_in_one_line():
+        reading = Reading(file, How(Shape.RLLA, held_out_share=held_out, as_given=False))
+        code = _import(reading, target, limit)
+    raise typer.Exit(code)
 
 
 def xlam(
+    file: File,
+    *,
+    mask: Mask = False,
+    dataset: DatasetName = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
+    report: Report = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import rows of xLAM's shape (`query`, `tools`, `answers`).
+
+    APIGen's sets have it too; a row without answers expects that no tool is called.
+
+    Example: `etude import xlam xlam.jsonl --dataset xlam --limit 1000`
+    """
+    target = Target(dataset or name_of(file), url, key, report, as_json)
+    with failure_in_one_line():
+        reading = Reading(file, How(Shape.XLAM, held_out_share=held_out, mask=mask, as_given=False))
+        code = _import(reading, target, limit)
+    raise typer.Exit(code)
+
+
+def hammer(
+    file: File,
+    *,
+    mask: Mask = False,
+    dataset: DatasetName = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    held_out: HeldOut = DEFAULT_HELD_OUT_SHARE,
+    report: Report = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import Hammer's rows: xLAM's shape, and rows whose tools do not fit.
+
+    Example: `etude import hammer irrelevance.json --mask`
+    """
+    target = Target(dataset or name_of(file), url, key, report, as_json)
+    with failure_in_one_line():
+        reading = Reading(
+            file, How(Shape.HAMMER, held_out_share=held_out, mask=mask, as_given=False)
+        )
+        code = _import(reading, target, limit)
+    raise typer.Exit(code)
+
+
+def toolace(
     file: File,
     *,
     dataset: DatasetName = None,
@@ -141,15 +220,40 @@ def xlam(
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import rows of xLAM's shape (`query`, `tools`, `answers`), JSON lines or Parquet.
+    """Import ToolACE's rows (`system` with a list of functions, `conversations`).
 
-    APIGen's and Hammer's sets have it too; a row without answers expects that no tool is called.
+    A row is one task: the dialogue up to the first turn in which the assistant calls tools.
 
-    Example: `etude import xlam xlam.jsonl --dataset xlam --limit 1000`
+    Example: `etude import toolace data.json --dataset toolace`
     """
-    target = Target(dataset or file.stem, url, key, report, as_json)
-    convert = partial(xlam_task, held_out_share=held_out)
-    _import_file(file, lambda: file_rows(file, convert), target, limit)
+    target = Target(dataset or name_of(file), url, key, report, as_json)
+    with failure_in_one_line():
+        reading = Reading(file, How(Shape.TOOLACE, held_out_share=held_out, as_given=False))
+        code = _import(reading, target, limit)
+    raise typer.Exit(code)
+
+
+def apibank(
+    file: File,
+    *,
+    dataset: DatasetName = None,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    report: Report = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import API-Bank's rows, its own or as ToolRL processed them (an evaluation set).
+
+    No run draws them: all are held out.
+
+    Example: `etude import apibank level-1-api_processed.json --dataset api-bank`
+    """
+    target = Target(dataset or name_of(file), url, key, report, as_json)
+    with failure_in_one_line():
+        reading = Reading(file, How(Shape.APIBANK, as_given=False))
+        code = _import(reading, target, limit)
+    raise typer.Exit(code)
 
 
 def jsonl(
@@ -170,109 +274,24 @@ def jsonl(
 
     Example: `etude import jsonl tasks.jsonl --dataset mine --report bad-rows.json`
     """
-    target = Target(dataset or file.stem, url, key, report, as_json)
-    convert = partial(jsonl_task, held_out_share=held_out)
-    _import_file(file, lambda: file_rows(file, convert), target, limit)
-
-
-def _import_file(
-    file: Path, rows: Callable[[], RowStream], target: Target, limit: int | None
-) -> None:
-    """Import the rows of a file, and end the command."""
-    with _failure_in_one_line():
-        code = run_import(Source(str(file), lambda: count_rows(file), rows), target, limit=limit)
+    target = Target(dataset or name_of(file), url, key, report, as_json)
+    with failure_in_one_line():
+        reading = Reading(file, How(Shape.TASK, held_out_share=held_out, as_given=False))
+        code = _import(reading, target, limit)
     raise typer.Exit(code)
 
 
-def run_import(source: Source, target: Target, *, limit: int | None = None) -> int:
-    """Send the source's rows and say what became of them; the exit code.
-
-    Raises:
-        DatasetUnusable: the source cannot be read, or has no row.
-        EtudeError: the sampler cannot be reached, or refuses.
-        OSError: the report cannot be written.
-    """
-    num_rows = source.count()
-    if num_rows == 0:
-        raise DatasetUnusable(f"{source.name} has no rows")
-    request = _dataset_request(target.dataset)
-    if target.report is not None and not target.report.parent.is_dir():
-        raise DatasetUnusable(f"no folder {target.report.parent} for the report")
-    summary = Summary()
-    with _client(target) as client:
-        client.livez()  # not retried: a wrong address is told at once
-        dataset = client.create_dataset(request)
-        rows = islice(source.rows(), limit)
-        try:
-            with _progress(source.name, _at_most(num_rows, limit)) as on_progress:
-                upload(client, dataset.id, rows, summary=summary, on_progress=on_progress)
-        except (EtudeError, DatasetUnusable) as error:
-            raise DatasetUnusable(_cut_short(error, summary)) from error
-        finally:
-            if target.report is not None:
-                write_report(target.report, dataset, summary)
-    for text in fault_lines(summary.faults):
-        typer.echo(text, err=True)
-    if not summary.num_accepted:
-        raise DatasetUnusable(f"{source.name}: none of {summary.num_rows} rows could be imported")
-    if target.as_json:
-        say_json(report_document(dataset, summary))
-    else:
-        for text in summary_lines(dataset, summary):
-            typer.echo(text)
-    return SOME_REFUSED if summary.faults else ALL_GOOD
-
-
-def _at_most(num_rows: int | None, limit: int | None) -> int | None:
-    return limit if num_rows is None else min(num_rows, limit or num_rows)
-
-
-def _client(target: Target) -> EtudeClient:
-    try:
-        return EtudeClient(target.url, api_key=target.api_key)
-    except ValueError as error:
-        raise DatasetUnusable(str(error)) from error
-
-
-def _dataset_request(name: str) -> DatasetCreate:
-    try:
-        return DatasetCreate(name=name)
-    except ValidationError as error:
-        raise DatasetUnusable(
-            f"{name!r} cannot name a dataset (letters, digits, space and ._:/-, beginning with a "
-            "letter or digit): give --dataset NAME"
-        ) from error
-
-
-def _cut_short(error: Exception, summary: Summary) -> str:
-    if not summary.num_accepted:
-        return str(error)
-    return (
-        f"{error}; {summary.num_accepted} rows were imported before, and running the same import "
-        "again goes on after them"
+def _import(reading: Reading, target: Target, limit: int | None) -> int:
+    """Import the rows of a file; the exit code."""
+    is_told = reading.how.shape is not None
+    source = Source(
+        str(reading.path),
+        reading.count,
+        rows=lambda: reading,
+        shape=lambda: None if is_told else reading.shape,
     )
+    return run_import(source, target, limit=limit)
 
 
-@contextmanager
-def _progress(name: str, total: int | None) -> Iterator[Callable[[Summary], None]]:
-    """A progress bar on the standard error stream, if that is a terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(f"importing {name}", total=total)
-        yield lambda summary: progress.update(bar, completed=summary.num_rows)
-        progress.update(bar, total=progress.tasks[0].completed)
-
-
-@contextmanager
-def _failure_in_one_line() -> Iterator[None]:
-    try:
-        yield
-    except (DatasetUnusable, EtudeError, OSError) as error:
-        text = shorten(str(error) or type(error).__name__, MAX_FAILURE, placeholder=" …")
-        raise fail(text) from error
+def _columns(text: str | None) -> dict[str, Column] | None:
+    return None if text is None else parse_columns(text)

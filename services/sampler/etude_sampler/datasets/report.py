@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from etude_client.sources.upload import Summary
+from etude_proto.rows.shapes import Shape
 from etude_proto.rows.stream import RowFault
 from etude_proto.v1 import Dataset
 
@@ -19,18 +20,25 @@ SCHEMA = "etude-import-report/1"
 NUM_SHOWN_FAULTS = 10
 
 
-def write_report(path: Path, dataset: Dataset, summary: Summary) -> None:
+def write_report(
+    path: Path, dataset: Dataset, summary: Summary, shape: Shape | None = None
+) -> None:
     """Write the report as JSON.
 
     Raises:
         OSError: the file cannot be written.
     """
-    document = report_document(dataset, summary)
+    document = report_document(dataset, summary, shape)
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def report_document(dataset: Dataset, summary: Summary) -> dict[str, JsonValue]:
-    """Counts and every refused row; within a chunk, the sampler's refusals come last."""
+def report_document(
+    dataset: Dataset, summary: Summary, shape: Shape | None = None
+) -> dict[str, JsonValue]:
+    """Counts and every refused row; within a chunk, the sampler's refusals come last.
+
+    `shape` is what the rows were recognised as.
+    """
     errors: list[JsonValue] = [
         {
             "line": fault.line,
@@ -43,6 +51,7 @@ def report_document(dataset: Dataset, summary: Summary) -> dict[str, JsonValue]:
     return {
         "schema": SCHEMA,
         "dataset": {"id": dataset.id, "name": dataset.name},
+        **({} if shape is None else {"shape": str(shape)}),
         "num_rows": summary.num_rows,
         "num_created": summary.num_created,
         "num_existing": summary.num_existing,
@@ -54,8 +63,10 @@ def report_document(dataset: Dataset, summary: Summary) -> dict[str, JsonValue]:
     }
 
 
-def summary_lines(dataset: Dataset, summary: Summary) -> Iterator[str]:
-    """What became of the rows."""
+def summary_lines(dataset: Dataset, summary: Summary, shape: Shape | None = None) -> Iterator[str]:
+    """What the rows are, and what became of them."""
+    if shape is not None:
+        yield f"recognised: {shape}"
     yield (
         f"dataset {dataset.name} ({dataset.id}): {summary.num_rows} rows, "
         f"{summary.num_created} created, {summary.num_existing} already there, "

@@ -1,4 +1,5 @@
-"""Adapters of trainers that people already have: `trl`.
+"""Adapters of trainers that people already have: `trl`, `verl`, `skyrl`, `openrlhf`, `nemo_rl`,
+`slime`, `prime_rl`; the last three have their trainers' interfaces without importing them.
 
-Each imports its framework, and nothing else of this package imports an adapter.
+Nothing else of this package imports an adapter.
 """

@@ -4,8 +4,8 @@
 checkpoint: this data set answers with the row that the sampler drew, whatever position is asked
 for, and its state holds the curriculum of its step. Groups are reported where `grpo_train` scales
 rewards: after the rollouts, before dynamic sampling. A call of `policy.train` is a policy version.
-Written against NeMo RL's main branch of August 2026 (`nemo_rl/algorithms/grpo.py`), structurally:
-nothing of it is imported. `sampler.py` does the work.
+Written against NeMo RL as read at 002cdc2 (`nemo_rl/algorithms/grpo.py`), structurally: nothing of
+it is imported. `sampler.py` does the work.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The curriculum as prime-rl's `TaskSampler`, with its gate and its observer of versions.
 
 prime-rl asks a task sampler for the next task, shows it every finished group before its gates, and
-keeps its state in the orchestrator's checkpoint. Written against prime-rl's main branch as of
-August 2026 (`src/prime_rl/orchestrator/curriculum`, `train_source.py`), structurally: nothing of it
-is imported. `sampler.py` does the work.
+keeps its state in the orchestrator's checkpoint. Written against prime-rl as read at 0c771bb
+(`src/prime_rl/orchestrator/curriculum`, `train_source.py`), structurally: nothing of it is imported.
+`sampler.py` does the work.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 slime asks the class of `--data-source-path` for groups, and calls the function of
 `--rollout-all-samples-process-path` with all that were finished, the filtered ones too. Written
-against slime's main branch as of August 2026 (`slime/rollout/data_source.py` and
-`sglang_rollout.py`), structurally: nothing of it is imported. `sampler.py` does the work.
+against slime as read at 018ff18 (`slime/rollout/data_source.py`) and 0044b40 (`sglang_rollout.py`),
+structurally: nothing of it is imported. `sampler.py` does the work.
 """
 
 from __future__ import annotations

@@ -3,65 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from etude_client import EtudeClient
 from etude_client.adapters.trl import STATE_FILE
-from etude_proto.v1 import Run
 from support.live_sampler import gated
-from support.tree import ROOT
+from support.trl_example import example, finished, the_run
 from support.waiting import wait_for
 
-EXAMPLE = ROOT / "docs" / "examples" / "trl" / "train.py"
 NUM_TASKS = 4
 GROUP_SIZE = 16
-
-
-@contextmanager
-def example(*arguments: str, log: Path, ranks: int = 1) -> Iterator[subprocess.Popen[bytes]]:
-    """The example at work; killed in the end if it still is."""
-    command = [sys.executable, str(EXAMPLE)]
-    if ranks > 1:
-        run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-        command = [sys.executable, *run, str(EXAMPLE)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*command, *arguments], stdout=output, stderr=subprocess.STDOUT, env=environment
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-
-
-def finished(process: subprocess.Popen[bytes], log: Path) -> str:
-    """What it printed, once it has ended well."""
-    code = process.wait(timeout=240)
-    text = log.read_text(errors="replace")
-    assert code == 0, text[-3000:]
-    return text
 
 
 def rewards(text: str) -> list[float]:
     """Mean rewards in the order of the logs."""
     return [float(found) for found in re.findall(r"'reward': '?([0-9.]+)", text)]
-
-
-def the_run(client: EtudeClient, name: str) -> Run:
-    """The run of a name."""
-    (found,) = [run for run in client.iter_runs() if run.name == name]
-    return found
 
 
 @pytest.mark.timeout(420)

@@ -85,6 +85,7 @@ def main() -> None:
     options.add_argument("--url", help="of a sampler; default: one of its own")
     options.add_argument("--no-curriculum", action="store_true", help="TRL's own shuffle instead")
     options.add_argument("--on-outage", choices=["wait", "uniform"], default="wait")
+    options.add_argument("--patience", type=float, default=10.0, help="seconds until --on-outage")
     args = options.parse_args()
 
     model, tokenizer = make_policy()
@@ -116,6 +117,7 @@ def main() -> None:
             args.output.name,  # Etude
             source="skill",  # Etude
             on_outage=args.on_outage,  # Etude
+            patience_s=args.patience,  # Etude
             **where,  # Etude
         )  # Etude
     trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output) if args.resume else None)

@@ -2,7 +2,7 @@
 
 prime-rl asks a task sampler for the next task, shows it every finished group before its gates, and
 keeps its state in the orchestrator's checkpoint. Written against prime-rl as read at 0c771bb
-(`src/prime_rl/orchestrator/curriculum`, `train_source.py`), structurally: nothing of it is imported.
+(`src/prime_rl/orchestrator/curriculum`, `train_source.py`), structurally: nothing is imported.
 `sampler.py` does the work.
 """
 

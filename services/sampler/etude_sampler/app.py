@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
 from etude_client.tracing import is_probe, sending
 from etude_proto import v1
@@ -163,6 +165,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
             app.state.sampler = None
 
 
+@functools.cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """The routes of every app of this process: FastAPI analyses what they take once, not again."""
+    router = APIRouter()
+    for module in (control, data, looking, keys, removal, travel):
+        router.include_router(module.router, dependencies=[Depends(authorize), Depends(check_url)])
+    router.include_router(health.router)
+    router.include_router(dashboard)
+    return tuple(router.routes)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The sampler's app. Opens nothing until it starts."""
     app = FastAPI(
@@ -182,10 +195,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings or Settings()
     metrics = make_metrics()
-    for module in (control, data, looking, keys, removal, travel):
-        app.include_router(module.router, dependencies=[Depends(authorize), Depends(check_url)])
-    app.include_router(health.router)
-    app.include_router(dashboard)
+    app.router.routes.extend(_routes())
     problems.install(app)
     schema.install(app, [*_REQUESTS, *_ANSWERS])
     app.add_middleware(Observe, metrics=metrics, on_crash=problems.on_crash)

@@ -11,12 +11,12 @@ import pytest
 from etude_client import EtudeClient
 from etude_sampler.embedded import RunningServer
 from support.sampler_app_replica import replica
-from support.trl_example import example, finished, the_run
+from support.trl_example import examples, the_run
 from support.waiting import wait_until
 
 NUM_TASKS = 2
 GROUP_SIZE = 16
-NUM_STEPS = 100
+NUM_STEPS = 60
 
 
 def num_alone(text: str) -> int:
@@ -38,7 +38,9 @@ async def test_a_trainer_waits_or_goes_on_and_reports_are_kept(
         shape += ["--url", first.url]
         waiting = [*shape, "--output", str(tmp_path / "waits"), "--on-outage", "wait"]
         alone = [*shape, "--output", str(tmp_path / "goes_on"), "--on-outage", "uniform"]
-        with example(*waiting, log=waits) as one, example(*alone, log=goes_on) as other:
+        waits.touch()
+        goes_on.touch()
+        with examples(waiting, alone, logs=[waits, goes_on]) as both:
             with EtudeClient(first.url) as client:
 
                 async def both_train() -> bool:
@@ -55,10 +57,9 @@ async def test_a_trainer_waits_or_goes_on_and_reports_are_kept(
 
             await wait_until(both_noticed, what="one waits, one goes on", timeout_s=60)
             async with replica(*servers, log=tmp_path / "sampler.log", port=port) as second:
-                texts = [
-                    await asyncio.to_thread(finished, process, log)
-                    for process, log in ((one, waits), (other, goes_on))
-                ]
+                code = await asyncio.to_thread(both.wait, 240)
+                texts = [log.read_text(errors="replace") for log in (waits, goes_on)]
+                assert code == 0, "\n".join(text[-3000:] for text in texts)
                 with EtudeClient(second.url) as client:
                     views = [
                         client.get_curriculum(the_run(client, name).id)

@@ -7,6 +7,7 @@ Python's or JSON's (`True` or `true`). Nothing is evaluated but literals. Pure.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterable
 from typing import cast
@@ -16,7 +17,7 @@ from pydantic import JsonValue
 from .stream import JsonObject, RowRefused
 from .strict_json import MAX_DEPTH, check_texts, parse_json
 
-_CALLS = re.compile(r"\[\s*[^\[\](){}]*[^\s\[\](){}]\(.*\)\s*\]", re.DOTALL)
+_CALLS = re.compile(r"\[\s*[^\s\[\](){}][^\[\]{}\"'=]*\(.*\)\s*\]", re.DOTALL)
 _KEY = re.compile(r"\s*([^=\"'(){}\[\],]+?)\s*=\s*")
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", re.DOTALL)
 _STOP = re.compile(r"[\"'(){}\[\],]")
@@ -134,6 +135,8 @@ def _plain(value: object, depth: int) -> JsonValue:
         return {key: _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("not finite")
     if value is None or isinstance(value, str | bool | int | float):
         return cast("JsonValue", value)
     raise ValueError(type(value).__name__)

@@ -8,6 +8,9 @@ import pytest
 
 from etude_client import AsyncEtudeClient, EtudeClient
 from support.scripted_server import ScriptedServer, scripted_server
+from support.shared_data import shared_data
+
+__all__ = ["shared_data"]
 
 
 @pytest.fixture(scope="session")

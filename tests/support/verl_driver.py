@@ -1,189 +1,38 @@
-"""verl's synchronous trainer at work on a policy of one number a skill, without a GPU.
+"""verl's trainers at work on a policy of one number a skill, without a GPU.
 
 Loop, data set, filter, replay buffer, queue, validation and checkpoints are verl's own
-(`PPOTrainerSync.fit`); what needs a GPU is done here: generation, scores, the policy's update. Run
-as a script with a folder, Ray's address and overrides of `docs/examples/verl/curriculum.yaml`; it
-notes every group in `groups.jsonl`.
+(`PPOTrainer.fit`); what needs a GPU is done here and in `verl_policy.py`: generation, scores, the
+policy's update. Run as a script with a folder, Ray's address, the word `train` or `all`, and
+overrides of `docs/examples/verl/curriculum.yaml`; every group is noted in `groups.jsonl`.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import random
 import sys
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import ray
 import torch
 import transfer_queue
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
-from tensordict import TensorDict
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transfer_queue import KVBatchMeta
-from transformers import PreTrainedTokenizerFast
-from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
-from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+from support.verl_policy import Loops, Policy, make_tokenizer, write_rows
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "verl"
-DIGITS = [str(digit) for digit in range(10)]
-SKILLS: dict[str, Callable[[int], int]] = {
-    "copy": lambda digit: digit,
-    "next": lambda digit: (digit + 1) % 10,
-}
-WORDS = ["<pad>", "<eos>", "user:", "assistant:", *SKILLS, *DIGITS]
 LEARNING_RATE = 0.3
-BROKEN = "copy 9"
-"""A prompt whose tools never work: every rollout of it fails."""
-SHAKY = "next 9"
-"""A prompt of which every other rollout fails."""
+SETTINGS = "trainer.v1.sampler.sampler_kwargs"
 
 
-class SessionFailed(Exception):
-    """A rollout that ended for a technical reason."""
-
-
-def compute_score(
-    data_source: str, solution_str: str, ground_truth: str, extra_info: dict[str, object]
-) -> dict[str, float]:
-    """A reward function of verl's shape."""
-    is_right = float(solution_str == ground_truth)
-    return {"score": 2 * is_right - 1, "is_digit": float(solution_str in DIGITS), "right": is_right}
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of words with a chat template."""
-    words = {word: number for number, word in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", padding_side="left"
-    )
-    fast.chat_template = (
-        "{% for turn in messages %}{{ turn.role }}: {{ turn.content }} {% endfor %}"
-        "{% if add_generation_prompt %}assistant:{% endif %}"
-    )
-    return fast
-
-
-def write_rows(folder: Path) -> None:
-    """Twenty prompts to train on and two to validate with, as verl's data are written."""
-    rows = [
-        {
-            "prompt": [{"role": "user", "content": f"{name} {digit}"}],
-            "data_source": name,
-            "reward_model": {"style": "rule", "ground_truth": str(skill(digit))},
-            "extra_info": {"index": digit},
-        }
-        for name, skill in SKILLS.items()
-        for digit in range(10)
-    ]
-    for name, some in (("train", rows), ("val", [rows[3], rows[13]])):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
-
-
-class Policy:
-    """How likely each skill succeeds; in the place of verl's workers."""
-
-    def __init__(self) -> None:
-        self.logits = {"copy": 0.0, "next": -1.0}
-
-    def chance(self, skill: str) -> float:
-        """Of being right."""
-        return 1 / (1 + math.exp(-self.logits[skill]))
-
-    def save_checkpoint(self, path: str, *_: object, **__: object) -> None:
-        Path(path).mkdir(parents=True)
-        (Path(path) / "policy.json").write_text(json.dumps(self.logits))
-
-    def load_checkpoint(self, local_path: str, **_: object) -> None:
-        self.logits = json.loads((Path(local_path) / "policy.json").read_text())
-
-
-class Loops:
-    """verl's agent loops: groups of one-word answers, scored, into the queue."""
-
-    def __init__(self, trainer: SmallTrainer, log: Path) -> None:
-        self._trainer = trainer
-        self._log = log
-        self._random = random.Random(trainer.global_steps)
-
-    def generate_sequences(self, batch: TensorDict) -> None:
-        """Make and score the groups of a batch."""
-        is_validation = "validate" in batch.keys()  # noqa: SIM118 - a TensorDict
-        config = self._trainer.config.actor_rollout_ref.rollout
-        size = config.val_kwargs.n if is_validation else config.n
-        partition = "val" if is_validation else "train"
-        for place in range(len(batch)):
-            row = {
-                name: getattr(batch[name][place], "data", batch[name][place])
-                for name in ("uid", "raw_prompt", "data_source", "reward_model", "extra_info")
-            }
-            rewards, num_failed = [], 0
-            for session in range(size):
-                try:
-                    rewards.append(self._session(row, session, partition))
-                except SessionFailed:
-                    num_failed += 1
-            status = "failure" if num_failed else "finished"
-            transfer_queue.kv_put(key=row["uid"], partition_id=partition, tag={"status": status})
-            note = {
-                "step": self._trainer.global_steps,
-                "prompt": row["raw_prompt"][0]["content"],
-                "rewards": rewards,
-                "num_failed": num_failed,
-            }
-            if not is_validation:
-                with self._log.open("a") as file:
-                    file.write(json.dumps(note) + "\n")
-
-    def _session(self, row: dict[str, Any], session: int, partition: str) -> float:
-        prompt = row["raw_prompt"][0]["content"]
-        if partition == "train" and (prompt == BROKEN or (prompt == SHAKY and session % 2)):
-            raise SessionFailed
-        gold = row["reward_model"]["ground_truth"]
-        is_right = self._random.random() < self._trainer.policy.chance(row["data_source"])
-        said = gold if is_right else self._random.choice([one for one in DIGITS if one != gold])
-        scored = compute_score(row["data_source"], said, gold, row["extra_info"])
-        text = self._trainer.tokenizer.apply_chat_template(
-            row["raw_prompt"], tokenize=False, add_generation_prompt=True
-        )
-        output = AgentLoopOutput(
-            prompt_ids=self._trainer.tokenizer.encode(text),
-            response_ids=[WORDS.index(said), 1],
-            response_mask=[1, 1],
-            reward_score=scored["score"],
-            num_turns=2,
-            metrics=AgentLoopMetrics(),
-            extra_fields={"reward_extra_info": scored},
-        )
-        fields = {**output.as_dict(), **row}
-        length = len(output.prompt_ids) + 2
-        transfer_queue.kv_batch_put(
-            keys=[f"{row['uid']}_{session}_0"],
-            fields=list_of_dict_to_tensordict([fields]),
-            tags=[
-                {
-                    "status": "success",
-                    "prompt_len": length - 2,
-                    "response_len": 2,
-                    "seq_len": length,
-                    "global_steps": self._trainer.global_steps,
-                }
-            ],
-            partition_id=partition,
-        )
-        return float(scored["score"])
-
-
-class SmallTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl has no types
+class Small(PPOTrainer):  # type: ignore[misc]  # verl has no types
     """verl's trainer without worker groups."""
 
     def __init__(self, config: DictConfig) -> None:
@@ -192,7 +41,12 @@ class SmallTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl has no types
         self.reward_loop_manager = SimpleNamespace(reward_loop_worker_handles=[])
         # The policy that generates is the one that is trained: nothing to send or put to sleep.
         nothing = lambda *_: None  # noqa: E731
-        self.checkpoint_manager = SimpleNamespace(update_weights=nothing, sleep_replicas=nothing)
+        self.checkpoint_manager = SimpleNamespace(
+            update_weights=nothing,
+            sleep_replicas=nothing,
+            abort_replicas=nothing,
+            resume_generation_replicas=nothing,
+        )
 
     def _setup(self) -> None:
         self.tokenizer, self.processor = make_tokenizer(), None
@@ -225,6 +79,14 @@ class SmallTrainer(PPOTrainerSync):  # type: ignore[misc]  # verl has no types
         pass
 
 
+class SmallSync(Small, PPOTrainerSync):  # type: ignore[misc]  # likewise
+    """A step after a step."""
+
+
+class SmallAsync(Small, PPOTrainerColocateAsync):  # type: ignore[misc]  # likewise
+    """Generation is a batch ahead."""
+
+
 def composed(folder: Path, overrides: list[str]) -> DictConfig:
     """The example's configuration over verl's defaults, for this driver."""
     with initialize_config_dir(str(EXAMPLE), version_base=None):
@@ -245,11 +107,35 @@ def composed(folder: Path, overrides: list[str]) -> DictConfig:
     return config
 
 
-def train(config: DictConfig, folder: Path) -> None:
+def changed(config: DictConfig, changes: list[str]) -> DictConfig:
+    """A configuration with some keys changed."""
+    OmegaConf.set_struct(config, False)
+    made = OmegaConf.merge(config, OmegaConf.from_dotlist(changes))
+    assert isinstance(made, DictConfig)
+    return made
+
+
+def train(config: DictConfig, log: Path) -> None:
     """What verl's `TaskRunnerV1` does."""
-    trainer = SmallTrainer(config)
+    for partition, keys in transfer_queue.kv_list().items():
+        if keys:  # of a job that is over
+            transfer_queue.kv_clear(keys=list(keys), partition_id=partition)
+    trainer = (SmallSync if config.trainer.v1.trainer_mode == "sync" else SmallAsync)(config)
     trainer.init()
-    trainer.fit(Loops(trainer, folder / "groups.jsonl"))
+    trainer.fit(Loops(trainer, log))
+
+
+def train_ahead(config: DictConfig, folder: Path) -> None:
+    """Four steps of the asynchronous trainer, and two more after a resume."""
+    changes = [
+        "trainer.v1.trainer_mode=colocate_async",
+        "trainer.v1.sampler.custom_sampler.name=AsyncCurriculumBuffer",
+        f"{SETTINGS}.run=ahead",
+        f"trainer.default_local_dir={folder}/ahead",
+    ]
+    for life, total in enumerate((4, 6)):
+        steps = [f"trainer.total_training_steps={total}"]
+        train(changed(config, [*changes, *steps]), folder / f"ahead-{life}.jsonl")
 
 
 def refusals(config: DictConfig, folder: Path) -> dict[str, str]:
@@ -259,42 +145,35 @@ def refusals(config: DictConfig, folder: Path) -> dict[str, str]:
     Policy().save_checkpoint(str(bare / "actor"))
     torch.save({"_num_yielded": 2}, bare / "data.pt")
     resumed = ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={bare}"]
-    settings = "trainer.v1.sampler.sampler_kwargs"
     wrong = {
         "asynchronous": ["trainer.v1.trainer_mode=colocate_async"],
-        "key": [f"{settings}.presets=dscl"],
+        "key": [f"{SETTINGS}.presets=dscl"],
         "group size": ["actor_rollout_ref.rollout.n=3"],
         "batch": ["data.train_batch_size=21"],
         "ahead": ["trainer.resume_mode=disable"],
         "bare": resumed,
     }
     said = {}
-    OmegaConf.set_struct(config, False)
     for name, changes in wrong.items():
-        changed = OmegaConf.merge(config, OmegaConf.from_dotlist(changes))
-        assert isinstance(changed, DictConfig)
         try:
-            train(changed, folder)
+            train(changed(config, changes), folder / "never.jsonl")
         except ValueError as error:
             said[name] = str(error)
     return said
 
 
-def main(folder: Path, address: str, overrides: list[str]) -> None:
-    """Train, from the newest checkpoint if there is one; with `refusals` first, also try those."""
-    also = overrides[:1] == ["refusals"]
-    config = composed(folder, overrides[also:])
+def main(folder: Path, address: str, what: str, overrides: list[str]) -> None:
+    """Train, from the newest checkpoint if there is one; with `all`, also what else is tested."""
+    config = composed(folder, overrides)
     ray.init(address=address, log_to_driver=False)
     transfer_queue.init()
-    for partition, keys in transfer_queue.kv_list().items():
-        if keys:  # of a driver that was killed
-            transfer_queue.kv_clear(keys=list(keys), partition_id=partition)
     if not (folder / "train.jsonl").exists():
         write_rows(folder)
-    train(config, folder)
-    if also:
+    train(config, folder / "groups.jsonl")
+    if what == "all":
         (folder / "refusals.json").write_text(json.dumps(refusals(config, folder)))
+        train_ahead(config, folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])

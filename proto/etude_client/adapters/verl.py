@@ -6,9 +6,9 @@
 
 The sampler chooses the prompts, every group is reported when it ends, before verl filters it, a
 step of the trainer is a policy version, and a checkpoint's `data.pt` holds the curriculum of its
-step. Written for verl 0.9 and its synchronous trainer. The parts, outermost first: `verl` (verl's
-replay buffer) > `verl_trainer` (what follows a trainer) > `verl_loader` (rows), `verl_settings`
-(keys, and what does not fit) > `verl_groups` (rewards).
+step. Written for verl 0.9; its asynchronous trainers take `AsyncCurriculumBuffer`. The parts,
+outermost first: `verl` (verl's replay buffers) > `verl_trainer` (what follows a trainer) >
+`verl_loader` (rows), `verl_settings` (keys, and what does not fit) > `verl_groups` (rewards).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from omegaconf import OmegaConf
-from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
-from .verl_settings import WHERE, VerlSettings
+from .verl_settings import WHERE, VerlSettings, check_config
 from .verl_trainer import TRAIN, VerlCurriculum
 
 
-class CurriculumBuffer(ReplayBuffer):  # type: ignore[misc]  # verl has no types
-    """verl's replay buffer; it samples, filters and refills as verl's own.
+class _Reporting:
+    """What both of verl's buffers do with a curriculum: they sample, filter and refill as before.
 
-    verl makes it, as `trainer.v1.sampler.custom_sampler` says, and passes what it passes.
+    verl makes them, as `trainer.v1.sampler.custom_sampler` says, and passes what it passes.
 
     Args:
         sampler_kwargs: see `VerlSettings`.
@@ -50,16 +50,27 @@ class CurriculumBuffer(ReplayBuffer):  # type: ignore[misc]  # verl has no types
         keys = OmegaConf.to_container(OmegaConf.create(dict(sampler_kwargs)), resolve=True)
         assert isinstance(keys, dict)
         settings = VerlSettings.of({str(key): value for key, value in keys.items()})
-        super().__init__(
-            sampler_kwargs=sampler_kwargs, refill_fn=refill_fn, **_filtering(trainer), **more
+        check_config(trainer.config, is_async=isinstance(self, ReplayBufferAsync))
+        more |= _filtering(trainer)
+        super().__init__(  # type: ignore[call-arg]  # verl's
+            sampler_kwargs=sampler_kwargs, refill_fn=refill_fn, **more
         )
         self.follower = VerlCurriculum(trainer, settings)
 
     def _sync_metadata_from_transfer_queue(self) -> None:
         """verl's look at its queue, with which every round of waiting begins."""
-        super()._sync_metadata_from_transfer_queue()
-        ended = self.finished_keys[TRAIN] | self.failure_keys[TRAIN]
-        self.follower.observe(ended, self.partitions[TRAIN])
+        super()._sync_metadata_from_transfer_queue()  # type: ignore[misc]  # verl's
+        buffer: Any = self
+        ended = buffer.finished_keys[TRAIN] | buffer.failure_keys[TRAIN]
+        self.follower.observe(ended, buffer.partitions[TRAIN])
+
+
+class CurriculumBuffer(_Reporting, ReplayBuffer):  # type: ignore[misc]  # verl has no types
+    """The buffer of verl's synchronous trainer, with a curriculum."""
+
+
+class AsyncCurriculumBuffer(_Reporting, ReplayBufferAsync):  # type: ignore[misc]  # likewise
+    """The buffer of verl's asynchronous trainers, with a curriculum."""
 
 
 def _filtering(trainer: Any) -> dict[str, object]:  # noqa: ANN401 - verl's, without types

@@ -7,7 +7,7 @@ a state for `data.pt`, and that state back. It never ends, and never looks ahead
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -139,7 +139,7 @@ class _Texts(Sequence[Row]):
 
 
 def _turns(prompt: object) -> list[Mapping[str, object]]:
-    if not isinstance(prompt, Sequence) or isinstance(prompt, str):
+    if isinstance(prompt, str) or not isinstance(prompt, Iterable):
         return []
     return [turn for turn in prompt if isinstance(turn, Mapping)]
 

@@ -6,6 +6,7 @@ anything is trained.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,17 +82,22 @@ class VerlSettings(BaseModel):
         return Options(on_outage=self.on_outage, patience_s=self.patience_s, ttl_s=self.ttl_s)
 
 
-def check_config(config: Any) -> None:  # noqa: ANN401 - verl's, without types
+def check_config(config: Any, *, is_async: bool) -> None:  # noqa: ANN401 - verl's, without types
     """Refuse settings of verl's that the curriculum cannot follow, before anything is made.
+
+    Args:
+        config: verl's.
+        is_async: whether the buffer that is being made is an asynchronous one.
 
     Raises:
         ValueError: what to change is said.
     """
     mode = config.trainer.v1.trainer_mode
-    if mode != "sync":
+    if is_async != (mode != "sync"):
+        wanted = "CurriculumBuffer" if mode == "sync" else "AsyncCurriculumBuffer"
         raise ValueError(
-            f"trainer.v1.trainer_mode is {mode!r}: the curriculum follows the synchronous trainer, "
-            "'sync', only; the others hold prompts of several policy versions at a time"
+            f"trainer.v1.trainer_mode is {mode!r}: name {wanted} in trainer.v1.sampler."
+            "custom_sampler.name"
         )
     model = config.reward.reward_model
     if model.enable and not model.enable_resource_pool:
@@ -104,8 +110,13 @@ def check_config(config: Any) -> None:  # noqa: ANN401 - verl's, without types
 
 
 def num_in_flight(config: Any) -> int:  # noqa: ANN401 - verl's, without types
-    """Most prompts that the synchronous trainer generates at a time."""
+    """Most prompts that the trainer generates at a time."""
     num_prompts = int(config.data.train_batch_size)
+    mode = config.trainer.v1.trainer_mode
+    if mode != "sync":
+        return num_prompts + math.ceil(
+            num_prompts * float(config.trainer.v1[mode].num_warmup_batches)
+        )
     groups = config.algorithm.get("filter_groups", None)
     if groups is not None and groups.get("enable", False):
         num_prompts *= int(groups.get("max_inflight_gen_batches", 1))
@@ -143,5 +154,5 @@ def check_fit(run: Run, *, group_size: int, num_prompts: int, num_tasks: int) ->
     if num_prompts > num_tasks:
         raise ValueError(
             f"{num_tasks} different prompts are too few for {num_prompts} at a time "
-            "(data.train_batch_size, algorithm.filter_groups.max_inflight_gen_batches)"
+            "(data.train_batch_size, with what verl generates beside or ahead of a batch)"
         )

@@ -19,7 +19,7 @@ from ..curriculum import Curriculum, Rollout
 from ..curriculum.batch import Batch
 from .verl_groups import Trajectory, rollouts_of
 from .verl_loader import CurriculumLoader, Drawn, tasks_in
-from .verl_settings import VerlSettings, check_config, check_fit, num_in_flight
+from .verl_settings import VerlSettings, check_fit, num_in_flight
 
 logger = logging.getLogger("etude_client")
 
@@ -36,13 +36,9 @@ class VerlCurriculum:
     Args:
         trainer: verl's `PPOTrainer`, being made.
         settings: of the curriculum.
-
-    Raises:
-        ValueError: the trainer's settings do not fit; what to change is said.
     """
 
     def __init__(self, trainer: Any, settings: VerlSettings) -> None:  # noqa: ANN401 - no types
-        check_config(trainer.config)
         self._trainer = trainer
         self._settings = settings
         self._scale = settings.scale()

@@ -126,25 +126,29 @@ def _config(**changes: object) -> DictConfig:
 
 
 def test_settings_that_fit() -> None:
-    check_config(_config())
+    check_config(_config(), is_async=False)
+    check_config(_config(trainer__v1__trainer_mode="colocate_async"), is_async=True)
     check_config(
-        _config(reward__reward_model__enable=True, reward__reward_model__enable_resource_pool=True)
+        _config(reward__reward_model__enable=True, reward__reward_model__enable_resource_pool=True),
+        is_async=False,
     )
     assert num_in_flight(_config()) == 4
     assert num_in_flight(_config(algorithm__filter_groups__enable=True)) == 12
+    ahead = _config(trainer__v1={"trainer_mode": "x_async", "x_async": {"num_warmup_batches": 1.5}})
+    assert num_in_flight(ahead) == 10
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"trainer__v1__trainer_mode": "separate_async"}, "trainer_mode is 'separate_async'"),
+        ({"trainer__v1__trainer_mode": "separate_async"}, "name AsyncCurriculumBuffer"),
         ({"reward__reward_model__enable": True}, "enable_resource_pool=True"),
         ({"skip__rollout_tq__enable": True}, "nothing to report"),
     ],
 )
 def test_settings_that_do_not_fit(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        check_config(_config(**changes))
+        check_config(_config(**changes), is_async=False)
 
 
 def _run(*, group_size: int = 8, num_tasks: int = 8, budget: ResolvedPart | None = None) -> Run:

@@ -47,6 +47,7 @@ class LeaseKeeper:
         self._held: dict[str, _Held] = {}
         self._changed = threading.Condition()
         self._closing = threading.Event()
+        self._free_s = 0.0
         self._thread: threading.Thread | None = None
 
     def keep(self, lease: Lease, task_ids: Iterable[str], *, is_fresh: bool = True) -> None:
@@ -101,25 +102,19 @@ class LeaseKeeper:
                     return
                 due_s = min((held.next_beat_s for held in self._held.values()), default=None)
                 now_s = time.monotonic()
-                if due_s is None:
-                    self._changed.wait()
-                    continue
-                if due_s > now_s:
-                    planned_s = min(due_s - now_s, MOST_BEATS_S)
-                    self._changed.wait(planned_s)
-                    self._note_stall(time.monotonic() - now_s - planned_s)
+                if due_s is None or due_s > now_s:
+                    self._changed.wait(None if due_s is None else min(due_s - now_s, MOST_BEATS_S))
                     continue
                 due = [held for held in self._held.values() if held.next_beat_s <= now_s]
             for held in due:
                 if self._closing.is_set():
                     return
                 self._beat(held, now_s)
-
-    def _note_stall(self, late_s: float) -> None:
-        for held in self._held.values():
-            held.stalled_s = max(held.stalled_s, late_s)
+            self._free_s = time.monotonic()
 
     def _beat(self, held: _Held, now_s: float) -> None:
+        # Beyond the time that this thread spent on other leases, nothing but a stop makes it late.
+        held.stalled_s = max(held.stalled_s, now_s - max(held.next_beat_s, self._free_s))
         held.next_beat_s = now_s + held.lease.ttl_s / 3
         if now_s >= held.until_s:
             logger.warning(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 
 import pytest
 
 from etude_client import (
+    AsyncCurriculum,
     AsyncEtudeClient,
+    Curriculum,
     EtudeClient,
     deleting,
     drawing,
@@ -18,6 +21,7 @@ from etude_client import (
     operations,
     travel,
 )
+from etude_client.curriculum import Delivery
 
 TWINS = {"AsyncIterator": "Iterator", "AsyncHeartbeat": "Heartbeat"}
 
@@ -74,3 +78,45 @@ def test_importing_is_quick_and_light() -> None:
     assert min(float(text) for text in seconds) < 0.5
     heavy = {"httpx", "numpy", "safetensors", "torch", "fastapi", "starlette", "redis"}
     assert heavy.isdisjoint(modules[0].split())
+
+
+def test_the_curricula_are_twins() -> None:
+    """Same calls, parameters, defaults and answers; the async one's pages say whose twin it is."""
+    ours, theirs = surface(Curriculum), surface(AsyncCurriculum)
+    assert set(theirs) - {"receipts"} == set(ours) | {"open"}
+    assert "receipts" in dir(Delivery)
+    ours["open"] = Curriculum.__init__
+    for name, ours_one in ours.items():
+        theirs_one = theirs[name]
+        if isinstance(ours_one, property):
+            assert isinstance(theirs_one, property), name
+            assert ours_one.__doc__ == theirs_one.__doc__, name
+            continue
+        assert not isinstance(theirs_one, property), name
+        want, have = inspect.signature(ours_one), inspect.signature(theirs_one)
+        drop = {"self", "cls", "plan"} if name == "open" else {"self", "cls"}
+        assert parameters(want, drop) == parameters(have, drop), name
+        if name != "open":  # which returns what it makes
+            answer = str(have.return_annotation).replace("AsyncIterator", "Iterator")
+            assert answer == want.return_annotation, name
+        said = theirs_one.__doc__ or ""
+        assert said.startswith(f"As `Curriculum{'' if name == 'open' else '.' + name}`"), name
+
+
+def surface(kind: type[object]) -> dict[str, Callable[..., object] | property]:
+    """Public methods and properties, class methods as functions, and the run."""
+    found: dict[str, Callable[..., object] | property] = {}
+    for name in dir(kind):
+        member = inspect.getattr_static(kind, name)
+        if name.startswith("_") or not isinstance(
+            member, property | classmethod | staticmethod | types.FunctionType
+        ):
+            continue
+        found[name] = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+    found.pop("run", None)  # an attribute of the one, a property of the other
+    return found
+
+
+def parameters(signature: inspect.Signature, without: set[str]) -> list[inspect.Parameter]:
+    """Parameters but for some."""
+    return [one for name, one in signature.parameters.items() if name not in without]

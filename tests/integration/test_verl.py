@@ -184,3 +184,4 @@ def generation_ahead_is_counted_once(folder: Path, view: CurriculumView) -> None
     counted = before + after[len(again) :]
     assert view.num_groups_applied == sum(1 for one in counted if one.rewards)
     assert view.counts.num_prompt_leases == 0
+    assert any(len(one.rewards) > GROUP_SIZE for one in counted)  # the budget's numbers

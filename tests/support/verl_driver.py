@@ -126,11 +126,12 @@ def train(config: DictConfig, log: Path) -> None:
 
 
 def train_ahead(config: DictConfig, folder: Path) -> None:
-    """Four steps of the asynchronous trainer, and two more after a resume."""
+    """Four steps of the asynchronous trainer, and two more after a resume; with a budget."""
     changes = [
         "trainer.v1.trainer_mode=colocate_async",
         "trainer.v1.sampler.custom_sampler.name=AsyncCurriculumBuffer",
         f"{SETTINGS}.run=ahead",
+        f"{SETTINGS}.preset=cures",
         f"trainer.default_local_dir={folder}/ahead",
     ]
     for life, total in enumerate((4, 6)):

@@ -123,6 +123,8 @@ class Loops:
                 name: getattr(batch[name][place], "data", batch[name][place])
                 for name in ("uid", "raw_prompt", "data_source", "reward_model", "extra_info")
             }
+            if "__rollout_n__" in batch.keys():  # noqa: SIM118
+                size = getattr(batch["__rollout_n__"][place], "data", batch["__rollout_n__"][place])
             rewards, num_failed = [], 0
             for session in range(size):
                 try:

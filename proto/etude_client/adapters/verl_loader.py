@@ -19,6 +19,8 @@ from .rows import ColumnFault, tasks_of
 Row = Mapping[str, object]
 STATE_KEY = "etude"
 """The curriculum's half, in the loader's state."""
+NUM_ROLLOUTS = "__rollout_n__"
+"""Column by which verl's agent loops are told how many rollouts a prompt gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class CurriculumLoader:
         self._before_saving = before_saving
         self._queue: deque[Drawn] = deque()
         self._given: list[Drawn] = []
+        self._has_budget = curriculum.run.resolved.budget is not None
         self.num_wanted = batch_size
         """Rows that will be asked for: drawn with one call."""
         self.is_restored = False
@@ -74,7 +77,18 @@ class CurriculumLoader:
             self._queue.extend(Drawn(batch, item) for item in batch)
         taken = [self._queue.popleft() for _ in range(self._batch_size)]
         self._given += taken
-        return self._collate([self._dataset[_row(one.item)] for one in taken])
+        return self._collate([self._row(one.item) for one in taken])
+
+    def _row(self, item: Item) -> Row:
+        row = self._dataset[_index(item)]
+        if not self._has_budget:
+            return row
+        if item.prompt is not None and item.prompt.screen is not None:
+            raise ValueError(
+                "the curriculum's budget asks for rollouts in two phases, and verl makes them in "
+                "one: choose another"
+            )
+        return {**row, NUM_ROLLOUTS: item.num_rollouts}
 
     def take(self) -> list[Drawn]:
         """What was given since the last call, in order."""
@@ -144,7 +158,7 @@ def _turns(prompt: object) -> list[Mapping[str, object]]:
     return [turn for turn in prompt if isinstance(turn, Mapping)]
 
 
-def _row(item: Item) -> int:
+def _index(item: Item) -> int:
     if item.index is None:
         raise ValueError(
             "the run holds tasks that are not in data.train_files: give another run's name "

@@ -18,6 +18,8 @@ from ..curriculum.options import OnOutage, Options
 from .rewards import Scale
 from .verl_groups import SCORE
 
+TWO_PHASES = "speed"
+"""The budget that looks at a few rollouts before it asks for more."""
 WHERE = "trainer.v1.sampler.sampler_kwargs"
 
 
@@ -133,18 +135,18 @@ def check_fit(run: Run, *, group_size: int, num_prompts: int, num_tasks: int) ->
         num_tasks: different prompts in the trainer's data.
 
     Raises:
-        ValueError: groups of another size, a budget of rollouts, other tasks than the trainer's,
-            or too few of them.
+        ValueError: groups of another size, a budget in two phases, other tasks than the
+            trainer's, or too few of them.
     """
     if run.group_size != group_size:
         raise ValueError(
             f"the run makes groups of {run.group_size}, the trainer of {group_size} "
             "(actor_rollout_ref.rollout.n)"
         )
-    if run.resolved.budget is not None:
+    if run.resolved.budget is not None and run.resolved.budget.name == TWO_PHASES:
         raise ValueError(
-            f"the run's budget {run.resolved.budget.name!r} asks for other numbers of rollouts by "
-            "task: choose a curriculum without a budget"
+            f"the run's budget {TWO_PHASES!r} asks for rollouts in two phases, and verl makes them "
+            "in one: choose another"
         )
     if run.num_tasks != num_tasks:
         raise ValueError(

@@ -15,7 +15,7 @@ from etude_client import AsyncCurriculum, Curriculum
 from support.waiting import wait_for
 
 SCRIPT = """
-import sys
+import os, signal, sys
 from etude_client import Curriculum
 
 tasks = [
@@ -26,7 +26,9 @@ batch = curriculum.next_batch(4)
 curriculum.report(batch, {item.task_id: [1.0, 0.0] for item in batch})
 curriculum.step()
 curriculum.flush(60)
-print(curriculum.url, curriculum.policy_version, flush=True)
+if (child := os.fork()) == 0:
+    signal.pause()  # a data-loader worker, say, that outlives its parent
+print(child, curriculum.policy_version, flush=True)
 sys.stdin.read()
 """
 
@@ -43,7 +45,7 @@ def processes(folder: Path) -> list[str]:
 
 
 async def test_a_killed_script_takes_its_sampler_along(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
+    folder = tmp_path / "my data"
     script = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(folder)],
         stdin=subprocess.PIPE,
@@ -54,11 +56,15 @@ async def test_a_killed_script_takes_its_sampler_along(tmp_path: Path) -> None:
     assert script.stdin is not None
     assert script.stdout is not None
     with script.stdin, script.stdout:
-        assert script.stdout.readline().split()[1] == "1"
-        assert processes(folder)
-        os.kill(script.pid, signal.SIGKILL)
-        script.wait()
-    wait_for(lambda: not processes(folder), what="the sampler ended", timeout_s=60)
+        child, version = script.stdout.readline().split()
+        try:
+            assert version == "1"
+            assert processes(folder)
+            os.kill(script.pid, signal.SIGKILL)
+            script.wait()
+            wait_for(lambda: not processes(folder), what="the sampler ended", timeout_s=60)
+        finally:
+            os.kill(int(child), signal.SIGKILL)
 
     # What it learned is there for the next one, here with an event loop.
     tasks = [

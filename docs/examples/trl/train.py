@@ -124,6 +124,7 @@ def main() -> None:
     if not args.no_curriculum:
         for subtask in curriculum.curriculum.view().subtasks:
             print(f"{subtask.name}: mastery {subtask.mastery:.2f}")
+        print(f"groups drawn without the sampler: {curriculum.curriculum.status.num_alone}")
         curriculum.close()
 
 

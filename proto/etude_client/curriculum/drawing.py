@@ -67,6 +67,9 @@ class Drawer:
     policy_version: int = 0
     _retry_s: float = 0.0
     """When a sampler that is away is asked again, while this client draws by itself."""
+    _num_alone: int = 0
+    """Tasks that this client drew since it last got some."""
+    _said_s: float = 0.0
 
     def draw(self, want: Want) -> Batch:
         """The next batch.
@@ -145,6 +148,9 @@ class Drawer:
             return None, f"the sampler is away ({error})"
         self.live.outage.end()
         if answer.lease is not None:
+            if self._num_alone:
+                logger.warning("back to the sampler after %d tasks without it", self._num_alone)
+                self._num_alone = 0
             self.live.keeper.keep(answer.lease, [item.task.id for item in answer.items])
         return answer, str(answer.degraded_reason or "")
 
@@ -195,7 +201,13 @@ class Drawer:
     def _alone(self, want: Want, items: list[Item], reason: str) -> list[Item]:
         assert self.rows is not None
         missing = want.num_tasks - len(items)
-        logger.warning("%d tasks are drawn uniformly, without the sampler: %s", missing, reason)
+        self._num_alone += missing
+        now_s = time.monotonic()
+        if self._num_alone == missing or now_s - self._said_s >= REMIND_S:
+            self._said_s = now_s
+            logger.warning(
+                "%d tasks are drawn uniformly, without the sampler: %s", self._num_alone, reason
+            )
         return self.rows.uniform(
             missing,
             chance=self.chance,

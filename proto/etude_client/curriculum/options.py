@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 DEFAULT_URL = "http://127.0.0.1:8321"
 PATIENCE_S = 10.0
 """How long the sampler may be away before the trainer goes on without it (our choice)."""
+TTL_S = 600.0
+"""Time to live of leases between heartbeats (our choice): an outage of minutes costs no report, and
+the tasks of a trainer that died come round again after it, or at once if the trainer resumes."""
 HOLD_S = 3600.0
 """A lease is given up after so long without report or release (our choice)."""
 
@@ -38,8 +41,9 @@ class Options(TypedDict, total=False):
     patience_s: float
     """See `on_outage`; default 10 s."""
     ttl_s: float | None
-    """Time to live of leases between heartbeats; default: the run's. It must outlast whatever
-    stops every thread of this process, such as native code that holds the interpreter."""
+    """Time to live of leases between heartbeats; default 600 s. What is reported later than that
+    after the sampler went away, or after native code stopped every thread of this process by
+    holding the interpreter, does not count."""
     hold_s: float
     """Longest time from drawing a batch to reporting it; default an hour. Then its tasks come
     round again."""
@@ -60,7 +64,7 @@ class Chosen:
     api_key: str | None
     on_outage: OnOutage
     patience_s: float
-    ttl_s: float | None
+    ttl_s: float
     hold_s: float
     worker: str | None
 
@@ -97,7 +101,7 @@ def chosen(url: str | None, options: Options, *, has_rows: bool) -> Chosen:
         api_key=options.get("api_key") or os.environ.get("ETUDE_API_KEY"),
         on_outage=on_outage,
         patience_s=patience_s,
-        ttl_s=ttl_s,
+        ttl_s=TTL_S if ttl_s is None else ttl_s,
         hold_s=hold_s,
         worker=worker,
     )

@@ -1,18 +1,16 @@
 """Files as numbered objects: JSON lines, JSON arrays, Parquet, read in a bounded piece at a time.
 
 Sits below the converters of `etude_proto.rows`: `numbered_objects` yields what a converter gets, or
-the reason why a place holds no object. Nothing in here knows what the objects mean. `.gz` and
-`.zst` are told by their first bytes; `arrays` reads JSON arrays.
+the reason why a place holds no object. Nothing in here knows what the objects mean. `packed`
+unpacks them, `arrays` reads JSON arrays.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 
 from etude_proto.rows.stream import (
     DatasetUnusable,
@@ -24,6 +22,7 @@ from etude_proto.rows.stream import (
 from etude_proto.rows.strict_json import parse_object
 
 from .arrays import array_objects
+from .packed import EXTRA, damages, is_packed, unpacked
 from .values import json_row
 
 if TYPE_CHECKING:
@@ -37,12 +36,7 @@ MAX_LINE_BYTES = 16 * 2**20
 BATCH_ROWS = 256
 """Rows of a Parquet file decoded at a time."""
 
-EXTRA = "pip install 'etude-proto[files]'"
-"""What Parquet and zstd need; the sampler has both."""
-
 _PARQUET_MAGIC = b"PAR1"
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _BOM = b"\xef\xbb\xbf"
 
 NumberedObjects = Iterator[tuple[int, JsonObject | RowRefused]]
@@ -80,7 +74,7 @@ def count_rows(path: Path) -> int | None:
     if is_parquet(path):
         with _open_parquet(path) as table:
             return int(table.metadata.num_rows)
-    if _magic(path)[:2] == _GZIP_MAGIC or _magic(path) == _ZSTD_MAGIC or _is_array(path):
+    if is_packed(_magic(path)) or _is_array(path):
         return None
     lines, last = 0, b"\n"
     with _open(path) as file:
@@ -118,7 +112,7 @@ def json_lines(path: Path) -> NumberedObjects:
                     yield number, parse_object(text)
                 except RowRefused as refused:
                     yield number, refused
-        except _damages() as error:
+        except damages() as error:
             yield number + 1, RowRefused("", f"unreadable from this line on: {_first_line(error)}")
 
 
@@ -149,7 +143,7 @@ def _array(path: Path) -> NumberedObjects:
                 yield number, item
         except UnicodeDecodeError as error:
             yield number + 1, RowRefused("", f"unreadable from this row on: not UTF-8 ({error})")
-        except _damages() as error:
+        except damages() as error:
             yield number + 1, RowRefused("", f"unreadable from this row on: {_first_line(error)}")
 
 
@@ -157,7 +151,7 @@ def _is_array(path: Path) -> bool:
     with _unpacked(path) as file:
         try:
             return file.read(4096).removeprefix(_BOM).lstrip()[:1] == b"["
-        except _damages() as error:
+        except damages() as error:
             raise DatasetUnusable(f"cannot read {path}: {_first_line(error)}") from error
 
 
@@ -185,28 +179,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _unpacked(path: Path) -> IO[bytes]:
-    """The file's bytes, those of an archive unpacked."""
-    magic = _magic(path)
-    if magic[:2] == _GZIP_MAGIC:
-        return cast("IO[bytes]", gzip.open(path, "rb"))
-    if magic != _ZSTD_MAGIC:
-        return _open(path)
-    try:
-        import zstandard
-    except ImportError as error:
-        raise DatasetUnusable(f"{path} is packed with zstd; to read it: {EXTRA}") from error
-    stream = zstandard.ZstdDecompressor().stream_reader(_open(path), read_across_frames=True)
-    return cast("IO[bytes]", io.BufferedReader(cast("io.RawIOBase", stream), 2**20))
-
-
-def _damages() -> tuple[type[Exception], ...]:
-    """What reading a damaged file raises."""
-    damages: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error)
-    try:
-        import zstandard
-    except ImportError:
-        return damages
-    return (*damages, zstandard.ZstdError)
+    return unpacked(path, _magic(path), _open)
 
 
 def _open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:

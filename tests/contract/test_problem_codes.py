@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 from pathlib import Path
 
@@ -24,6 +25,7 @@ CLASSES = [
 ]
 
 
+@functools.cache
 def _names(path: Path) -> set[str]:
     tree = ast.parse(path.read_text("utf-8"))
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}

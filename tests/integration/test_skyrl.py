@@ -119,7 +119,9 @@ def test_a_killed_trainer_goes_on_from_its_checkpoint(
     assert next(step for step, _ in two.made) == 3
     assert len(kept) > STEPS  # the filter asked again
     assert view.num_groups_applied == sum(map(len, kept))
-    assert all(len(set(rows)) == len(rows) == BATCH for rows in kept)
+    assert all(len(set(rows)) == len(rows) == BATCH - 1 for rows in kept)  # one was cut off,
+    (follower,) = second._callback_handler.callbacks
+    assert follower.sampler.held == []  # and given back
     assert view.counts.num_prompt_leases == 0
     newest = [point for point in history if point.policy_version > 2][-STEPS + 2 :]
     assert [point.policy_version for point in newest] == list(range(3, STEPS + 1))

@@ -127,7 +127,7 @@ def arguments(folder: Path, **changes: object) -> SimpleNamespace:
         "rollout.n_samples_per_prompt": 4,
         "eval.dataset": str(file),
         "eval.split": "train",
-        "eval.steps": 5,
+        "eval.steps": 3,
         "eval.temperature": 1.0,
         "eval.n_samples_per_prompt": 1,
         "ckpt.path": str(folder),

@@ -1,7 +1,8 @@
-"""NeMo RL with a curriculum: two calls in a copy of its `examples/run_grpo.py`.
+"""NeMo RL with a curriculum: three calls in a copy of its `examples/run_grpo.py`.
 
     dataset = practise(dataset, config)          # before setup(...), which is given it
     follow(dataset, policy, grpo_state)          # after setup(...), before the trainer is called
+    dataset.close()                              # in the end: the last reports arrive
 
 and `data.num_workers=0` in the configuration.
 """

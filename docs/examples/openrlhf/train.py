@@ -1,5 +1,6 @@
 """OpenRLHF with a curriculum: its own command line, with one call at the end of its trainer's
-`__init__`. Run it where openrlhf and etude-proto are installed, with OpenRLHF's options:
+`__init__`, and one at the end of `fit`. Run it where openrlhf and etude-proto are installed, with
+OpenRLHF's options:
 
     python train.py --actor.model_name_or_path ... --data.prompt_dataset prompts.jsonl ...
 """
@@ -23,11 +24,18 @@ class CurriculumTrainer(Trainer):  # type: ignore[misc,valid-type]  # it has no 
 
     def __init__(self, *args: object, **more: object) -> None:
         super().__init__(*args, **more)
-        add_curriculum(
+        self.curriculum = add_curriculum(
             self,
             "openrlhf",  # the run's name
             {"url": os.environ.get("ETUDE_SAMPLER_URL"), "preset": "dscl"},
         )
+
+    def fit(self, global_step: int = 0) -> None:
+        """Train, and let the last reports arrive."""
+        try:
+            super().fit(global_step)
+        finally:
+            self.curriculum.close()
 
 
 if __name__ == "__main__":

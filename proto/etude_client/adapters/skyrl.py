@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 REWARD = "reward"
 """Component of the scalar reward; every other name is a metric of the environment."""
+AGAIN = "-again-"
+"""Between a row and a number in the `uid` of a row that a step has twice."""
 ENDS = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
@@ -103,18 +105,32 @@ class SkyrlCurriculum(TrainingCallback):  # type: ignore[misc]  # skyrl has no t
         self.curriculum = sampler.curriculum
         self._scale = scale
         self._generate = trainer.generate
+        self._named: set[str] = set()
         data = trainer.train_dataset
+        self._collate = data.collate_fn
         # Rows are in memory, and a loader's worker would draw ahead: one process.
         self.trainer.train_dataloader = StatefulDataLoader(
             data,
             batch_size=trainer.cfg.trainer.train_batch_size,
             sampler=sampler,
-            collate_fn=data.collate_fn,
+            collate_fn=self._collate_apart,
             drop_last=True,
             num_workers=0,
         )
         self.trainer.generate = self._generate_and_report
         trainer.add_callback(self)
+
+    def _collate_apart(self, rows: list[object]) -> list[dict[str, Any]]:
+        """A row that was reported may be drawn again within one step, when the filter asks for
+        more: it is another group then, and SkyRL tells groups by `uid`."""
+        collated: list[dict[str, Any]] = self._collate(rows)
+        for one in collated:
+            row, again = one["uid"], 0
+            while one["uid"] in self._named:
+                again += 1
+                one["uid"] = f"{row}{AGAIN}{again}"
+            self._named.add(one["uid"])
+        return collated
 
     async def _generate_and_report(self, input_batch: GeneratorInput) -> GeneratorOutput:
         output = await self._generate(input_batch)
@@ -131,6 +147,7 @@ class SkyrlCurriculum(TrainingCallback):  # type: ignore[misc]  # skyrl has no t
         self, trainer: RayPPOTrainer, callback_input: CallbackInput, control: TrainingControl
     ) -> None:
         """The policy was updated; SkyRL's checkpoint, if any, comes next."""
+        self._named.clear()
         self.sampler.give_back()  # rows that were cut off to make shards even
         self.sampler.step(callback_input.metrics)
 
@@ -159,7 +176,7 @@ def groups_of(
         if by_step and not output["is_last_step"][number]:
             continue
         rollout = _rollout(output, number, scale, num_tokens)
-        groups.setdefault(int(name.instance_id), []).append(rollout)
+        groups.setdefault(int(name.instance_id.partition(AGAIN)[0]), []).append(rollout)
         num_tokens = 0
     return groups
 

@@ -114,7 +114,9 @@ def worker(
     except TracingError as error:
         _refuse(str(error))
     except OSError as error:
-        _refuse(f"cannot serve on {settings.rollout_host}:{settings.rollout_port}: {error}")
+        where = f"{settings.rollout_host}:{settings.rollout_port}"
+        reason = str(error.strerror).split(" (", maxsplit=1)[0]
+        _refuse(f"cannot serve on {where}: {reason}; set ETUDE_ROLLOUT_PORT to another port")
     # Threads of native libraries may not stop the exit of a worker that is done.
     logging.shutdown()
     sys.stdout.flush()

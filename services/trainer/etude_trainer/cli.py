@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -192,13 +193,19 @@ def lead(
     def end_server() -> None:
         server.should_exit = True
 
+    where = (settings.trainer_host, settings.trainer_port)
+    try:
+        family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
+        listener = socket.create_server(where, family=family)
+    except OSError as error:
+        reason = str(error.strerror).split(" (", maxsplit=1)[0]
+        told = f"cannot serve on {where[0]}:{where[1]}: {reason}"
+        fail(ConfigError(f"{told}; give --port or ETUDE_TRAINER_PORT another one"))
     job = Job(run=run, model_dir=model, max_steps=max_steps)
     service = TrainerService(settings, training, job=job, crew=crew, on_end=end_server)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(service),
-            host=settings.trainer_host,
-            port=settings.trainer_port,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=5,
@@ -214,7 +221,7 @@ def lead(
     try:
         with sending("etude-trainer", settings.traces_url, ratio=settings.traces_ratio):
             try:
-                server.run()
+                server.run(sockets=[listener])
             finally:
                 service.stop()
     except TracingError as error:

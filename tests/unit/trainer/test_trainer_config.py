@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,17 @@ def test_a_command_that_cannot_start_says_why(
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_a_taken_address_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ["run", "--run", "r", "--model", str(tmp_path), "--port", port]
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    told = f"etude-trainer: cannot serve on 127.0.0.1:{port}: Address already in use; "
+    assert line == told + "give --port or ETUDE_TRAINER_PORT another one"
 
 
 def tables(model: type[BaseModel]) -> list[type[BaseModel]]:

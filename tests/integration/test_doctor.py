@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import socketserver
+import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +23,7 @@ from etude_sampler.doctor.database import SKEW_S, database, skew
 from etude_sampler.doctor.finding import Finding, Level
 from etude_sampler.doctor.machine import disk, port
 from etude_sampler.doctor.redis import commands, redis
+from etude_sampler.doctor.services import engine, sampler
 from etude_sampler.embedded import RunningServer
 from etude_sampler.embedded.postgres import PostgresServer, start_postgres
 from support.live_sampler import live_sampler
@@ -164,12 +169,66 @@ def test_disk_and_port(tmp_path: Path) -> None:
     assert disk(tmp_path / "not" / "yet").level is Level.OK
     assert disk(tmp_path, min_free=1 << 62).detail.startswith("full")
     assert disk(tmp_path, min_free=0, low_free=1 << 62).level is Level.WARN
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        found = port("127.0.0.1", taken.getsockname()[1])
-    assert found.level is Level.FAIL
-    assert "ETUDE_PORT" in found.mend
+    assert "ETUDE_HOST" in port("192.0.2.1", 0).mend, "an address of no machine"
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A disk in memory; skipped where none may be mounted."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("no right to mount a disk in memory")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_full_disks(short_folder: Path) -> None:
+    """Of files, of PostgreSQL and of Redis: full by bytes, and by the number of files."""
+    with small_disk(short_folder / "inodes", "size=1g,nr_inodes=40") as folder:
+        found = disk(folder, variable="ETUDE_WEIGHTS_ROOT")
+        assert (found.level, "more files" in found.detail) == (Level.FAIL, True), found
+        assert "ETUDE_WEIGHTS_ROOT" in found.mend
+    with small_disk(short_folder / "disk", "size=140m") as folder:
+        server = start_postgres(folder / "pg", durable=True)
+        try:
+            assert by_name(database(server.dsn, connections=8))["database disk"].level is Level.OK
+            with (folder / "ballast").open("wb") as ballast:
+                ballast.write(bytes(shutil.disk_usage(folder).free - 300_000))
+            found = by_name(database(server.dsn, connections=8))["database disk"]
+            assert (found.level, "No space left" in found.detail) == (Level.FAIL, True), found
+        finally:
+            server.stop()
+
+
+class Stranger(socketserver.BaseRequestHandler):
+    """Answers everybody as a web server would that knows nothing of us."""
+
+    def handle(self) -> None:
+        """One answer for each connection."""
+        self.request.recv(65536)
+        self.request.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n<html>\n\n\n")
+
+
+def test_another_server_at_the_address() -> None:
+    """Whatever answers there, it is not taken for what was looked for."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Stranger) as stranger:
+        threading.Thread(target=stranger.serve_forever, args=(0.01,), daemon=True).start()
+        nowhere = f"127.0.0.1:{stranger.server_address[1]}"
+        (seen,) = redis(f"redis://{nowhere}")
+        assert "is not Redis" in seen.detail
+        (seen,) = database(f"postgresql://e@{nowhere}/e", connections=8)
+        assert "is not PostgreSQL" in seen.detail
+        (seen,) = sampler(f"http://{nowhere}", None)
+        assert ("is not a sampler" in seen.detail, "\n" in seen.detail) == (True, False)
+        assert "is not vLLM" in engine(f"http://{nowhere}").detail
+        found = port("127.0.0.1", int(nowhere.rpartition(":")[2]))
+        assert (found.level, "ETUDE_PORT" in found.mend) == (Level.FAIL, True), found
+        stranger.shutdown()
+    assert engine("127.0.0.1:1").mend == "begin ETUDE_VLLM_URL with http://"
 
 
 def test_clocks() -> None:
@@ -187,4 +246,5 @@ def test_a_sampler_that_runs(database_url: str, valkey: RunningServer) -> None:
         assert found["contract"]["level"] == Level.OK
         assert "a sampler" in found["port"]["detail"]
         code, found = run("--engine-url", url, **urls, ETUDE_SAMPLER_URL=url)
-        assert found["engine"]["level"] == Level.OK, "/health is the sampler's, too"
+        assert found["engine"]["level"] == Level.FAIL, "/health is the sampler's, too"
+        assert "is not vLLM" in found["engine"]["detail"]

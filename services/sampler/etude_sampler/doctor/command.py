@@ -77,6 +77,9 @@ def _findings(
         settings = settings.model_copy(update={"data_dir": data_dir})
     yield from _keys(settings)
     yield port(settings.host, settings.port)
+    for name in ("ETUDE_WEIGHTS_ROOT", "ETUDE_TRAINER_DIR"):
+        if folder := os.environ.get(name):
+            yield disk(Path(folder), variable=name)
     yield from _servers(settings)
     if url is not None:
         yield from sampler(url, key)

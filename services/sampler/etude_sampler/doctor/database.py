@@ -26,6 +26,7 @@ _CAUSES: Final = (
     ("Name or service not known", "no such host", "correct ETUDE_DATABASE_URL"),
     ("failed to resolve host", "no such host", "correct ETUDE_DATABASE_URL"),
     ("timeout expired", "no answer", "look at the network and its firewalls"),
+    ("invalid response to SSL", "what answers there is not PostgreSQL", "correct the address"),
     ("too many clients", "it has no connection left", "raise max_connections"),
     ("starting up", "it is starting up or recovering", "wait"),
 )
@@ -44,6 +45,7 @@ def database(url: str, *, connections: int, timeout_s: int = 5) -> list[Finding]
             found += _durability(session)
             found += _room(session, connections)
             found.append(_clock(session))
+            found += _writable(session)
     except psycopg.OperationalError as error:
         return [_refused(str(error))]
     return [*found, *_schema(url)]
@@ -92,6 +94,25 @@ def _room(session: psycopg.Connection, connections: int) -> list[Finding]:
             "raise max_connections, or lower ETUDE_POOL_SIZE or ETUDE_WORKERS",
         )
     ]
+
+
+def _writable(session: psycopg.Connection) -> list[Finding]:
+    """Whether it takes a megabyte: of a temporary table, which is rolled back."""
+    try:
+        with session.transaction(force_rollback=True):
+            session.execute(
+                "CREATE TEMPORARY TABLE etude_doctor ON COMMIT DROP AS "
+                "SELECT generate_series(1, 30000)"
+            )
+    except psycopg.errors.DiskFull as error:
+        detail = f"PostgreSQL's disk is full: {error.diag.message_primary}"
+        return [bad("database disk", detail, "make room on the disk of its data directory")]
+    except psycopg.errors.ReadOnlySqlTransaction:
+        mend = "use the primary's address, and switch default_transaction_read_only off"
+        return [bad("database disk", "PostgreSQL takes no writes", mend)]
+    except psycopg.errors.InsufficientPrivilege:
+        return []
+    return [ok("database disk", "it takes writes")]
 
 
 def _clock(session: psycopg.Connection) -> Finding:

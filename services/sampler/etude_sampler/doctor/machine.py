@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -19,6 +20,8 @@ from .finding import Finding, bad, ok, warn
 
 MIN_FREE: Final = 256 << 20
 """Bytes below which servers stop soon (our choice)."""
+MIN_FILES: Final = 10_000
+"""Files (inodes) below which servers stop soon: an empty database has a thousand (our choice)."""
 LOW_FREE: Final = 2 << 30
 """Bytes below which a run of some days may not end well (our choice)."""
 _TIMEOUT_S: Final = 2.0
@@ -30,17 +33,27 @@ def versions() -> Finding:
     return ok("etude", f"{__version__} on Python {python}, {sys.platform}")
 
 
-def disk(folder: Path, *, min_free: int = MIN_FREE, low_free: int = LOW_FREE) -> Finding:
-    """Whether a folder can be written to, and how much room there is."""
+def disk(
+    folder: Path,
+    *,
+    variable: str = "ETUDE_DATA_DIR",
+    min_free: int = MIN_FREE,
+    low_free: int = LOW_FREE,
+) -> Finding:
+    """Whether the folder of a variable can be written to, and how much room there is."""
     there = folder.absolute()
     while not there.exists():
         there = there.parent
     if not os.access(there, os.W_OK | os.X_OK):
-        return bad("disk", f"{there} is not writable", "set ETUDE_DATA_DIR to a folder of yours")
+        return bad("disk", f"{there} is not writable", f"set {variable} to a folder of yours")
     free = shutil.disk_usage(there).free
     text = f"{free / (1 << 30):.1f} GiB free at {there}"
     if free < min_free:
-        return bad("disk", f"full: {text}", "free some, or set ETUDE_DATA_DIR to another disk")
+        return bad("disk", f"full: {text}", f"free some, or set {variable} to another disk")
+    files = os.statvfs(there)
+    if files.f_files and files.f_favail < MIN_FILES:
+        detail = f"full: {files.f_favail} more files may be made at {there}"
+        return bad("disk", detail, f"delete some, or set {variable} to another disk")
     if free < low_free:
         return warn("disk", text, "free some before a long run")
     return ok("disk", text)
@@ -68,11 +81,12 @@ def _taken(host: str, number: int, error: OSError) -> Finding:
         who = {}
     if isinstance(who, dict) and who.get("service") == "sampler":
         return ok("port", f"{host}:{number}: a sampler {who.get('version')} answers there")
-    return bad(
-        "port",
-        f"{host}:{number} cannot be listened on: {error.strerror or error}",
-        "set ETUDE_PORT (or --port) to another one, or stop what is there",
-    )
+    mend = "set ETUDE_PORT (or --port) to another one, or stop what is there"
+    if error.errno == errno.EACCES:
+        mend = "set ETUDE_PORT (or --port) to 1024 or more: lower ones are for root"
+    elif error.errno != errno.EADDRINUSE:
+        mend = "set ETUDE_HOST (or --host) to an address of this machine, 127.0.0.1 or 0.0.0.0"
+    return bad("port", f"{host}:{number} cannot be listened on: {error.strerror or error}", mend)
 
 
 def embedded(data_dir: Path) -> list[Finding]:

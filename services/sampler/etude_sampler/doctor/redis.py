@@ -11,6 +11,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
+    InvalidResponse,
     NoPermissionError,
     RedisError,
     ResponseError,
@@ -61,6 +62,9 @@ def redis(url: str, *, timeout_s: float = 5.0) -> list[Finding]:
         except NoPermissionError as error:
             mend = "let this user run INFO, CONFIG|GET, TIME and the commands of the scripts"
             return [bad("redis", f"this user may not look: {error}", mend)]
+        except InvalidResponse:
+            detail = "what answers there is not Redis"
+            return [bad("redis", detail, "correct ETUDE_REDIS_URL")]
         except (RedisConnectionError, OSError) as error:
             return [bad("redis", f"no answer: {error}", "start it, or correct ETUDE_REDIS_URL")]
         except RedisError as error:
@@ -151,6 +155,13 @@ def _settings(info: dict[str, Any]) -> list[Finding]:
         detail = "off: a restart loses trajectories, and every run is rebuilt"
         mend = "set appendonly yes, appendfsync everysec"
         found.append(warn("append-only file", detail, mend))
+    for name, what in (
+        ("aof_last_write_status", "append-only file"),
+        ("rdb_last_bgsave_status", "snapshot"),
+    ):
+        if str(info.get(name, "ok")) != "ok":
+            mend = "make room on its disk, and look at its log: until then it may refuse writes"
+            found.append(bad("redis disk", f"the {what} could not be written", mend))
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if most and used > FULL * most:
         detail = f"{used >> 20} of {most >> 20} MiB used: new leases will be refused"

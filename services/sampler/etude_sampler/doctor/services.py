@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
+
 import httpx
 
 from etude_client import EtudeClient, EtudeError
@@ -11,6 +13,8 @@ from etude_proto import CONTRACT_VERSION
 from .finding import Finding, bad, ok, warn
 
 _TIMEOUT_S = 5.0
+MAX_SAID = 200
+"""Longest that is told of an answer, in characters."""
 
 
 def sampler(url: str, key: str | None) -> list[Finding]:
@@ -25,7 +29,11 @@ def sampler(url: str, key: str | None) -> list[Finding]:
         if isinstance(error, ApiError) and error.status in (401, 403):
             mend = "set ETUDE_API_KEY or ETUDE_API_KEY_FILE"
             return [bad("sampler", f"{url} refuses the key: {error}", mend)]
-        return [bad("sampler", f"{url}: {error}", "look at its /readyz and its log")]
+        said = shorten(str(error), MAX_SAID, placeholder=" ...")
+        if isinstance(error, ApiError) and error.status != 404 and not _is_html(said):
+            return [bad("sampler", f"{url}: {said}", "look at its /readyz and its log")]
+        mend = "correct ETUDE_SAMPLER_URL, or the proxy in between"
+        return [bad("sampler", f"what answers at {url} is not a sampler: {said}", mend)]
     except ValueError as error:
         return [bad("sampler", str(error), "correct ETUDE_SAMPLER_URL")]
     return [ok("sampler", f"{url} answers and takes the key"), _contract(url)]
@@ -47,9 +55,29 @@ def engine(url: str) -> Finding:
     """Whether vLLM answers."""
     try:
         answer = httpx.get(f"{url.rstrip('/')}/health", timeout=_TIMEOUT_S)
+    except httpx.TimeoutException:
+        detail = f"{url} does not answer within {_TIMEOUT_S:g} s"
+        return bad("engine", detail, "look at the network and its firewalls, and at vLLM's log")
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        return bad("engine", f"{url!r}: {error}", "begin ETUDE_VLLM_URL with http://")
     except httpx.HTTPError as error:
         mend = "start it (`etude-rollout serve-vllm`), or correct ETUDE_VLLM_URL"
         return bad("engine", f"{url} does not answer: {error}", mend)
-    if answer.status_code != 200:
+    if answer.status_code >= 500:
         return bad("engine", f"{url} is not well: {answer.status_code}", "restart vLLM")
+    if answer.status_code != 200 or not _serves_models(url):
+        return bad("engine", f"what answers at {url} is not vLLM", "correct ETUDE_VLLM_URL")
     return ok("engine", f"{url} is well")
+
+
+def _serves_models(url: str) -> bool:
+    """Whether it has an engine's list of models, perhaps behind a key."""
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/v1/models", timeout=_TIMEOUT_S)
+        return answer.status_code == 401 or "data" in answer.json()
+    except (httpx.HTTPError, ValueError, TypeError):
+        return False
+
+
+def _is_html(said: str) -> bool:
+    return "<html" in said.lower()

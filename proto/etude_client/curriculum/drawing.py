@@ -173,7 +173,7 @@ class Drawer:
         """A hint for a loop that forgets its batches."""
         held = [lease.id for lease in self.live.keeper.open()]
         num_tasks = sum(self.live.keeper.num_left(name) for name in held)
-        if not num_tasks:
+        if not num_tasks or self.live.outage.seconds:
             return ""
         return f" ({num_tasks} tasks that this process drew are neither reported nor released)"
 

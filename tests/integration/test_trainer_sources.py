@@ -17,8 +17,6 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from etude_client import EtudeClient
 from etude_client.adapters.prime_rl import CurriculumSampler
-from etude_client.adapters.sampler import RowSampler
-from etude_client.curriculum import Curriculum, NothingToPractise
 from etude_proto.v1 import CurriculumView
 from support.trainer_rows import (
     PROMPTS,
@@ -260,30 +258,3 @@ def test_prime_rl_goes_on_where_it_was_saved(view: Any) -> None:  # noqa: ANN401
     for sampler in (first, second):
         sampler.curriculum.close()
     assert view().counts.num_prompt_leases == 0
-
-
-def test_rows_are_held_until_they_are_reported(view: Any, sampler_url: str) -> None:  # noqa: ANN401
-    tasks = [
-        {"messages": [{"role": "user", "content": prompt}], "subtasks": ["answer"]}
-        for prompt in PROMPTS
-    ]
-    with Curriculum.create("mine", tasks, sampler_url, group_size=2) as curriculum:
-        sampler = RowSampler(
-            curriculum, num_rows=len(PROMPTS), batch_size=5, timeout_s=0.5, saves=lambda: False
-        )
-        assert len(sampler) == 20
-        rows = list(sampler)
-        assert sorted(sampler.held) == sorted(set(rows))
-        assert len(set(rows)) == 20
-        with pytest.raises(KeyError, match="was not drawn, or was reported already"):
-            sampler.report({next(row for row in range(24) if row not in rows): [1.0, 0.0]})
-        sampler.report({row: [1.0, 0.0] for row in rows[:7]})
-        assert sampler.give_back(keep=rows[15:16]) == 8
-        assert sorted(sampler.held) == sorted(rows[15:])
-        sampler.draw(24)
-        with pytest.raises(NothingToPractise, match="holds 24 rows that it has not reported"):
-            sampler.draw(1)
-        with pytest.raises(ValueError, match="saved without a curriculum"):
-            sampler.load_state_dict(sampler.state_dict())
-        assert curriculum.flush(30)
-        assert view().num_groups_applied == 7

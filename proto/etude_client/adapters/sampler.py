@@ -120,6 +120,8 @@ class RowSampler:
         timeout_s: longest wait for a row; default: as long as it takes.
         saves: whether the trainer keeps the state that it asks for now: taking a curriculum
             checkpoint each time would be wasteful where it asks at every step.
+        starts_anew: a state from the end of an epoch begins the next one, for trainers that count
+            epochs by steps; otherwise it gives nothing, once, as loaders do.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class RowSampler:
         chunk: int | None = None,
         timeout_s: float | None = None,
         saves: Callable[[], bool] = lambda: True,
+        starts_anew: bool = False,
     ) -> None:
         self.curriculum = curriculum
         self._batch_size = batch_size
@@ -139,6 +142,7 @@ class RowSampler:
         self._chunk = chunk or batch_size
         self._timeout_s = timeout_s
         self._saves = saves
+        self._starts_anew = starts_anew
         self._held: dict[int, deque[tuple[Batch, Item]]] = {}
 
     def __len__(self) -> int:
@@ -264,6 +268,8 @@ class RowSampler:
         self.curriculum.load_state_dict(curriculum)
         self._held.clear()
         self._num_given = state["num_given"]
+        if self._starts_anew:
+            self._num_given %= self._length
 
     def _take(self, row: int) -> tuple[Batch, Item]:
         waiting = self._held[row]

@@ -86,7 +86,7 @@ def add_curriculum(
     group_size = cfg.generator.n_samples_per_prompt
     curriculum = open_curriculum(run, tasks, plan or {}, group_size=group_size, **options)
     check_run(curriculum.run, group_size=group_size, num_held=batch_size)
-    sampler = RowSampler(curriculum, num_rows=len(data), batch_size=batch_size)
+    sampler = RowSampler(curriculum, num_rows=len(data), batch_size=batch_size, starts_anew=True)
     return SkyrlCurriculum(trainer, sampler, scale)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from ..curriculum import Curriculum, Rollout
 from ..curriculum.options import Options
 from .rewards import Scale
 from .rows import ColumnFault, tasks_of
+from .sampler import scalars
 from .trl_sampler import CurriculumSampler, Shape, check_fit
 
 if TYPE_CHECKING:
@@ -258,12 +258,7 @@ class _Steps(TrainerCallback):  # type: ignore[misc]  # transformers has no type
         **more: object,
     ) -> None:
         newest = state.log_history[-1] if state.log_history else {}
-        metrics = {
-            name: float(value)
-            for name, value in newest.items()
-            if isinstance(value, int | float) and math.isfinite(value)
-        }
-        self._owner.curriculum.step(metrics=dict(list(metrics.items())[:64]))
+        self._owner.curriculum.step(metrics=scalars(newest))
 
     def on_train_end(
         self,

@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 from etude_proto.v1 import Run
 
 from ..curriculum import Batch, Curriculum
+from .sampler import check_run
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer
@@ -44,21 +45,8 @@ def check_fit(run: Run, shape: Shape) -> None:
         ValueError: groups of another size, a budget of rollouts, or fewer tasks than the data
             loader, which looks one batch ahead, holds at a time.
     """
-    if run.group_size != shape.group_size:
-        raise ValueError(
-            f"the run makes groups of {run.group_size}, the trainer of {shape.group_size} "
-            "(num_generations)"
-        )
-    if run.resolved.budget is not None:
-        raise ValueError(
-            f"the run's budget {run.resolved.budget.name!r} asks for other numbers of rollouts by "
-            "task, and GRPOTrainer makes the same of each: choose a curriculum without a budget"
-        )
-    if 2 * shape.num_tasks > run.num_tasks:
-        raise ValueError(
-            f"{run.num_tasks} tasks are too few for batches of {shape.num_tasks}: the data loader "
-            "holds two at a time"
-        )
+    # The data loader holds two batches: it looks one ahead.
+    check_run(run, group_size=shape.group_size, num_held=2 * shape.num_tasks)
 
 
 class CurriculumSampler(Sampler[int]):

@@ -27,7 +27,7 @@ def test_a_run_that_fits() -> None:
     ("run", "words"),
     [
         (_run(group_size=4), "groups of 4, the trainer of 8"),
-        (_run(num_tasks=7), "7 tasks are too few for batches of 4"),
+        (_run(num_tasks=7), "holds up to 8 prompts at a time, and the run leases 7"),
         (_run(budget=ResolvedPart(name="knapsack", knobs={})), "budget 'knapsack'"),
     ],
 )

@@ -99,7 +99,7 @@ ROWS: dict[Shape, JsonObject] = {
     Shape.TASK: {"messages": [{"role": "user", "content": "Hi"}], "subtasks": ["polite"]},
     Shape.OPENAI: {"messages": [{"role": "user", "content": "Hi"}], "response": True},
     Shape.CHAT: CHAT,
-    Shape.TRL: {"prompt": [{"role": "user", "content": "1 + 1?"}], "solution": "2", "image": None},
+    Shape.TRL: {"prompt": [{"role": "user", "content": "2 + 2?"}], "solution": "4", "image": None},
     Shape.VERL: {
         "data_source": "openai/gsm8k",
         "prompt": [{"role": "user", "content": "1 + 1?"}],

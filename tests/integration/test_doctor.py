@@ -24,7 +24,7 @@ from etude_sampler.doctor.finding import Finding, Level
 from etude_sampler.doctor.machine import disk, port
 from etude_sampler.doctor.redis import commands, redis
 from etude_sampler.doctor.services import engine, sampler
-from etude_sampler.embedded import RunningServer
+from etude_sampler.embedded import EmbeddedServerError, RunningServer
 from etude_sampler.embedded.postgres import PostgresServer, start_postgres
 from support.live_sampler import live_sampler
 
@@ -192,6 +192,10 @@ def test_full_disks(short_folder: Path) -> None:
         found = disk(folder, variable="ETUDE_WEIGHTS_ROOT")
         assert (found.level, "more files" in found.detail) == (Level.FAIL, True), found
         assert "ETUDE_WEIGHTS_ROOT" in found.mend
+        with pytest.raises(EmbeddedServerError) as refused:
+            start_postgres(folder / "pg", durable=True)
+        assert "No space left on device" in str(refused.value)
+        assert "\n" not in str(refused.value)
     with small_disk(short_folder / "disk", "size=140m") as folder:
         server = start_postgres(folder / "pg", durable=True)
         try:

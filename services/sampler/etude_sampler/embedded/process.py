@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -153,7 +154,7 @@ def run_tool(
     """Run a helper program such as `initdb` to its end.
 
     Raises:
-        EmbeddedServerError: it failed; the message holds its output.
+        EmbeddedServerError: it failed; the message holds what it says of the cause.
     """
     done = subprocess.run(
         [*command],
@@ -167,8 +168,9 @@ def run_tool(
         extra_groups=None if uid is None else [],
     )
     if done.returncode != 0:
-        output = done.stdout.decode("utf-8", "replace").strip()
-        raise EmbeddedServerError(f"{name} failed: {output}")
+        lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
+        causes = [line for line in lines if re.search(r"\b(FATAL|PANIC|error):", line)]
+        raise EmbeddedServerError(f"{name} failed: {'; '.join(causes or lines[-5:])}")
 
 
 def unix_connection(path: Path, *, timeout_s: float = 2.0) -> socket.socket:

@@ -27,9 +27,9 @@ from support.sampler_app import Api, parse, sampler_app
 from support.sampler_app_replica import free_port
 from support.waiting import wait_for, wait_until
 
-ELSEWHERE = {"throttle", "rebase", "reweigh", "move", "shed"}
-"""Of no run, or for clocks, ages, rounds and banks that a short flow does not reach; their keys
-are below."""
+ELSEWHERE = {"throttle", "rebase", "reweigh", "move"}
+"""Of no run, or for clocks, ages and rounds that a short flow does not reach; their keys are
+below."""
 
 
 @contextmanager
@@ -94,6 +94,21 @@ async def every_step(api: Api) -> None:
         assert len((await api.lease(other.id, 2)).items) == 2
 
 
+async def a_bank_gives_way(api: Api, redis: Redis) -> None:
+    """What a full server asks of a run's bank, here with room to spare."""
+    limits = {"training_batch_groups": 2, "training_lease_ttl_s": 60.0}
+    run = await api.create_run(curriculum={"preset": "vcrl"}, num_tasks=8, limits=limits)
+    await api.report_cargo(await api.lease(run.id, 2))
+    assert (await api.acked(await api.train(run.id), 1)).num_groups == 2
+    keys = RunKeys(run.id)
+    named = [keys.meta, keys.groups, keys.cargo, keys.bank, keys.banked]
+    epoch = redis.hget(keys.meta, "epoch")
+    assert isinstance(epoch, bytes)
+    assert redis.eval(load("shed").source, len(named), *named, epoch) == [b"ok", 2]
+    assert redis.hget(keys.meta, "cargo_bytes") == b"0"
+    assert not redis.exists(keys.bank, keys.banked, keys.cargo)
+
+
 @pytest.mark.parametrize("flavour", ["valkey", "redis"])
 async def test_every_script_runs_on_one_slot(
     flavour: Flavour, database_url: str, short_folder: Path
@@ -101,6 +116,8 @@ async def test_every_script_runs_on_one_slot(
     with cluster_of_one(short_folder / flavour, flavour) as url:
         async with sampler_app(database_url, url) as api:
             await every_step(api)
+            with Redis.from_url(url) as redis:
+                await a_bank_gives_way(api, redis)
         with Redis.from_url(url) as redis:
             digests = [load(name).digest for name in NAMES]
             known = redis.script_exists(*digests)

@@ -6,6 +6,7 @@ also when its owner is killed: the pipe closes with the owner, whatever ended it
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ def main(command: list[str]) -> int:
     ended = threading.Event()
 
     def follow() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # not `sys.stdin`: its lock must be free when this process ends
+            pass
         if not ended.is_set():
             child.send_signal(signal.SIGINT)
 

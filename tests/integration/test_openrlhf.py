@@ -9,9 +9,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from etude_client import EtudeClient
-from etude_client.adapters.openrlhf import is_kept
+from etude_client.adapters.openrlhf import REWARD, is_kept, rollout_of_response
+from etude_client.adapters.rewards import Scale
+from etude_proto.v1 import FinishReason
 from support.openrlhf_scene import (
     Actors,
     Here,
@@ -137,3 +140,19 @@ def test_what_does_not_fit_is_said(
 def test_the_state_is_taken_where_it_is_kept(step: int, *, kept: bool) -> None:
     assert is_kept(step, 2, 5) is kept
     assert not is_kept(step, float("inf"))
+
+
+def test_a_response_is_a_rollout() -> None:
+    scale = Scale((REWARD, "format"), {REWARD: (-1.0, 1.0)})
+    response: dict[str, Any] = {
+        "reward": 0.0,
+        "extra_logs": {"format": torch.tensor([1.0]), "table": torch.zeros(2, 2)},
+        "action_ranges": [(2, 5), (7, 9)],
+        "truncated": True,
+    }
+    rollout = rollout_of_response(response, scale)
+    assert rollout.components == {"reward": 0.5, "format": 1.0}
+    assert rollout.finish_reason is FinishReason.LENGTH
+    assert rollout.num_tokens == 5
+    unscored = rollout_of_response({**response, "reward": None}, scale)
+    assert unscored.finish_reason is FinishReason.ERROR

@@ -14,6 +14,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from etude_client import EtudeClient
+from etude_client.adapters.rewards import Scale
+from etude_proto.v1 import FinishReason
 from support.skyrl_scene import (
     NUM_ROWS,
     Generator,
@@ -147,3 +149,28 @@ def test_what_does_not_fit_is_said(
                 "trainer.policy_mini_batch_size": too_many,
             }
         )
+
+
+@pytest.mark.usefixtures("example")
+def test_step_wise_samples_are_one_rollout() -> None:
+    from skyrl.train.generators.base import GeneratorInput, GeneratorOutput, TrajectoryID
+
+    from etude_client.adapters.skyrl import REWARD, groups_of
+
+    first, second = TrajectoryID("3", 0), TrajectoryID("5-again-1", 1)
+    given = GeneratorInput(prompts=[], env_classes=[], trajectory_ids=[first, second])
+    output = GeneratorOutput(
+        response_ids=[[1, 2], [3], [4, 5, 6]],
+        rewards=[[0.0, 0.0], [1.0], [0.25, 0.0, 0.5]],
+        stop_reasons=["stop", "length", "abort"],
+        trajectory_ids=[first, first, second],
+        is_last_step=[False, True, True],
+        env_metrics=[{}, {"calls": 4}, {}],
+    )
+    scale = Scale((REWARD, "calls"), {"calls": (0.0, 8.0)})
+    groups = groups_of(given, output, scale)
+    (cut,), (aborted,) = groups[3], groups[5]
+    assert cut.components == {"reward": 1.0, "calls": 0.5}
+    assert (cut.num_tokens, cut.finish_reason) == (3, FinishReason.LENGTH)
+    assert aborted.components == {"reward": 0.75}
+    assert aborted.finish_reason is FinishReason.ABORTED

@@ -172,10 +172,15 @@ def rollout_of_response(response: Mapping[str, Any], scale: Scale) -> Rollout:
     reward = response.get("reward")
     total = math.nan if reward is None else float(reward)
     logs = response.get("extra_logs") or {}
-    named = {**{name: float(value) for name, value in logs.items()}, REWARD: total}
     return scale.rollout(
-        [named.get(name) for name in scale.names],
+        [total if name == REWARD else _number(logs.get(name)) for name in scale.names],
         reward=total,
         finish_reason=FinishReason.LENGTH if response.get("truncated") else FinishReason.STOP,
         num_tokens=sum(end - start for start, end in response["action_ranges"]),
     )
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401  # a number, or a tensor that begins with it
+    if value is None:
+        return None
+    return float(value.flatten()[0] if hasattr(value, "flatten") else value)

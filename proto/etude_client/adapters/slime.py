@@ -124,6 +124,11 @@ class CurriculumDataSource(Generic[SampleT]):
     def __len__(self) -> int:
         return len(self._prompts)
 
+    @property
+    def dataset(self) -> Sequence[SampleT]:
+        """Where earlier versions of slime look for the number of rows."""
+        return self._prompts
+
     def get_samples(self, num_samples: int) -> list[list[SampleT]]:
         """So many groups to generate: unfinished ones first, then what the sampler draws."""
         self._trained()

@@ -101,6 +101,9 @@ class TorchRanks:
     def __reduce__(self) -> tuple[type[AnotherProcess], tuple[()]]:
         return AnotherProcess, ()
 
+    def __deepcopy__(self, memo: dict[int, object]) -> TorchRanks:
+        return self
+
     @property
     def rank(self) -> int:
         """Of this process."""

@@ -1,7 +1,8 @@
 """What `mkdocs.yml` asks for: the pages of the repository's root, as pages of the site.
 
 README, changes and contributing lie outside `docs/`, and pages link to them and they to pages. They
-become `about/*.md`, and the links follow. Runs in the environment of `make site` only.
+become `about/*.md`, and the links follow. Of a link to a file of the sources its words stay: the
+site has no sources. Runs in the environment of `make site` only.
 """
 
 from __future__ import annotations
@@ -16,33 +17,45 @@ from mkdocs.structure.pages import Page
 
 ROOTS = {name: f"about/{name.lower()}" for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")}
 """Pages of the root, and where the site has them."""
-_LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the root's pages."""
     root = Path(config.docs_dir).parent
     for name, path in ROOTS.items():
-        text = _LINK.sub(lambda link: _from_root(link[1]), (root / name).read_text("utf-8"))
+        text = _followed((root / name).read_text("utf-8"), name, path, root)
         files.append(File.generated(config, path, content=text))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links of pages to the root's lead to where these are."""
-    folder = posixpath.dirname(page.file.src_uri)
+    """Let links of pages to what lies outside `docs/` lead somewhere."""
+    path = page.file.src_uri
+    if path in ROOTS.values():
+        return markdown
+    return _followed(markdown, f"docs/{path}", path, Path(config.docs_dir).parent)
+
+
+def _followed(text: str, source: str, shown: str, root: Path) -> str:
+    """A page's text with its links as the site needs them.
+
+    Args:
+        source: its path in the repository.
+        shown: its path in the site.
+    """
 
     def follow(link: re.Match[str]) -> str:
-        name = posixpath.normpath(posixpath.join(folder, link[1])).removeprefix("../")
-        if name not in ROOTS or not link[1].startswith("../"):
-            return link[1]
-        return posixpath.relpath(ROOTS[name], folder or ".")
+        words, target, anchor = link[1], link[2], link[3] or ""
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        if path in ROOTS:
+            path = ROOTS[path]
+        elif path.startswith("docs/"):
+            path = path.removeprefix("docs/")
+        elif (root / path).exists():
+            return words
+        else:
+            return link[0]  # leads nowhere, and `--strict` says so
+        return f"[{words}]({posixpath.relpath(path, posixpath.dirname(shown) or '.')}{anchor})"
 
-    return _LINK.sub(follow, markdown)
-
-
-def _from_root(link: str) -> str:
-    """A link of a page of the root, as its page of the site needs it."""
-    if link in ROOTS:
-        return posixpath.basename(ROOTS[link])
-    return f"../{link.removeprefix('docs/')}" if link.startswith("docs/") else link
+    return _LINK.sub(follow, text)

@@ -25,6 +25,13 @@ SHARED = {
     "--json": "One JSON object on standard output, nothing else; `etude watch` prints one a line.",
 }
 """Options that mean the same wherever they are: told once."""
+FAULTS = (
+    "A fault is one line: the command, what is wrong, and where the help is. "
+    "With `--json`, also before the command in `etude-rollout` and `etude-trainer`, it is a JSON "
+    "object, the last line of standard error: a problem document (RFC 9457) with "
+    "`detail`, `command` and `exit_code`; `code` is `usage` for wrong arguments, `unreachable` if "
+    "no sampler answered, a [problem](problems.md) that the sampler told, or `failed`."
+)
 
 
 def cli_page(generated: str) -> str:
@@ -37,6 +44,8 @@ def cli_page(generated: str) -> str:
     lines += [
         "Results go to standard output; progress, warnings and failures to standard error."
         f" {EXIT_CODES}",
+        "",
+        FAULTS,
         "",
         "Options that mean the same in every command of `etude` that has them:",
         "",

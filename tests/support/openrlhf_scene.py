@@ -129,7 +129,7 @@ def arguments(folder: Path, **changes: object) -> SimpleNamespace:
         "eval.split": "train",
         "eval.steps": 3,
         "eval.temperature": 1.0,
-        "eval.n_samples_per_prompt": 1,
+        "eval.n_samples_per_prompt": 4,
         "ckpt.path": str(folder),
         "ckpt.load_enable": False,
         "ckpt.save_steps": 2,

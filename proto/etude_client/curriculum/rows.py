@@ -111,10 +111,13 @@ def read_rows(source: Source, columns: Columns | None = None, *, is_shown: bool 
 
 def line_of(task: TaskCreate) -> bytes:
     """A task as a line of an import, without the fields that say nothing."""
-    unsaid = {
-        name
-        for name, field in TaskCreate.model_fields.items()
-        if not field.is_required()
-        and getattr(task, name) == field.get_default(call_default_factory=True)
-    }
+    unsaid = {name for name, default in _UNSAID.items() if getattr(task, name) == default}
     return task.model_dump_json(exclude=unsaid).encode()
+
+
+_UNSAID = {
+    name: field.get_default(call_default_factory=True)
+    for name, field in TaskCreate.model_fields.items()
+    if not field.is_required()
+}
+"""Fields that may be left out, with what they then are."""

@@ -71,24 +71,38 @@ def create(  # noqa: PLR0913, PLR0917 - options of a command, by name
 
     Example: `etude runs create first --dataset mine --preset dscl --group-size 8`
     """
+    curriculum = _curriculum(config, preset)
     try:
-        text = config.read_text("utf-8") if config else json.dumps({"preset": preset})
         spec = RunCreate(
             name=name,
             dataset_id="ds_0",  # until it is looked up
-            curriculum=CurriculumConfig.model_validate_json(text),
+            curriculum=curriculum,
             mode=RunMode.CURRICULUM_ONLY if curriculum_only else RunMode.TRAINING,
             group_size=group_size,
             seed=seed,
             limits=RunLimits(training_batch_groups=batch_groups),
         )
-    except OSError as error:
-        raise fail(f"--config: {error}") from error
     except ValidationError as error:
         raise fail(first_fault(error)) from error
     with client_at(url, key) as client:
         found = find_dataset(client, dataset)
         show_run(client.create_run(spec.model_copy(update={"dataset_id": found.id})), as_json)
+
+
+def _curriculum(config: Path | None, preset: str) -> CurriculumConfig:
+    """What the file says, or the preset alone.
+
+    Raises:
+        CommandFailed: the file cannot be read, or is no curriculum.
+    """
+    try:
+        text = config.read_text("utf-8") if config else json.dumps({"preset": preset})
+        return CurriculumConfig.model_validate_json(text)
+    except ValidationError as error:
+        option = "--config" if config else "--preset"
+        raise fail(f"{option}: {first_fault(error)}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise fail(f"--config: {error}") from error
 
 
 def list_(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:

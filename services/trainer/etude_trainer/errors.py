@@ -20,6 +20,8 @@ class ConfigError(TrainerError, ValueError):
 class ModelError(TrainerError, ValueError):
     """A model directory that cannot be loaded, or a model that this trainer cannot train."""
 
+    exit_code = 2
+
 
 class ModelMismatch(TrainerError, ValueError):
     """Trajectories that this model cannot have produced (a token outside its vocabulary)."""

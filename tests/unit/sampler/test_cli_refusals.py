@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
@@ -17,6 +19,8 @@ CREATE = ("runs", "create", "x", "--dataset", "d")
         ((*CREATE, "--seed", "-5"), "seed: "),
         ((*CREATE, "--config", "/dev/null"), "Invalid JSON"),
         ((*CREATE, "--config", "/nowhere/at-all.json"), "No such file"),
+        ((*CREATE, "--config", "/"), "--config: [Errno 21] Is a directory"),
+        ((*CREATE, "--config", sys.executable), "--config: 'utf-8' codec can't decode"),
         (("runs", "create", "名", "--dataset", "d"), "name: "),
         (("runs", "list", "--url", "nope"), "not an http(s) URL"),
         (("runs", "list", "--url", "ftp://x"), "not an http(s) URL"),

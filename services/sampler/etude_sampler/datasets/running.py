@@ -20,7 +20,7 @@ from etude_proto.rows.shapes import Shape
 from etude_proto.rows.stream import DatasetUnusable, Row, RowFault
 from etude_proto.v1 import DatasetCreate
 
-from ..cli_options import fail, say_json
+from ..cli_options import fail, reason_of, say_json
 from .report import fault_lines, report_document, summary_lines, write_report
 
 MAX_FAILURE = 400
@@ -73,7 +73,10 @@ def run_import(source: Source, target: Target, *, limit: int | None = None) -> i
         raise DatasetUnusable(f"no folder {target.report.parent} for the report")
     summary = Summary()
     with _client(target) as client:
-        client.livez()  # not retried: a wrong address is told at once
+        try:
+            client.livez()  # not retried: a wrong address is told at once
+        except EtudeError as error:
+            raise fail(reason_of(error, target.url)) from error
         dataset = client.create_dataset(request)
         rows = islice(source.rows(), limit)
         try:

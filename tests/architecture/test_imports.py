@@ -61,6 +61,7 @@ PURE = (
     "etude_sampler.statistics",
     "etude_sampler.simulation",
     "etude_rollout.rewards",
+    "etude_proto.rows",
     "etude_trainer.algorithms",
 )
 

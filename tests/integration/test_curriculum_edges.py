@@ -241,3 +241,31 @@ def test_a_sampler_that_hangs_is_away_too(url: str, monkeypatch: pytest.MonkeyPa
                 lambda: curriculum.next_batch(1).items[0].origin == "curriculum",
                 what="the sampler is asked again",
             )
+
+
+def test_who_creates_at_once_gets_one_run(url: str) -> None:
+    def create(where: str, tasks: list[dict[str, object]]) -> Curriculum:
+        return Curriculum.create("one", tasks, where, group_size=4)
+
+    def delete(run_id: str) -> None:
+        with EtudeClient(url) as client:
+            client.pause_run(run_id)
+            client.delete_run(run_id)
+
+    with gated(url) as (slow, way), ThreadPoolExecutor(1) as pool:
+        way.hold("POST /v1/runs$")
+        late = pool.submit(create, slow, TASKS)
+        way.wait_held()  # it has seen that there is no such run
+        with create(url, TASKS) as first:
+            way.open()
+            with late.result(timeout=30) as second:
+                assert second.run.id == first.run.id
+    delete(first.run.id)
+    with create(url, TASKS) as again:
+        assert again.run.id != first.run.id
+        assert again.next_batch(2).items
+    with pytest.raises(ValueError, match="with num_tasks 24, not 23"):
+        create(url, TASKS[1:])
+    delete(again.run.id)
+    with pytest.raises(ValueError, match=r"holds 24 tasks, and these rows make 23: .* delete one`"):
+        create(url, TASKS[1:])

@@ -5,6 +5,8 @@ Called once, by rank 0, before anything is drawn.
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 from dataclasses import dataclass
 
 from etude_proto.v1 import (
@@ -86,25 +88,41 @@ def _planned(client: EtudeClient, plan: RunPlan, rows: Rows) -> Run:
     """The run of the plan, made if there is none.
 
     Raises:
-        ValueError: a run of that name has another group size, preset or mode; or a task was
-            refused.
+        ValueError: a run of that name has another number of tasks, group size, preset or mode; a
+            dataset of that name has other tasks; or a task was refused.
     """
     named = [run for run in client.iter_runs() if run.name == plan.name]
     if named:
-        return _fitting(find_run(client, plan.name), plan)
+        return _fitting(find_run(client, plan.name), plan, rows)
     dataset = client.create_dataset(DatasetCreate(name=plan.name))
     _import(client, dataset.id, rows)
-    return client.create_run(
-        RunCreate(
-            name=plan.name,
-            dataset_id=dataset.id,
-            curriculum=plan.curriculum,
-            mode=RunMode.CURRICULUM_ONLY,
-            group_size=plan.group_size,
-            seed=plan.seed,
-            limits=LIMITS,
+    num_there = client.get_dataset(dataset.id).num_tasks
+    if num_there != rows.num_different:
+        raise ValueError(
+            f"the dataset {plan.name!r} holds {num_there} tasks, and these rows make "
+            f"{rows.num_different}: the others were imported before. Give another name, or delete "
+            f"it with `etude datasets delete {shlex.quote(plan.name)}`"
         )
+    request = RunCreate(
+        name=plan.name,
+        dataset_id=dataset.id,
+        curriculum=plan.curriculum,
+        mode=RunMode.CURRICULUM_ONLY,
+        group_size=plan.group_size,
+        seed=plan.seed,
+        limits=LIMITS,
     )
+    return _made_once(client, request)
+
+
+def _made_once(client: EtudeClient, request: RunCreate) -> Run:
+    """The run of a request: one and the same for all that ask for it at once."""
+    digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+    run = client.create_run(request, idempotency_key=f"curriculum-{digest}")
+    try:
+        return client.get_run(run.id)
+    except RunNotFound:  # made with this key before, and deleted since
+        return client.create_run(request)
 
 
 def _import(client: EtudeClient, dataset_id: str, rows: Rows) -> None:
@@ -130,8 +148,9 @@ def _import(client: EtudeClient, dataset_id: str, rows: Rows) -> None:
         shown.close()
 
 
-def _fitting(run: Run, plan: RunPlan) -> Run:
+def _fitting(run: Run, plan: RunPlan, rows: Rows) -> Run:
     wanted = {
+        "num_tasks": (run.num_tasks, rows.num_drawable),
         "group_size": (run.group_size, plan.group_size),
         "curriculum": (run.curriculum, plan.curriculum),
         "mode": (run.mode, RunMode.CURRICULUM_ONLY),

@@ -54,6 +54,16 @@ class Rows:
         return self._lines
 
     @property
+    def num_different(self) -> int:
+        """Tasks that the rows make."""
+        return len(self._by_id)
+
+    @property
+    def num_drawable(self) -> int:
+        """Those of them that may be practised: not held out."""
+        return len(self._drawable)
+
+    @property
     def num_duplicates(self) -> int:
         """Rows whose content an earlier row has: they are never drawn."""
         return len(self._ids) - len(self._by_id)

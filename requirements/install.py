@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +35,8 @@ PROTO, SAMPLER, ROLLOUT, TRAINER = (
     ROOT / "services" / "rollout",
     ROOT / "services" / "trainer",
 )
+# What some trainers' wheels put beside their packages; a foreign `tests` would hide ours.
+STRAY = ("tests", "scripts", "recipe", "tutorial")
 # What a CUDA torch brings along; beside a CPU vLLM, torchvision breaks the transformers import.
 UNWANTED_BESIDE_VLLM = ("torchvision", "torchaudio", "torchcodec", "triton")
 
@@ -129,6 +132,9 @@ def build(environment: Environment, *, lazy: bool) -> None:
     install = installer(python, lazy=lazy)
     for path in environment.hashed:
         install("--require-hashes", "-r", path)
+    for folder in environment.folder.glob("lib/python*/site-packages"):
+        for name in STRAY:
+            shutil.rmtree(folder / name, ignore_errors=True)
     pip = (python, "-m", "pip")
     if environment.has_torch:
         extra = shlex.split(os.environ.get("ETUDE_TORCH_ARGS", ""))

@@ -59,7 +59,12 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             **_ABOUT.get(),
         }
-        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        line |= {
+            key: value
+            for key, value in vars(record).items()
+            # What begins with an underscore is a library's own: Ray stamps every record.
+            if key not in _STANDARD and not key.startswith("_")
+        }
         trace = _trace()
         if trace is not None:
             line["trace"] = trace

@@ -241,4 +241,5 @@ async def test_the_command_takes_a_name_or_an_id(
         assert "receipts" in {one["kind"] for one in dropped}
     nobody = await gc("nobody")
     assert (nobody.exit_code, nobody.stdout) == (2, "")
-    assert nobody.stderr.startswith("etude: no run is called 'nobody'; there are ")
+    detail = json.loads(nobody.stderr)["detail"]
+    assert detail.startswith("no run is called 'nobody'; there are ")

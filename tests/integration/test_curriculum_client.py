@@ -272,7 +272,7 @@ def test_what_is_wrong_is_said(sampler_url: str) -> None:
         client.create_run(RunCreate(name="trained", dataset_id=scored.id))
     for name, words in {
         "nothing": r"no run named 'nothing'; make it with Curriculum\.create",
-        "run_0000": r"no run run_0000",
+        "run_0000": r"no run named .run_0000.",
         "twice": r"several runs named 'twice': give one of run_",
         "trained": r"trained by Etude's trainer \(mode training\)",
     }.items():

@@ -74,10 +74,17 @@ def test_what_was_reported_before_counts_as_it_was(
         assert again.is_late
         assert curriculum.view().num_groups_applied == 4
 
+        half = curriculum.next_batch(2)
+        for _ in range(2):
+            assert curriculum.report(half, few(scores(half), 1)).receipts(30) is not None
+        curriculum.release(half)  # the other task is still this process's to give back
+        assert num_leased(curriculum) == 0
+        assert curriculum.view().num_groups_applied == 5
+
         back = curriculum.next_batch(4)
         curriculum.release(back)
         assert curriculum.report(back, scores(back)).receipts(30) == []
-        assert curriculum.view().num_groups_applied == 4
+        assert curriculum.view().num_groups_applied == 5
 
         # A loss that is not finite is the trainer's matter, not the end of the curriculum.
         assert curriculum.step(metrics={"loss": float("nan"), "reward": 0.5}) == 1
@@ -243,6 +250,29 @@ def test_a_sampler_that_hangs_is_away_too(url: str, monkeypatch: pytest.MonkeyPa
             )
 
 
+def test_a_name_may_look_like_an_id(url: str) -> None:
+    with Curriculum.create("run_1", TASKS, url, group_size=4) as first:
+        made = first.run.id
+    with Curriculum.create("run_1", TASKS, url, group_size=4) as again:
+        assert again.run.id == made
+    with Curriculum("run_1", url) as found, Curriculum(made, url) as by_id:
+        assert found.run.id == by_id.run.id == made
+
+
+def test_a_checkpoint_waits_for_a_sampler_that_is_away(url: str) -> None:
+    with (
+        gated(url) as (slow, way),
+        ThreadPoolExecutor(1) as pool,
+        fresh(slow, patience_s=0.2) as curriculum,
+    ):
+        way.is_away = True
+        saved = pool.submit(curriculum.state_dict)
+        wait_for(lambda: curriculum.status.away_s > 0.2, what="it is said to be away")
+        assert not saved.done()
+        way.is_away = False
+        assert saved.result(timeout=60)["checkpoint_id"]
+
+
 def test_who_creates_at_once_gets_one_run(url: str) -> None:
     def create(where: str, tasks: list[dict[str, object]]) -> Curriculum:
         return Curriculum.create("one", tasks, where, group_size=4)
@@ -266,6 +296,8 @@ def test_who_creates_at_once_gets_one_run(url: str) -> None:
         assert again.next_batch(2).items
     with pytest.raises(ValueError, match="with num_tasks 24, not 23"):
         create(url, TASKS[1:])
+    with pytest.raises(ValueError, match="with other tasks than these rows make, such as task_"):
+        create(url, [{"prompt": f"What is {number}?"} for number in range(24)])
     delete(again.run.id)
     with pytest.raises(ValueError, match=r"holds 24 tasks, and these rows make 23: .* delete one`"):
         create(url, TASKS[1:])

@@ -55,6 +55,14 @@ class Want:
     """Set by whoever does not want it any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A lease call, as often as it is sent."""
+
+    request: PromptBatchRequest
+    key: str
+
+
 @dataclass(slots=True)
 class Drawer:
     """Draws batches for one run."""
@@ -91,12 +99,15 @@ class Drawer:
 
     def _draw(self, want: Want, items: list[Item]) -> Batch:
         begun_s = reminded_s = time.monotonic()
-        version, key = self.policy_version, uuid.uuid4().hex
+        version = self.policy_version
+        asked: Asked | None = None
         while len(items) < want.num_tasks and (want.whole or not items):
             left_s = _left_s(want, begun_s)
-            answer, reason = self._lease(want.num_tasks - len(items), key, left_s, want.stop)
+            # Asked again as it was, until it is answered: a reply may have been lost.
+            asked = asked or self._ask(want.num_tasks - len(items), left_s)
+            answer, reason = self._lease(asked, left_s, want.stop)
             if answer is not None:
-                key = uuid.uuid4().hex
+                asked = None
                 items += self._items(answer)
                 self.policy_version = version = answer.policy_version
                 if answer.items and not want.stop.is_set():
@@ -120,22 +131,26 @@ class Drawer:
                 )
         return Batch(tuple(items), version)
 
-    def _lease(
-        self, count: int, key: str, left_s: float | None, stop: threading.Event
-    ) -> tuple[PromptBatch | None, str]:
-        """An answer, or none; and why there are no tasks in it."""
-        begun_s = time.monotonic()
-        if self._is_alone() and begun_s < self._retry_s:
-            return None, "the sampler is away"
+    def _ask(self, count: int, left_s: float | None) -> Asked:
         request = PromptBatchRequest(
             num_tasks=min(count, self.run.limits.max_batch_tasks),
             worker=self.live.worker,
             wait_s=POLL_S if left_s is None else min(POLL_S, left_s),
             ttl_s=self.options.ttl_s,
         )
+        return Asked(request, uuid.uuid4().hex)
+
+    def _lease(
+        self, asked: Asked, left_s: float | None, stop: threading.Event
+    ) -> tuple[PromptBatch | None, str]:
+        """An answer, or none; and why there are no tasks in it."""
+        begun_s = time.monotonic()
+        if self._is_alone() and begun_s < self._retry_s:
+            return None, "the sampler is away"
         try:
             self._catch_up(left_s)
-            answer = self.live.lease(request, key=key, within_s=self._within_s(left_s))
+            within_s = self._within_s(left_s)
+            answer = self.live.lease(asked.request, key=asked.key, within_s=within_s)
         except EtudeError as error:
             if not is_away(error):
                 raise

@@ -204,9 +204,11 @@ class Curriculum(Session):
     def state_dict(self) -> CurriculumState:
         """What goes into the trainer's checkpoint; takes a curriculum checkpoint of this step.
 
-        While the sampler is away, it holds what was not delivered instead.
+        A sampler that is away is waited for, up to an hour; with `on_outage="uniform"` up to
+        `patience_s`. Then the state holds what was not delivered instead, and can be resumed
+        from only as long as the run does not go on.
         """
-        patience_s = self._chosen.patience_s
+        patience_s = self._chosen.save_patience_s
         return on_first(self.ranks, lambda: save(self._here(), self._version, patience_s))
 
     def load_state_dict(self, state: CurriculumState) -> None:

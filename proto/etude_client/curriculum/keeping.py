@@ -130,6 +130,8 @@ class LeaseKeeper:
             if self.drop(held.lease.id):
                 self._say_why(held, error)
         except EtudeError as error:
+            # Soon again: the next regular beat may be the moment at which the lease ends.
+            held.next_beat_s = time.monotonic() + min(MOST_BEATS_S, held.lease.ttl_s / 10)
             logger.debug("lease %s could not be extended: %s", held.lease.id, error)
         except Exception:  # nobody would be told of a thread that ended
             if not self._closing.is_set():

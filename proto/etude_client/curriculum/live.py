@@ -30,7 +30,7 @@ from etude_proto.v1 import (
 
 from .. import operations
 from ..attempts import RetryPolicy
-from ..errors import EtudeError, LeaseNotFound, LeaseSuperseded
+from ..errors import EtudeError, LeaseNotFound, LeaseSuperseded, TaskNotLeased
 from ..sync_client import EtudeClient
 from .away import Outage, is_away
 from .entries import DeliveryFailed, Entry, Reply
@@ -201,6 +201,8 @@ class Live:
         return self.client.report_groups(entry.lease_id, body, idempotency_key=key)
 
     def _settled(self, entry: Entry) -> None:
+        if isinstance(entry.error, TaskNotLeased):
+            return  # a repeat: of its lease's other tasks it says nothing
         answer = entry.answer
         if not isinstance(answer, Receipt) or not answer.num_remaining:
             self.keeper.drop(entry.lease_id)

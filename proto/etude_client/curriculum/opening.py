@@ -5,6 +5,7 @@ Called once, by rank 0, before anything is drawn.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shlex
 from dataclasses import dataclass
@@ -23,8 +24,11 @@ from ..sync_client import EtudeClient
 from .options import Chosen
 from .rows import Rows
 
-LIMITS = RunLimits(cap_groups=16384, max_batch_tasks=4096, leases_per_worker=256)
-"""Limits of runs that are made here: one trainer, whose batches may be large (our choice)."""
+LIMITS = RunLimits(
+    cap_groups=16384, max_batch_tasks=4096, leases_per_worker=1024, checkpoint_keep_last=100
+)
+"""Limits of runs that are made here: one trainer, whose batches may be large and whose model
+checkpoints may be many (our choice)."""
 
 
 CHUNK_TASKS = 2000
@@ -68,19 +72,27 @@ def find_run(client: EtudeClient, name: str) -> Run:
         ValueError: there is none, or there are several of that name.
     """
     if name.startswith("run_"):
-        try:
+        with contextlib.suppress(RunNotFound):
             return client.get_run(name)
-        except RunNotFound as error:
-            raise ValueError(f"{client.url} has no run {name}") from error
-    named = [run for run in client.iter_runs() if run.name == name]
+    named = _named(client, name)
     if not named:
         raise ValueError(
             f"{client.url} has no run named {name!r}; make it with Curriculum.create(...) or "
             "`etude runs create`"
         )
+    return _only(client, named)
+
+
+def _named(client: EtudeClient, name: str) -> list[Run]:
+    return [run for run in client.iter_runs() if run.name == name]
+
+
+def _only(client: EtudeClient, named: list[Run]) -> Run:
     if len(named) > 1:
         ids = ", ".join(run.id for run in named)
-        raise ValueError(f"{client.url} has several runs named {name!r}: give one of {ids}")
+        raise ValueError(
+            f"{client.url} has several runs named {named[0].name!r}: give one of {ids}"
+        )
     return named[0]
 
 
@@ -91,9 +103,9 @@ def _planned(client: EtudeClient, plan: RunPlan, rows: Rows) -> Run:
         ValueError: a run of that name has another number of tasks, group size, preset or mode; a
             dataset of that name has other tasks; or a task was refused.
     """
-    named = [run for run in client.iter_runs() if run.name == plan.name]
+    named = _named(client, plan.name)
     if named:
-        return _fitting(find_run(client, plan.name), plan, rows)
+        return _fitting(client, _only(client, named), plan, rows)
     dataset = client.create_dataset(DatasetCreate(name=plan.name))
     _import(client, dataset.id, rows)
     num_there = client.get_dataset(dataset.id).num_tasks
@@ -117,12 +129,14 @@ def _planned(client: EtudeClient, plan: RunPlan, rows: Rows) -> Run:
 
 def _made_once(client: EtudeClient, request: RunCreate) -> Run:
     """The run of a request: one and the same for all that ask for it at once."""
-    digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
-    run = client.create_run(request, idempotency_key=f"curriculum-{digest}")
-    try:
-        return client.get_run(run.id)
-    except RunNotFound:  # made with this key before, and deleted since
-        return client.create_run(request)
+    state = request.model_dump_json()
+    while True:
+        digest = hashlib.sha256(state.encode()).hexdigest()
+        run = client.create_run(request, idempotency_key=f"curriculum-{digest}")
+        try:
+            return client.get_run(run.id)
+        except RunNotFound:  # made with this key before, and deleted since
+            state += run.id
 
 
 def _import(client: EtudeClient, dataset_id: str, rows: Rows) -> None:
@@ -148,7 +162,7 @@ def _import(client: EtudeClient, dataset_id: str, rows: Rows) -> None:
         shown.close()
 
 
-def _fitting(run: Run, plan: RunPlan, rows: Rows) -> Run:
+def _fitting(client: EtudeClient, run: Run, plan: RunPlan, rows: Rows) -> Run:
     wanted = {
         "num_tasks": (run.num_tasks, rows.num_drawable),
         "group_size": (run.group_size, plan.group_size),
@@ -161,4 +175,10 @@ def _fitting(run: Run, plan: RunPlan, rows: Rows) -> Run:
                 f"the run {run.name!r} is there already with {field} {there!r}, not {here!r}: "
                 "give another name, or leave it as it is with Curriculum(run=...)"
             )
+    others = [task.id for task in client.list_tasks(run.id).items if rows.index(task.id) is None]
+    if others:
+        raise ValueError(
+            f"the run {run.name!r} is there already with other tasks than these rows make, such as "
+            f"{others[0]}: give another name, or leave it as it is with Curriculum(run=...)"
+        )
     return run

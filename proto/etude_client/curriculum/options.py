@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from etude_proto.rows.columns import Columns
 
 DEFAULT_URL = "http://127.0.0.1:8321"
+SAVE_S = 3600.0
+"""Longest wait of a checkpoint for a sampler that is away, where training waits for it, too (our
+choice): saved without it, a step can be resumed from only if the run does not go on."""
 PATIENCE_S = 10.0
 """How long the sampler may be away before the trainer goes on without it (our choice)."""
 TTL_S = 600.0
@@ -67,6 +70,11 @@ class Chosen:
     ttl_s: float
     hold_s: float
     worker: str | None
+
+    @property
+    def save_patience_s(self) -> float:
+        """How long a checkpoint waits for a sampler that is away."""
+        return self.patience_s if self.on_outage == "uniform" else max(SAVE_S, self.patience_s)
 
 
 def chosen(url: str | None, options: Options, *, has_rows: bool) -> Chosen:

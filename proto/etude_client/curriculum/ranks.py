@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -79,8 +80,15 @@ _NOT_HERE = (
 )
 
 
+LONGEST_WAIT = timedelta(days=7)
+"""How long the other ranks wait for rank 0 (our choice): a sampler may be away for a weekend."""
+
+
 class TorchRanks:
-    """The ranks of `torch.distributed`, over its default process group or another.
+    """The ranks of `torch.distributed`, over a process group of its own or another.
+
+    Every rank makes it. Its own group talks over gloo, beside the trainer's collectives, and its
+    calls may take as long as rank 0 waits for the sampler: a week.
 
     Only the process that belongs to the group may use them: in a data-loader worker there is no
     group, or a copy of one on which every call hangs.
@@ -95,6 +103,8 @@ class TorchRanks:
 
         if not dist.is_initialized():
             raise RuntimeError("torch.distributed is not initialised: call init_process_group")
+        if group is None and dist.get_world_size() > 1 and dist.is_gloo_available():
+            group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
         self._group = group
         self._pid = os.getpid()
 

@@ -28,10 +28,12 @@ def made_of(batch: Batch, groups: Mapping[str, Sequence[Scored]]) -> Made:
         KeyError: a task is not in the batch.
         ValueError: an outcome makes no sense.
     """
-    return {
-        name: [rollout_of(one, batch.item(name).subtasks) for one in group]
-        for name, group in groups.items()
-    }
+    items = {item.task_id: item for item in reversed(batch.items)}
+    made: Made = {}
+    for name, group in groups.items():
+        item = items.get(name) or batch.item(name)
+        made[name] = [rollout_of(one, item.subtasks) for one in group]
+    return made
 
 
 def part_of(batch: Batch, groups: Mapping[str, Sequence[Scored]]) -> Made | Exception:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from typing import TypedDict
 
 from etude_proto.v1 import CheckpointCreate, RestoreRequest
@@ -19,6 +20,8 @@ from .live import Live
 logger = logging.getLogger("etude_client")
 
 FORMAT = 1
+RETRY_S = 1.0
+"""Seconds between two attempts to take a checkpoint (our choice)."""
 
 
 class CurriculumState(TypedDict):
@@ -34,16 +37,24 @@ class CurriculumState(TypedDict):
 
 
 def save(live: Live, version: int, patience_s: float) -> CurriculumState:
-    """The state now; with a curriculum checkpoint, unless the sampler stays away for long."""
+    """The state now; with a curriculum checkpoint, unless the sampler stays away for long.
+
+    Args:
+        patience_s: how long that is.
+    """
     request = CheckpointCreate(label=f"step {version}", policy_version=version)
     checkpoint_id = None
-    if live.outbox.flush(patience_s):
+    until_s = time.monotonic() + patience_s
+    while checkpoint_id is None and live.outbox.flush(max(0.0, until_s - time.monotonic())):
         try:
             checkpoint_id = live.client.create_checkpoint(live.run_id, request).id
         except EtudeError as error:
             if not is_away(error):
                 raise
             live.outage.begin(error)
+            if time.monotonic() + RETRY_S > until_s:
+                break
+            time.sleep(RETRY_S)
     if checkpoint_id is None:
         logger.warning("step %d is saved without a curriculum checkpoint", version)
     return CurriculumState(

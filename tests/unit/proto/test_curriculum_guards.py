@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import pickle
 import random
+import time
 from multiprocessing.queues import Queue
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from etude_client.curriculum import Batch, Item, Rows, TorchRanks
 from etude_client.curriculum import reporting as reporting_module
 from etude_client.curriculum.keeping import LeaseKeeper
 from etude_client.curriculum.reporting import entries_of, part_of, parts_of
-from etude_client.errors import LeaseSuperseded
+from etude_client.errors import EtudeError, LeaseSuperseded
 from etude_proto.v1 import Lease, Message, Problem, ProblemCode, TaskCreate
 from support.waiting import wait_for
 
@@ -50,6 +51,23 @@ def batch_of(num_tasks: int) -> Batch:
     claim = Lease(id="lease_1", run_id="run_1", fence=7, deadline_ms=0, ttl_s=60.0)
     drawn = rows.uniform(num_tasks, chance=random.Random(0), num_rollouts=2)
     return Batch(tuple(Item(one.task, 2, one.index, claim, None) for one in drawn), 0)
+
+
+def test_a_lease_is_extended_as_soon_as_the_sampler_is_back() -> None:
+    at_s: list[float] = []
+
+    def extend(lease: Lease) -> Lease:
+        at_s.append(time.monotonic())
+        if len(at_s) < 5:
+            raise EtudeError("away")
+        return lease
+
+    keeper = LeaseKeeper(extend, hold_s=60.0)
+    begun_s = time.monotonic()
+    keeper.keep(Lease(id="lease_1", run_id="run_1", fence=7, deadline_ms=0, ttl_s=3.0), ["task_1"])
+    wait_for(lambda: len(at_s) >= 5, what="the fifth attempt")
+    keeper.close()
+    assert at_s[4] - begun_s < 3.0  # a third of the time to live apart, it would be 5 s
 
 
 def test_long_reports_are_several_calls(monkeypatch: pytest.MonkeyPatch) -> None:

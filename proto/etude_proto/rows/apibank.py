@@ -1,7 +1,8 @@
 """API-Bank's rows as tasks: as ToolRL processed them, and as API-Bank publishes them.
 
 API-Bank is an evaluation set: every task says so in its metadata and is held out, whatever the
-share. Gold that calls a tool which the row does not list stays: published figures count it.
+share, unless the row itself has a `split`. Gold that calls a tool which the row does not list
+stays: published figures count it.
 ToolRL's rows have `system`, `user` and `answer`, and keep their prompt as it is; API-Bank's
 have `instruction` (with one JSON description an API), `input` and `expected_output`.
 """
@@ -16,6 +17,7 @@ from ..v1 import TaskCreate
 from .bracketed import bracketed_calls, python_value
 from .function_lists import call_of, tool_of
 from .jsonl import jsonl_task
+from .own_fields import GOLD, own_fields
 from .stream import JsonObject, RowRefused
 from .strict_json import kind_of, parse_json
 from .toolace import date_said
@@ -48,7 +50,8 @@ def apibank_task(row: JsonObject) -> TaskCreate:
         RowRefused: with a pointer into the row.
     """
     line = _published(row) if "instruction" in row else _processed(row)
-    line |= {"source": SOURCE, "split": "held_out"}
+    kept = own_fields(row, derived=("source", "metadata", *GOLD))
+    line |= {"split": "held_out", **kept, "source": SOURCE}
     return jsonl_task(line, must_offer=False)
 
 

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from ..split import DEFAULT_HELD_OUT_SHARE
 from ..v1 import TaskCreate
 from .jsonl import jsonl_task
+from .own_fields import HELD_OUT
 from .prompts import dialogue
 from .stream import DatasetUnusable, JsonObject, RowRefused, checked, pointer_to
 from .strict_json import kind_of, parse_json
@@ -44,7 +45,6 @@ FIELDS = {
 LATER = ("subtasks", "source", "split", "answer", "metadata")
 """What may be mapped without a prompt: a recognised shape gives the rest."""
 
-_HELD_OUT = {"held_out", "test", "val", "valid", "validation", "dev", "eval"}
 _TRAIN = {"train", "training"}
 
 
@@ -177,7 +177,7 @@ class Mapped:
 
     def _side(self, split: JsonValue) -> str:
         name = str(split).lower()
-        if name not in _HELD_OUT | _TRAIN:
+        if name not in HELD_OUT | _TRAIN:
             raise RowRefused(
                 self._place("split"), f"{split!r} is no split: train, or test, validation, held_out"
             )

@@ -1,8 +1,8 @@
 """Rows of trainers as tasks: TRL's `prompt`, and verl's with its answer.
 
-A prompt is a text or a dialogue. TRL's other columns belong to the user's reward functions, which
-read them from the row; the task is the prompt, and `tools` where there are any. verl's rows say
-where they come from, and their `ground_truth` goes into the metadata as `answer`.
+A prompt is a text or a dialogue. The task is the prompt, `tools`, and what other fields of a task
+the row has; TRL's other columns belong to the user's reward functions, which read them from the
+row. verl's rows say where they come from; their `ground_truth` becomes the metadata's `answer`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ..v1 import TaskCreate
 from .chat import text_of
 from .function_lists import list_in
 from .jsonl import jsonl_task
+from .own_fields import HELD_OUT, own_fields
 from .stream import JsonObject, RowRefused
 from .strict_json import kind_of, parse_json
 
 _ROLES = {"developer": "system", "function": "tool"}
-_HELD_OUT = {"test", "val", "valid", "validation", "dev", "eval"}
 
 
 def trl_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE) -> TaskCreate:
@@ -29,7 +29,7 @@ def trl_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE)
     Raises:
         RowRefused: with a pointer into the row.
     """
-    line: JsonObject = {"messages": dialogue(row.get("prompt"), "/prompt")}
+    line: JsonObject = {"messages": dialogue(row.get("prompt"), "/prompt"), **own_fields(row)}
     if row.get("tools"):
         line["tools"] = list_in(row, "tools")
     return _finished(line, held_out_share)
@@ -46,15 +46,17 @@ def verl_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE
     if isinstance(rule, dict) and rule.get("ground_truth") is not None:
         metadata["answer"] = rule["ground_truth"]
     line: JsonObject = {
+        **own_fields(row, derived=("reference", "calls", "response")),
         "messages": dialogue(row.get("prompt"), "/prompt"),
-        "metadata": metadata,
     }
     if isinstance(extra, dict):
         metadata |= {key: extra[key] for key in ("split", "index") if key in extra}
-        if str(extra.get("split")).lower() in _HELD_OUT:
-            line["split"] = "held_out"
+        if str(extra.get("split")).lower() in HELD_OUT:
+            line.setdefault("split", "held_out")
     if isinstance(source := row.get("data_source"), str) and source:
         line["source"] = source
+    kept = line.get("metadata")
+    line["metadata"] = {**(kept if isinstance(kept, dict) else {}), **metadata}
     return _finished(line, held_out_share)
 
 

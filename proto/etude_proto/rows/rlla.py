@@ -17,6 +17,7 @@ from ..split import DEFAULT_HELD_OUT_SHARE
 from ..v1 import Split, TaskCreate, Tool
 from .argument_types import object_schema, to_json_schema
 from .finishing import finished
+from .own_fields import GOLD, HELD_OUT, own_fields
 from .stream import JsonObject, RowRefused, checked
 from .strict_json import kind_of
 
@@ -26,7 +27,6 @@ _TOOL = re.compile(
     r"Description: (?P<description>.*?)\nParameters: (?=\{)",
     re.DOTALL,
 )
-_HELD_OUT_SPLITS = {"test", "val", "valid", "validation", "dev", "eval"}
 
 _MOVED = {
     "/messages": "/prompt",
@@ -54,9 +54,11 @@ def rlla_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE
         metadata["split"] = split_name
     if isinstance(index, int):
         metadata["index"] = index
+    kept = own_fields(row, derived=("source", "metadata", *GOLD))
     task = checked(
         TaskCreate,
         {
+            **kept,
             "messages": messages,
             "tools": [tool.model_dump(mode="json") for tool in tools],
             "reference": {"kind": "toolrl", "text": _ground_truth(row.get("reward_model"))},
@@ -65,8 +67,9 @@ def rlla_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE
         },
         _MOVED,
     )
-    is_test = isinstance(split_name, str) and split_name.lower() in _HELD_OUT_SPLITS
-    return finished(task, held_out_share, split=Split.HELD_OUT if is_test else None, moved=_MOVED)
+    is_test = isinstance(split_name, str) and split_name.lower() in HELD_OUT
+    split = task.split if "split" in kept else Split.HELD_OUT if is_test else None
+    return finished(task, held_out_share, split=split, moved=_MOVED)
 
 
 def parse_tools(system_text: str) -> list[Tool]:

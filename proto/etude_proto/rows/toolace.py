@@ -17,6 +17,7 @@ from ..v1 import TaskCreate
 from .bracketed import bracketed_calls, looks_like_calls
 from .function_lists import tool_of
 from .jsonl import jsonl_task
+from .own_fields import GOLD, own_fields
 from .stream import JsonObject, RowRefused
 from .strict_json import kind_of, parse_json
 from .turns import Turn, cut
@@ -56,6 +57,7 @@ def toolace_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SH
         assert isinstance(messages, list)
         line["messages"] = [{"role": "system", "content": dated}, *messages]
     metadata: JsonObject = {"id": row["id"]} if "id" in row else {}
+    line |= own_fields(row, derived=("source", "metadata", *GOLD))
     line |= {"tools": list[JsonValue](tools), "source": SOURCE, "metadata": metadata}
     try:
         return jsonl_task(line, held_out_share=held_out_share)

@@ -14,6 +14,7 @@ from ..v1 import TaskCreate
 from .function_lists import call_of, list_in, tool_of
 from .jsonl import jsonl_task
 from .masking import masked
+from .own_fields import GOLD, own_fields
 from .stream import JsonObject, RowRefused
 from .strict_json import kind_of
 
@@ -45,6 +46,7 @@ def xlam_task(
         tools, calls = masked(query, tools, calls)
     metadata: JsonObject = {"id": row["id"]} if "id" in row else {}
     line: JsonObject = {
+        **own_fields(row, derived=("source", "metadata", *GOLD)),
         "messages": [{"role": "user", "content": query}],
         "tools": list[JsonValue](tools),
         "source": source,

@@ -37,6 +37,20 @@ def test_rows_are_held_until_they_are_reported(sampler_url: str) -> None:
         assert curriculum.view().num_groups_applied == 7
 
 
+def test_a_batch_that_is_expected_is_one_lease(sampler_url: str) -> None:
+    with Curriculum.create("mine", TASKS, sampler_url, group_size=2) as curriculum:
+        sampler = RowSampler(curriculum, num_rows=len(PROMPTS), batch_size=4, chunk=1)
+        rows = iter(sampler)
+        for expected, num_taken, num_leases in ((6, 8, 3), (16, 16, 4)):
+            sampler.expect(expected)
+            for _ in range(num_taken):
+                next(rows)
+            assert curriculum.view().counts.num_prompt_leases == num_leases
+        assert next(rows, None) is None
+        sampler.give_back()
+        assert curriculum.view().counts.num_prompt_leases == 0
+
+
 @pytest.mark.parametrize(("starts_anew", "count"), [(False, 0), (True, 20)])
 def test_an_epoch_goes_on_where_it_was_saved(
     sampler_url: str, *, starts_anew: bool, count: int

@@ -3,7 +3,7 @@
 Prompts come from the sampler instead of a shuffle, each group is reported when its last response is
 turned into an experience, before dynamic filtering, every `train_step` is a policy version, and the
 loader's state in a checkpoint holds the curriculum of its step. Written for OpenRLHF 0.11.2: it
-replaces `prompts_dataloader` and `train_step` of the trainer, and two methods of its samples
+replaces `prompts_dataloader` and `train_step` of the trainer, and three methods of its samples
 generator. `sampler.py` does the work; nothing of OpenRLHF is imported here.
 """
 
@@ -73,14 +73,22 @@ def add_curriculum(
     tasks = tasks_of(table, subtasks=scale.components, source="source")
     group_size = args.rollout.n_samples_per_prompt
     batch_size = args.rollout.batch_size
+    num_held = getattr(args.rollout, "vllm_generate_batch_size", None) or batch_size
+    is_filtered = args.algo.dynamic_filtering_enable
     curriculum = open_curriculum(run, tasks, plan or {}, group_size=group_size, **options)
-    check_run(curriculum.run, group_size=group_size, num_held=batch_size)
+    check_run(
+        curriculum.run,
+        group_size=group_size,
+        num_held=num_held,
+        # A batch may come to be replacements only.
+        num_leases=num_held if is_filtered else 1,
+    )
     sampler = RowSampler(
         curriculum,
         num_rows=len(data),
         batch_size=batch_size,
         # Filtered prompts are replaced one by one: no more is leased ahead than is needed.
-        chunk=1 if args.algo.dynamic_filtering_enable else batch_size,
+        chunk=1 if is_filtered else batch_size,
         saves=lambda: is_kept(curriculum.policy_version, args.ckpt.save_steps, args.eval.steps),
     )
     return OpenrlhfCurriculum(trainer, sampler, scale, group_size=group_size)
@@ -121,6 +129,7 @@ class OpenrlhfCurriculum:
         generator = trainer.samples_generator
         self._process = generator._process_response_into_experience
         self._evaluate = generator.generate_eval_samples
+        self._generate = generator._generate_vllm
         self._step = trainer.train_step
         loader = StatefulDataLoader(
             data,
@@ -134,6 +143,7 @@ class OpenrlhfCurriculum:
         generator.prompts_dataloader = loader
         generator._process_response_into_experience = self._process_and_report
         generator.generate_eval_samples = self._evaluate_unreported
+        generator._generate_vllm = self._expect_and_generate
         trainer.train_step = self._train_step
 
     def close(self) -> None:
@@ -149,6 +159,12 @@ class OpenrlhfCurriculum:
             if len(group) == self._group_size:
                 self.sampler.report({row: self._made.pop(row)})
         return experience
+
+    def _expect_and_generate(self, *, num_prompts: int, **more: object) -> object:
+        """A batch is drawn whole, and what replaces its filtered prompts afterwards one by one."""
+        if not self._is_evaluating:
+            self.sampler.expect(num_prompts)
+        return self._generate(num_prompts=num_prompts, **more)
 
     def _evaluate_unreported(self, **more: object) -> list[Experience]:
         self._is_evaluating = True

@@ -131,7 +131,12 @@ class CurriculumSampler(Generic[TaskT]):
         if len(made) != len(self._tasks):
             raise ValueError(f"{len(self._tasks)} tasks, but {len(made)} prompts")
         self.curriculum = open_curriculum(run, made, plan or {}, group_size=group_size, **options)
-        check_run(self.curriculum.run, group_size=group_size, num_held=num_groups)
+        check_run(
+            self.curriculum.run,
+            group_size=group_size,
+            num_held=num_groups,
+            num_leases=num_groups,  # it draws one by one
+        )
         self._sampler = RowSampler(
             self.curriculum, num_rows=len(made), batch_size=1, timeout_s=timeout_s
         )

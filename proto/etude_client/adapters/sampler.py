@@ -71,15 +71,17 @@ def open_curriculum(
     )
 
 
-def check_run(run: Run, *, group_size: int, num_held: int) -> None:
+def check_run(run: Run, *, group_size: int, num_held: int, num_leases: int = 1) -> None:
     """Refuse, before anything is trained, a run that a trainer of fixed groups cannot follow.
 
     Args:
         group_size: rollouts that the trainer makes of each prompt.
         num_held: prompts that it may have drawn and not yet reported.
+        num_leases: draws that they may come from: each is a lease.
 
     Raises:
-        ValueError: groups of another size, a budget of rollouts, or fewer tasks than it holds.
+        ValueError: groups of another size, a budget of rollouts, fewer tasks than it holds, or
+            fewer leases.
     """
     if run.group_size != group_size:
         raise ValueError(
@@ -96,6 +98,11 @@ def check_run(run: Run, *, group_size: int, num_held: int) -> None:
         raise ValueError(
             f"the trainer holds up to {num_held} prompts at a time, and the run leases {most} at "
             "most (its number of tasks, and its limit cap_groups)"
+        )
+    if num_leases > run.limits.leases_per_worker:
+        raise ValueError(
+            f"the trainer holds up to {num_leases} draws at a time, and the run gives a worker "
+            f"{run.limits.leases_per_worker} leases at most (its limit leases_per_worker)"
         )
 
 
@@ -143,6 +150,7 @@ class RowSampler:
         self._timeout_s = timeout_s
         self._saves = saves
         self._starts_anew = starts_anew
+        self._num_expected = 0
         self._held: dict[int, deque[tuple[Batch, Item]]] = {}
 
     def __len__(self) -> int:
@@ -152,10 +160,18 @@ class RowSampler:
         """Rows to the end of the epoch; a loaded state begins in its middle."""
         while self._num_given < self._length:
             rest = self._batch_size - self._num_given % self._batch_size
-            for row in self.draw(min(rest, self._chunk)):
+            wanted = self._num_expected or min(rest, self._chunk)
+            rows = self.draw(min(wanted, self._length - self._num_given))
+            self._num_expected = max(0, self._num_expected - len(rows))
+            for row in rows:
                 self._num_given += 1
                 yield row
         self._num_given = 0
+        self._num_expected = 0
+
+    def expect(self, count: int) -> None:
+        """So many rows will be asked for next: they are leased together, whatever the chunk."""
+        self._num_expected = count
 
     @property
     def held(self) -> list[int]:
@@ -214,22 +230,20 @@ class RowSampler:
             keep: rows that stay held, with everything that was drawn together with them.
         """
         kept = {id(batch) for row in keep for batch, _ in self._held.get(row, ())}
-        left: dict[int, Batch] = {}
-        num_left = 0
+        left: list[Item] = []
         for row in list(self._held):
             stays: deque[tuple[Batch, Item]] = deque()
             for batch, item in self._held.pop(row):
                 is_old = drawn_before is None or batch.policy_version < drawn_before
                 if is_old and id(batch) not in kept:
-                    left[id(batch)] = batch
-                    num_left += 1
+                    left.append(item)
                 else:
                     stays.append((batch, item))
             if stays:
                 self._held[row] = stays
-        for batch in left.values():
-            self.curriculum.release(batch)
-        return num_left
+        if left:  # all at once: each call waits, while the sampler is away
+            self.curriculum.release(Batch(tuple(left), self.curriculum.policy_version))
+        return len(left)
 
     def step(self, metrics: Mapping[str, object] | None = None) -> int:
         """Announce an update of the policy; the new version. Of `metrics`, the finite numbers."""
@@ -267,6 +281,7 @@ class RowSampler:
             )
         self.curriculum.load_state_dict(curriculum)
         self._held.clear()
+        self._num_expected = 0
         self._num_given = state["num_given"]
         if self._starts_anew:
             self._num_given %= self._length

@@ -18,6 +18,10 @@ def test_a_run_that_does_not_fit() -> None:
         check_run(fits, group_size=4, num_held=8)
     with pytest.raises(ValueError, match="holds up to 9 prompts at a time, and the run leases 8"):
         check_run(fits, group_size=8, num_held=9)
+    leases = fits.limits.leases_per_worker
+    check_run(fits, group_size=8, num_held=8, num_leases=leases)
+    with pytest.raises(ValueError, match=f"{leases + 1} draws at a time.*{leases} leases at most"):
+        check_run(fits, group_size=8, num_held=8, num_leases=leases + 1)
     budget = resolved.model_copy(update={"budget": ResolvedPart(name="knapsack", knobs={})})
     with pytest.raises(ValueError, match="budget 'knapsack'"):
         check_run(fits.model_copy(update={"resolved": budget}), group_size=8, num_held=8)

@@ -51,7 +51,7 @@ class VerlSettings(BaseModel):
     patience_s: float = Field(default=10.0, ge=0.0)
     """How long the sampler may be away before `on_outage` says what happens."""
     ttl_s: float | None = None
-    """Time to live of leases between heartbeats; default: the run's."""
+    """Time to live of leases between heartbeats; default: 600 s."""
 
     @classmethod
     def of(cls, keys: Mapping[str, object]) -> VerlSettings:
@@ -136,7 +136,7 @@ def check_fit(run: Run, *, group_size: int, num_prompts: int, num_tasks: int) ->
 
     Raises:
         ValueError: groups of another size, a budget in two phases, other tasks than the
-            trainer's, or too few of them.
+            trainer's, too few of them, or a limit of leased ones below what verl holds.
     """
     if run.group_size != group_size:
         raise ValueError(
@@ -157,4 +157,11 @@ def check_fit(run: Run, *, group_size: int, num_prompts: int, num_tasks: int) ->
         raise ValueError(
             f"{num_tasks} different prompts are too few for {num_prompts} at a time "
             "(data.train_batch_size, with what verl generates beside or ahead of a batch)"
+        )
+    most = min(run.num_tasks, run.limits.cap_in(run.mode))
+    if num_prompts > most:
+        raise ValueError(
+            f"verl generates up to {num_prompts} prompts at a time (data.train_batch_size, with "
+            f"what it generates beside or ahead of a batch), and the run leases {most} at most "
+            "(its limit cap_groups)"
         )

@@ -179,6 +179,14 @@ def test_a_run_that_does_not(run: Run, num_prompts: int, words: str) -> None:
         check_fit(run, group_size=8, num_prompts=num_prompts, num_tasks=8)
 
 
+def test_a_run_that_leases_too_few() -> None:
+    run = _run(num_tasks=100)
+    capped = run.model_copy(update={"limits": run.limits.model_copy(update={"cap_groups": 64})})
+    check_fit(capped, group_size=8, num_prompts=64, num_tasks=100)
+    with pytest.raises(ValueError, match="up to 96 prompts at a time .* leases 64 at most"):
+        check_fit(capped, group_size=8, num_prompts=96, num_tasks=100)
+
+
 def test_rows_of_text_are_tasks_and_others_are_refused() -> None:
     text = {"raw_prompt": [{"role": "user", "content": "one"}], "data_source": "a"}
     (task,) = tasks_in([text], subtasks=("score",), source="data_source")

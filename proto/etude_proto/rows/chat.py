@@ -10,8 +10,9 @@ from pydantic import JsonValue
 
 from ..split import DEFAULT_HELD_OUT_SHARE
 from ..v1 import TaskCreate
-from .function_lists import list_in
+from .function_lists import list_in, tools_in
 from .jsonl import jsonl_task
+from .own_fields import has_gold
 from .stream import JsonObject, RowRefused
 from .strict_json import kind_of
 from .turns import Turn, cut
@@ -24,7 +25,10 @@ def is_whole_dialogue(messages: JsonValue) -> bool:
     """Whether the assistant has spoken where a task would have the policy speak."""
     if not isinstance(messages, list) or not messages:
         return False
-    if any(isinstance(turn, dict) and turn.get("tool_calls") for turn in messages):
+    if any(
+        isinstance(turn, dict) and (turn.get("tool_calls") or turn.get("function_call"))
+        for turn in messages
+    ):
         return True
     last = messages[-1]
     return isinstance(last, dict) and last.get("role") == "assistant"
@@ -36,8 +40,13 @@ def chat_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE
     Raises:
         RowRefused: with a pointer into the row.
     """
+    if has_gold(row):
+        raise RowRefused(
+            "",
+            "gold stands beside the dialogue: a row of shape `task`, whose messages end before it",
+        )
     line = cut(_turns(list_in(row, "messages")), "/messages")
-    line["tools"] = list_in(row, "tools") if row.get("tools") is not None else []
+    line["tools"] = tools_in(row)
     line |= {key: row[key] for key in _KEPT if key in row}
     try:
         return jsonl_task(line, held_out_share=held_out_share)
@@ -72,15 +81,22 @@ def _turns(messages: list[JsonValue]) -> list[Turn]:
         role = message.get("role") if isinstance(message, dict) else None
         if not isinstance(message, dict) or not isinstance(role, str):
             raise RowRefused(where, "expected an object with role and content")
-        called = message.get("tool_calls") or []
-        if not isinstance(called, list):
-            raise RowRefused(f"{where}/tool_calls", f"expected an array: {kind_of(called)}")
-        calls = tuple(_call(item, f"{where}/tool_calls/{n}") for n, item in enumerate(called))
+        calls = _calls(message, where)
         content = "" if calls else text_of(message.get("content"), f"{where}/content")
         turns.append(Turn(_ROLES.get(role, role), content, calls))
         if calls:
             break
     return turns
+
+
+def _calls(message: JsonObject, where: str) -> tuple[JsonObject, ...]:
+    """The calls of a turn; OpenAI's older `function_call` is one."""
+    called = message.get("tool_calls") or []
+    if not isinstance(called, list):
+        raise RowRefused(f"{where}/tool_calls", f"expected an array: {kind_of(called)}")
+    if not called and message.get("function_call"):
+        return (_call(message["function_call"], f"{where}/function_call"),)
+    return tuple(_call(item, f"{where}/tool_calls/{n}") for n, item in enumerate(called))
 
 
 def _call(item: JsonValue, where: str) -> JsonObject:

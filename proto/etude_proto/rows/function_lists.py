@@ -30,6 +30,16 @@ def list_in(row: JsonObject, key: str) -> list[JsonValue]:
     return value
 
 
+def tools_in(row: JsonObject) -> list[JsonValue]:
+    """The tools on offer; OpenAI's older name of the column is `functions`.
+
+    Raises:
+        RowRefused: it holds no list.
+    """
+    key = next((key for key in ("tools", "functions") if row.get(key)), None)
+    return [] if key is None else list_in(row, key)
+
+
 def tool_of(item: JsonValue, where: str, *, parameters: str = "parameters") -> JsonObject:
     """A tool with JSON Schema; `parameters` names the field that describes them.
 

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from ..split import DEFAULT_HELD_OUT_SHARE
 from ..v1 import TaskCreate
 from .chat import text_of
-from .function_lists import list_in
+from .function_lists import tools_in
 from .jsonl import jsonl_task
 from .own_fields import HELD_OUT, own_fields
 from .stream import JsonObject, RowRefused
@@ -30,8 +30,8 @@ def trl_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE)
         RowRefused: with a pointer into the row.
     """
     line: JsonObject = {"messages": dialogue(row.get("prompt"), "/prompt"), **own_fields(row)}
-    if row.get("tools"):
-        line["tools"] = list_in(row, "tools")
+    if tools := tools_in(row):
+        line["tools"] = tools
     return _finished(line, held_out_share)
 
 
@@ -99,9 +99,9 @@ def _message(turn: JsonValue, where: str) -> JsonObject:
     role = turn.get("role") if isinstance(turn, dict) else None
     if not isinstance(turn, dict) or not isinstance(role, str):
         raise RowRefused(where, f"a message has role and content, found {kind_of(turn)}")
-    if turn.get("tool_calls"):
+    if called := next((key for key in ("tool_calls", "function_call") if turn.get(key)), None):
         raise RowRefused(
-            f"{where}/tool_calls",
+            f"{where}/{called}",
             "how a call looks in a prompt is the chat template's matter: write it into content",
         )
     made: JsonObject = {

@@ -21,6 +21,7 @@ from .bfcl import Category, bfcl_task, bfcl_turns_task
 from .chat import chat_task, is_whole_dialogue
 from .columns import Mapped
 from .jsonl import given_task, is_openai_shape, jsonl_task
+from .own_fields import has_gold
 from .prompts import trl_task, verl_task
 from .rlla import rlla_task
 from .stream import DatasetUnusable, JsonObject, RowRefused
@@ -66,7 +67,7 @@ def recognised(row: JsonObject) -> Shape:
     """
     row = {name: value for name, value in row.items() if value is not None}
     if "messages" in row:
-        if is_whole_dialogue(_read(row["messages"])):
+        if not has_gold(row) and is_whole_dialogue(_read(row["messages"])):
             return Shape.CHAT
         return Shape.OPENAI if is_openai_shape(row) else Shape.TASK
     if isinstance(row.get("conversations"), list) and "system" in row:

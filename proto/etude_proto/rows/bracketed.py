@@ -17,7 +17,8 @@ from pydantic import JsonValue
 from .stream import JsonObject, RowRefused
 from .strict_json import MAX_DEPTH, check_texts, parse_json
 
-_CALLS = re.compile(r"\[\s*[^\s\[\](){}][^\[\]{}\"'=]*\(.*\)\s*\]", re.DOTALL)
+_BEGUN = re.compile(r"\[\s*[^\s\[\](){}][^\[\]{}\"'=(]*\(")
+_BRACKET = re.compile(r"\s*\(")
 _KEY = re.compile(r"\s*([^=\"'(){}\[\],]+?)\s*=\s*")
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", re.DOTALL)
 _STOP = re.compile(r"[\"'(){}\[\],]")
@@ -26,7 +27,29 @@ _WORDS: dict[str, JsonValue] = {"true": True, "false": False, "null": None, "non
 
 def looks_like_calls(text: str) -> bool:
     """Whether the whole text is a bracketed list of calls."""
-    return _CALLS.fullmatch(text.strip()) is not None
+    body = text.strip()
+    if not body.endswith("]") or not body[:-1].rstrip().endswith(")"):
+        return False
+    begun = _BEGUN.match(body)
+    return begun is not None and body.rfind(")") >= begun.end()
+
+
+def calls_or_words(text: str, names: Iterable[str]) -> list[JsonObject]:
+    """The calls of an assistant's turn; none if it is an answer in words.
+
+    Raises:
+        RowRefused: it calls a tool on offer, or looks as if it did, and cannot be read as calls.
+    """
+    known = list(names)
+    offered = "|".join(re.escape(name) for name in known if name)
+    named = re.search(rf"(?<!\w)({offered})\s*\(", text) if offered else None
+    if named is None:
+        return bracketed_calls(text, known) if looks_like_calls(text) else []
+    try:
+        return bracketed_calls(text, known)
+    except RowRefused as refused:
+        detail = f"it names {named[1]!r} with an opening bracket, and is no list of calls"
+        raise RowRefused("", f"{detail}: {refused.detail}") from refused
 
 
 def bracketed_calls(text: str, names: Iterable[str] = ()) -> list[JsonObject]:
@@ -56,7 +79,7 @@ def bracketed_calls(text: str, names: Iterable[str] = ()) -> list[JsonObject]:
 def _call(body: str, position: int, end: int, known: list[str]) -> tuple[JsonObject, int]:
     """The call at a position, and the position after it."""
     start = position + len(body[position:end]) - len(body[position:end].lstrip())
-    name = next((one for one in known if body.startswith(one + "(", start)), None)
+    name = next((one for one in known if _opening(body, start, one) >= 0), None)
     if name is None:
         opening = body.find("(", start, end)
         name = body[start:opening].strip() if opening >= 0 else ""
@@ -64,7 +87,7 @@ def _call(body: str, position: int, end: int, known: list[str]) -> tuple[JsonObj
             raise RowRefused("", f"no call of a tool: {body[start:end][:40]!r}")
         after = opening + 1
     else:
-        after = start + len(name) + 1
+        after = _opening(body, start, name)
     parameters: JsonObject = {}
     while True:
         rest = body[after:end].lstrip()
@@ -80,6 +103,14 @@ def _call(body: str, position: int, end: int, known: list[str]) -> tuple[JsonObj
         stop = _end_of_value(body, found.end(), end)
         parameters[key] = _value(body[found.end() : stop].strip(), f"{name}: {key}")
         after = stop + 1 if body[stop] == "," else stop
+
+
+def _opening(body: str, start: int, name: str) -> int:
+    """The position after a name and its bracket, with or without spaces between; -1: neither."""
+    if not body.startswith(name, start):
+        return -1
+    found = _BRACKET.match(body, start + len(name))
+    return found.end() if found is not None else -1
 
 
 def _end_of_value(body: str, position: int, end: int) -> int:

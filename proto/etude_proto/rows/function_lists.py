@@ -48,12 +48,8 @@ def tool_of(item: JsonValue, where: str, *, parameters: str = "parameters") -> J
     """
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         raise RowRefused(where, "expected a tool with a name")
-    described = item.get(parameters)
-    if not isinstance(described, dict):
-        described = {}
-    is_schema = isinstance(described.get("properties"), dict) or isinstance(
-        described.get("type"), str
-    )
+    described = _object(item.get(parameters), where, parameters)
+    is_schema = isinstance(described.get("type"), str)  # a parameter called `type` is an object
     schema = to_json_schema(described) if is_schema else _schema(described)
     text = item.get("description")
     return {
@@ -73,6 +69,20 @@ def call_of(item: JsonValue, where: str) -> JsonObject:
         raise RowRefused(where, "expected a call with a name")
     arguments = item.get("arguments", item.get("parameters", {}))
     return {"name": item["name"], "arguments": {} if arguments is None else arguments}
+
+
+def _object(value: JsonValue, where: str, name: str) -> JsonObject:
+    """An object, or the JSON text of one; nothing is an empty one."""
+    if isinstance(value, str) and value.strip():
+        try:
+            value = parse_json(value)
+        except RowRefused as refused:
+            raise RowRefused(where, f"{name}: {refused.detail}") from refused
+    if value is None or value == "" or value == []:
+        return {}
+    if not isinstance(value, dict):
+        raise RowRefused(where, f"{name}: expected an object, found {kind_of(value)}")
+    return value
 
 
 def _schema(parameters: JsonObject) -> JsonObject:

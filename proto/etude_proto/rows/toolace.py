@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from ..split import DEFAULT_HELD_OUT_SHARE
 from ..v1 import TaskCreate
-from .bracketed import bracketed_calls, looks_like_calls
+from .bracketed import calls_or_words
 from .function_lists import tool_of
 from .jsonl import jsonl_task
 from .own_fields import GOLD, own_fields
@@ -100,9 +100,9 @@ def _turns(conversations: JsonValue, tools: list[JsonObject]) -> list[Turn]:
         if role is None or not isinstance(text, str):
             raise RowRefused(where, "expected `from` (user, assistant, tool) and a text `value`")
         calls: list[JsonObject] = []
-        if role == "assistant" and looks_like_calls(text):
+        if role == "assistant":
             try:
-                calls = bracketed_calls(text, names)
+                calls = calls_or_words(text, names)
             except RowRefused as refused:
                 raise RowRefused(f"{where}/value", refused.detail) from refused
         turns.append(Turn(role, text, tuple(calls)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
-from etude_proto.rows.bracketed import bracketed_calls, looks_like_calls
+from etude_proto.rows.bracketed import bracketed_calls, calls_or_words, looks_like_calls
 from etude_proto.rows.stream import RowRefused
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)
@@ -70,3 +71,36 @@ def test_what_is_broken_is_said(text: str, words: str) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "[1, 2]", "[see f(1)] for more", "f(a=1)", "[a](b)"])
 def test_words_are_no_calls(text: str) -> None:
     assert not looks_like_calls(text)
+
+
+OFFERED = ["Get User's Posts", "weather[v2]", "f"]
+
+
+@pytest.mark.parametrize(
+    ("text", "calls"),
+    [
+        ("[Get User's Posts(x=1)]", [("Get User's Posts", {"x": 1})]),
+        ("[weather[v2] (x=1), f()]", [("weather[v2]", {"x": 1}), ("f", {})]),
+        ("[other(x=1)]", [("other", {"x": 1})]),
+        ("It is an f, or half (of one).", []),
+        ("Is it [1]?", []),
+    ],
+)
+def test_names_on_offer_are_read_first(text: str, calls: list[tuple[str, object]]) -> None:
+    found = calls_or_words(text, OFFERED)
+    assert [(one["name"], one["parameters"]) for one in found] == calls
+
+
+@pytest.mark.parametrize("text", ["[f(x=1)].", "Sure. [f(x=1)]", "f(x=1)", "I call f (x=1)"])
+def test_a_call_among_words_is_refused(text: str) -> None:
+    with pytest.raises(RowRefused, match="it names 'f' with an opening bracket"):
+        calls_or_words(text, OFFERED)
+
+
+def test_a_long_text_is_soon_known_not_to_be_calls() -> None:
+    text = "[" + "a(note) " * 20_000
+    begun = time.perf_counter()
+    assert not looks_like_calls(text)
+    assert looks_like_calls(text + "]")
+    assert not looks_like_calls("[a" * 50_000 + ")]")
+    assert time.perf_counter() - begun < 0.2

@@ -89,3 +89,38 @@ def test_a_bad_row_costs_only_itself(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     made = list(file_rows(file, partial(xlam_task, held_out_share=0.0)))
     assert [type(one) for one in made] == [Row, RowFault, Row]
+
+
+def test_arguments_given_as_text_are_masked_too() -> None:
+    answers = [{**one, "arguments": json.dumps(one["arguments"])} for one in ANSWERS]
+    masked = xlam_task(_row(answers=answers), held_out_share=0.0, mask=True)
+    assert masked == xlam_task(_row(), held_out_share=0.0, mask=True)
+    with pytest.raises(RowRefused, match="not JSON"):
+        xlam_task(_row(answers=[{"name": "now", "arguments": "{"}]), mask=True)
+
+
+SCHEMA: JsonObject = {"type": "dict", "properties": {"a": {"type": "int"}}}
+
+
+@pytest.mark.parametrize("described", [json.dumps(SCHEMA), '{"a": {"type": "int"}}'])
+def test_parameters_may_be_text(described: str) -> None:
+    tools = [{"name": "now", "parameters": described}]
+    task = xlam_task(_row(tools=tools, answers=[{"name": "now", "arguments": {"a": 1}}]))
+    assert task.tools[0].parameters["properties"] == {"a": {"type": "integer"}}
+
+
+@pytest.mark.parametrize("described", ["{", "none", [{"name": "a"}], 3])
+def test_parameters_of_another_kind_are_refused(described: object) -> None:
+    with pytest.raises(RowRefused) as refused:
+        xlam_task(_row(tools=[{"name": "now", "parameters": described}], answers=[]))
+    assert refused.value.pointer == "/tools/0"
+    assert "parameters" in refused.value.detail
+
+
+def test_a_parameter_may_be_called_properties() -> None:
+    named: JsonObject = {"properties": {"type": "str"}, "type": {"type": "int"}}
+    task = xlam_task(_row(tools=[{"name": "now", "parameters": named}], answers=[]))
+    assert task.tools[0].parameters["properties"] == {
+        "properties": {"type": "string"},
+        "type": {"type": "integer"},
+    }

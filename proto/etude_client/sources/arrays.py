@@ -31,6 +31,8 @@ def array_objects(file: TextIO) -> Iterator[tuple[int, JsonObject | RowRefused]]
             yield number, text
             return
         try:
+            if not _is_utf8(text):
+                raise RowRefused("", "not UTF-8")
             value = parse_json(text)
             if not isinstance(value, dict):
                 raise RowRefused("", f"expected an object, found {kind_of(value)}")
@@ -64,6 +66,15 @@ def _elements(file: TextIO) -> Iterator[str | RowRefused]:
                 yield RowRefused("", "there is something after the array")
             return
         position = found + 1
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether no byte had to be escaped when the file was decoded (`surrogateescape`)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _end_of_element(text: str, start: int) -> int | None:

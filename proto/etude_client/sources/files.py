@@ -22,6 +22,7 @@ from etude_proto.rows.stream import (
 from etude_proto.rows.strict_json import parse_object
 
 from .arrays import array_objects
+from .batches import batch_rows
 from .packed import EXTRA, damages, is_packed, unpacked
 from .values import json_row
 
@@ -55,7 +56,7 @@ def numbered_objects(path: Path) -> NumberedObjects:
     """Every row of a file with its number from 1: a line, a table's row, an array's element.
 
     Blank lines are skipped. The format is read from the first bytes, not from the name. Memory
-    does not grow with the file.
+    does not grow with the file; that for Parquet does with the largest row group.
 
     Raises:
         DatasetUnusable: at the first step, when the file cannot be opened or is no table.
@@ -124,25 +125,26 @@ def parquet_objects(path: Path) -> NumberedObjects:
 
         try:
             for batch in table.iter_batches(batch_size=BATCH_ROWS):
-                for row in batch.to_pylist():
+                for row in batch_rows(batch):
                     number += 1
+                    if isinstance(row, RowRefused):
+                        yield number, row
+                        continue
                     try:
                         yield number, json_row(row, is_table=True)
                     except RowRefused as refused:
                         yield number, refused
-        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pyarrow.ArrowException, OSError) as error:
             yield number + 1, RowRefused("", f"unreadable from this row on: {_first_line(error)}")
 
 
 def _array(path: Path) -> NumberedObjects:
     with _unpacked(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8-sig")
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape")
         number = 0
         try:
             for number, item in array_objects(text):
                 yield number, item
-        except UnicodeDecodeError as error:
-            yield number + 1, RowRefused("", f"unreadable from this row on: not UTF-8 ({error})")
         except damages() as error:
             yield number + 1, RowRefused("", f"unreadable from this row on: {_first_line(error)}")
 
@@ -173,6 +175,10 @@ def _magic(path: Path) -> bytes:
 
 def _open(path: Path) -> IO[bytes]:
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            raise DatasetUnusable(
+                f"cannot read {path}: it is a pipe or a device; write it to a file first"
+            )
         return path.open("rb")
     except OSError as error:
         raise DatasetUnusable(f"cannot read {path}: {error.strerror}") from error
@@ -189,7 +195,7 @@ def _open_parquet(path: Path) -> pyarrow.parquet.ParquetFile:
     except ImportError as error:
         raise DatasetUnusable(f"{path} is Parquet; to read it: {EXTRA}") from error
     try:
-        return pyarrow.parquet.ParquetFile(path)
+        return pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
     except (pyarrow.ArrowException, OSError) as error:
         raise DatasetUnusable(f"cannot read {path} as Parquet: {_first_line(error)}") from error
 

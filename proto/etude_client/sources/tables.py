@@ -7,12 +7,16 @@ Hugging Face's classes are known by what they can do: `datasets` is never import
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol, Self, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, cast, runtime_checkable
 
 from etude_proto.rows.stream import DatasetUnusable, JsonObject, RowRefused
 from etude_proto.v1 import TaskCreate
 
+from .batches import batch_rows
 from .values import json_row
+
+if TYPE_CHECKING:
+    import pyarrow
 
 _DECODED = {"Image", "Audio", "Video", "Pdf", "Nifti"}
 """Features of columns that take long to decode and are no part of a task."""
@@ -33,15 +37,11 @@ class Table(Protocol):
         """In Python's types."""
 
 
-class _Batch(Protocol):
-    def to_pylist(self) -> list[object]: ...
-
-
 @runtime_checkable
 class Arrow(Protocol):
     """A table of pyarrow's."""
 
-    def to_batches(self, max_chunksize: int) -> Iterable[_Batch]:
+    def to_batches(self, max_chunksize: int) -> Iterable[pyarrow.RecordBatch]:
         """In pieces."""
 
 
@@ -80,7 +80,7 @@ def count_known(source: object) -> int | None:
 
 def _rows(source: Iterable[object], *, is_table: bool) -> NumberedRows:
     for number, row in enumerate(source):
-        if isinstance(row, TaskCreate):
+        if isinstance(row, TaskCreate | RowRefused):
             yield number, row
         elif isinstance(row, Mapping):
             try:
@@ -101,7 +101,7 @@ def _plain(source: Table) -> Iterable[object]:
 
 def _of_arrow(source: Arrow) -> Iterator[object]:
     for batch in source.to_batches(256):
-        yield from batch.to_pylist()
+        yield from batch_rows(batch)
 
 
 def _of_splits(source: Mapping[object, object]) -> str:

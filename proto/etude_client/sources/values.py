@@ -19,12 +19,15 @@ from pydantic import BaseModel, JsonValue
 from etude_proto.rows.stream import JsonObject, RowRefused, pointer_to
 from etude_proto.rows.strict_json import MAX_DEPTH, check_texts
 
+MAX_DIGITS = 1000
+"""Longest integer that a decimal becomes (our choice)."""
+
 
 def json_row(row: Mapping[object, object], *, is_table: bool) -> JsonObject:
     """A row as a JSON object. Columns that are not JSON (an image, a tensor of many) are left out.
 
     In a typed table all rows have the same fields, and what a row does not have is null there:
-    with `is_table` nulls inside objects are left out.
+    with `is_table` nulls inside objects are left out. NaN as a column's value is pandas' null.
 
     Raises:
         RowRefused: a text that cannot be stored, or a number that is not finite.
@@ -32,6 +35,9 @@ def json_row(row: Mapping[object, object], *, is_table: bool) -> JsonObject:
     made: JsonObject = {}
     for name, value in row.items():
         key = str(name)
+        if _is_missing(value):
+            made[key] = None
+            continue
         try:
             made[key] = _value(value, is_table=is_table, depth=1)
         except TypeError:
@@ -55,11 +61,12 @@ def _value(value: object, *, is_table: bool, depth: int) -> JsonValue:
         value = value.value
     if isinstance(value, str | bool | int | None):
         return str(value) if isinstance(value, str) else value
-    if isinstance(value, float | Decimal):
-        number = float(value)
-        if not math.isfinite(number):
-            raise RowRefused("", f"{number} is not JSON")
-        return number
+    if isinstance(value, Decimal):
+        return _number(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise RowRefused("", f"{value} is not JSON")
+        return float(value)
     if isinstance(value, date | datetime | time):
         return value.isoformat()
     if isinstance(value, PurePath):
@@ -78,3 +85,25 @@ def _value(value: object, *, is_table: bool, depth: int) -> JsonValue:
     if to_list is None:
         raise TypeError(type(value).__name__)
     return _value(to_list(), is_table=is_table, depth=depth + 1)
+
+
+def _is_missing(value: object) -> bool:
+    """Whether it is what pandas writes for null: NaN, or NaT, which is a date too."""
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return isinstance(value, float | datetime) and value != value
+
+
+def _number(value: Decimal) -> JsonValue:
+    """A decimal as a float if it is the same number, else as an integer, else as its text.
+
+    Raises:
+        RowRefused: not finite.
+    """
+    if not value.is_finite():
+        raise RowRefused("", f"{value} is not JSON")
+    number = float(value)
+    if math.isfinite(number) and Decimal(repr(number)) == value:
+        return number
+    is_integral = 0 <= value.adjusted() < MAX_DIGITS and value == value.to_integral_value()
+    return int(value) if is_integral else str(value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow
@@ -10,6 +13,8 @@ import pytest
 
 from etude_client.sources import files
 from etude_client.sources.files import count_rows, json_lines, numbered_objects
+from etude_client.sources.tables import numbered_rows
+from etude_client.sources.values import json_row
 from etude_proto.rows.stream import DatasetUnusable, RowRefused, pointer_to
 from etude_proto.rows.strict_json import MAX_DEPTH, parse_json, parse_object
 
@@ -115,3 +120,48 @@ def test_parquet_texts_are_checked_too(tmp_path: Path) -> None:
     assert isinstance(second, RowRefused)
     assert (line, second.pointer) == (2, "/a")
     assert count_rows(path) == 2
+
+
+def test_times_that_python_cannot_hold_become_text(tmp_path: Path) -> None:
+    path = tmp_path / "times.parquet"
+    late = pyarrow.array([2**60, 0], pyarrow.timestamp("us"))
+    fine = pyarrow.array([1, 2_000_000_001], pyarrow.timestamp("ns"))
+    table = pyarrow.table({"a": ["x", "y"], "late": late, "fine": fine})
+    pyarrow.parquet.write_table(table, path)
+    for rows in (list(numbered_objects(path)), list(numbered_rows(table))):
+        texts = [row for _, row in rows if isinstance(row, dict)]
+        assert [row["a"] for row in texts] == ["x", "y"]
+        assert all(isinstance(row["late"], str) for row in texts)
+
+
+def test_a_pipe_is_refused_in_a_line() -> None:
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b'{"a": 1}\n')
+        with pytest.raises(DatasetUnusable, match="a pipe or a device"):
+            list(numbered_objects(Path(f"/dev/fd/{reading}")))
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_byte_that_is_not_utf8_costs_one_element_of_an_array(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(b'[{"a": 1}, {"a": "\xff"}, {"a": 3}]')
+    rows = dict(numbered_objects(path))
+    assert (rows[1], rows[3]) == ({"a": 1}, {"a": 3})
+    refused = rows[2]
+    assert isinstance(refused, RowRefused)
+    assert refused.detail == "not UTF-8"
+
+
+def test_pandas_null_and_decimals() -> None:
+    made = json_row(
+        {"n": math.nan, "s": Decimal("sNaN"), "d": Decimal("0.1"), "i": Decimal(2**60 + 1)},
+        is_table=False,
+    )
+    assert made == {"n": None, "s": None, "d": 0.1, "i": 2**60 + 1}
+    exact = "0.12345678901234567890123"
+    assert json_row({"x": Decimal(exact)}, is_table=False) == {"x": exact}
+    with pytest.raises(RowRefused, match="sNaN is not JSON"):
+        json_row({"x": [Decimal("sNaN")]}, is_table=False)

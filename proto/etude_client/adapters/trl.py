@@ -135,8 +135,7 @@ class TrlCurriculum:
         self.curriculum.close()
 
     def _get_train_sampler(self, dataset: Sized | None = None) -> CurriculumSampler:
-        rows = self.trainer.train_dataset if dataset is None else dataset
-        self.sampler = CurriculumSampler(self.curriculum, self.shape, len(rows))
+        self.sampler = CurriculumSampler(self.curriculum, self.shape)
         return self.sampler
 
     def _calculate_rewards(

@@ -153,7 +153,10 @@ class CurriculumSampler(Generic[TaskT]):
         return self._tasks[row]
 
     def observe(self, group: Sequence[Episode]) -> None:
-        """Report a finished group, admitted or not; failures are no evidence of the policy."""
+        """Report a finished group, admitted or not; failures are no evidence of the policy.
+
+        It carries the newest version, though its rollouts may have begun some versions earlier.
+        """
         row = self._rows[group[0].task.key]
         if row not in self._sampler.held:  # generated before a resume, and replayed
             return

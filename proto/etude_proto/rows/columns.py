@@ -129,6 +129,11 @@ class Mapped:
             reference = {"kind": "toolrl", "text": reference}
         if reference is not None:
             line["reference"] = reference
+            if "tools" in line:
+                try:
+                    line["tools"] = _unwrapped(line["tools"])
+                except RowRefused as refused:
+                    raise RowRefused(self._place("tools"), refused.detail) from refused
         line |= self._later(made)
         try:
             return jsonl_task(line, held_out_share=held_out_share)
@@ -214,7 +219,8 @@ class Mapped:
 def parse_columns(text: str) -> dict[str, Column]:
     """A mapping as written on a command line: `prompt=question,answer=final,source="gsm8k"`.
 
-    A value that is JSON (a quoted text, a list, a number) is the same for all rows.
+    A value that is a quoted text, a list, an object, `true` or `false` is the same for all rows;
+    anything else, a number too, names a column.
 
     Raises:
         DatasetUnusable: it cannot be read.
@@ -235,6 +241,23 @@ def parse_columns(text: str) -> dict[str, Column]:
         else:
             columns[name] = value
     return columns
+
+
+def _unwrapped(tools: JsonValue) -> JsonValue:
+    """Tools without their OpenAI wrapping, as a line with a reference has them."""
+    if isinstance(tools, str):
+        tools = parse_json(tools)
+    if not isinstance(tools, list):
+        return tools
+    kept = ("name", "description", "parameters")
+    made: list[JsonValue] = []
+    for tool in tools:
+        inner = tool.get("function") if isinstance(tool, dict) else None
+        if isinstance(inner, dict):
+            made.append({name: inner[name] for name in kept if name in inner})
+        else:
+            made.append(tool)
+    return made
 
 
 def _same(text: str) -> Callable[[JsonObject], object]:
@@ -260,6 +283,8 @@ def _found(row: JsonObject, name: str) -> JsonValue:
         return row[name]
     value: JsonValue = row
     for part in name.split("."):
+        if value is not row and (value is None or (isinstance(value, dict) and part not in value)):
+            return None  # only a column of the row's own has to be there
         if not isinstance(value, dict) or part not in value:
             near = difflib.get_close_matches(name, row, 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""

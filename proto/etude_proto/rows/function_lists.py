@@ -40,6 +40,21 @@ def tools_in(row: JsonObject) -> list[JsonValue]:
     return [] if key is None else list_in(row, key)
 
 
+def object_in(row: JsonObject, key: str) -> JsonValue:
+    """A column's value; the JSON text of an object is read.
+
+    Raises:
+        RowRefused: such a text is no JSON.
+    """
+    value = row.get(key)
+    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+        return value
+    try:
+        return parse_json(value)
+    except RowRefused as refused:
+        raise RowRefused(f"/{key}", refused.detail) from refused
+
+
 def tool_of(item: JsonValue, where: str, *, parameters: str = "parameters") -> JsonObject:
     """A tool with JSON Schema; `parameters` names the field that describes them.
 

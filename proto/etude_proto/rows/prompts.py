@@ -7,6 +7,7 @@ row. verl's rows say where they come from; their `ground_truth` becomes the meta
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from pydantic import JsonValue
@@ -14,12 +15,13 @@ from pydantic import JsonValue
 from ..split import DEFAULT_HELD_OUT_SHARE
 from ..v1 import TaskCreate
 from .chat import text_of
-from .function_lists import tools_in
+from .function_lists import object_in, tools_in
 from .jsonl import jsonl_task
 from .own_fields import HELD_OUT, own_fields
 from .stream import JsonObject, RowRefused
 from .strict_json import kind_of, parse_json
 
+_DIALOGUE = re.compile(r"\s*\[\s*\{")
 _ROLES = {"developer": "system", "function": "tool"}
 
 
@@ -42,7 +44,7 @@ def verl_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE
         RowRefused: with a pointer into the row.
     """
     metadata: JsonObject = {}
-    rule, extra = row.get("reward_model"), row.get("extra_info")
+    rule, extra = object_in(row, "reward_model"), object_in(row, "extra_info")
     if isinstance(rule, dict) and rule.get("ground_truth") is not None:
         metadata["answer"] = rule["ground_truth"]
     line: JsonObject = {
@@ -83,7 +85,7 @@ def dialogue(prompt: JsonValue, where: str) -> list[JsonValue]:
 
 def _parsed(text: str) -> list[JsonValue] | None:
     """A dialogue written as JSON; None: the text is just a text."""
-    if not text.lstrip().startswith("[{"):
+    if _DIALOGUE.match(text) is None:
         return None
     try:
         value = parse_json(text)

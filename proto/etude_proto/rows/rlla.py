@@ -17,6 +17,7 @@ from ..split import DEFAULT_HELD_OUT_SHARE
 from ..v1 import Split, TaskCreate, Tool
 from .argument_types import object_schema, to_json_schema
 from .finishing import finished
+from .function_lists import object_in
 from .own_fields import GOLD, HELD_OUT, own_fields
 from .stream import JsonObject, RowRefused, checked
 from .strict_json import kind_of
@@ -46,7 +47,7 @@ def rlla_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE
         RowRefused: with a pointer into the row.
     """
     messages = _messages(row.get("prompt"))
-    extra = row.get("extra_info")
+    extra = object_in(row, "extra_info")
     info = extra if isinstance(extra, dict) else {}
     split_name, index = info.get("split"), info.get("index")
     tools, metadata = _tools(messages)
@@ -61,7 +62,7 @@ def rlla_task(row: JsonObject, *, held_out_share: float = DEFAULT_HELD_OUT_SHARE
             **kept,
             "messages": messages,
             "tools": [tool.model_dump(mode="json") for tool in tools],
-            "reference": {"kind": "toolrl", "text": _ground_truth(row.get("reward_model"))},
+            "reference": {"kind": "toolrl", "text": _ground_truth(object_in(row, "reward_model"))},
             "source": f"rlla/{_source(row.get('data_source'), split_name)}",
             "metadata": metadata,
         },

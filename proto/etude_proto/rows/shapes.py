@@ -24,7 +24,7 @@ from .jsonl import given_task, is_openai_shape, jsonl_task
 from .own_fields import has_gold
 from .prompts import trl_task, verl_task
 from .rlla import rlla_task
-from .stream import DatasetUnusable, JsonObject, RowRefused
+from .stream import DatasetUnusable, JsonObject, RowRefused, guarded
 from .strict_json import parse_json
 from .toolace import toolace_task
 from .xlam import hammer_task, xlam_task
@@ -84,7 +84,7 @@ def recognised(row: JsonObject) -> Shape:
     if "prompt" in row:
         if "reward_model" not in row:
             return Shape.TRL
-        return Shape.RLLA if _is_toolrl(row["reward_model"]) else Shape.VERL
+        return Shape.RLLA if _is_toolrl(_read(row["reward_model"])) else Shape.VERL
     raise DatasetUnusable(_unknown(row))
 
 
@@ -111,7 +111,7 @@ def converter(
     convert = _of_shape(shape, held_out_share, mask=mask, as_given=as_given)
 
     def convert_row(row: JsonObject) -> TaskCreate:
-        task = convert({name: value for name, value in row.items() if value is not None})
+        task = guarded(convert, {name: value for name, value in row.items() if value is not None})
         return task if columns is None else columns.changed(row, task)
 
     return convert_row

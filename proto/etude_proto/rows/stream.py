@@ -74,9 +74,25 @@ def converted(
         try:
             if isinstance(item, RowRefused):
                 raise item
-            yield Row(line, convert(item), origin)
+            yield Row(line, guarded(convert, item), origin)
         except RowRefused as refused:
             yield RowFault(line, refused.pointer, refused.detail, origin)
+
+
+def guarded(convert: Callable[[JsonObject], TaskCreate], row: JsonObject) -> TaskCreate:
+    """What `convert` makes of a row; whatever a row's values make it raise refuses that row.
+
+    Raises:
+        RowRefused: it became no task.
+    """
+    try:
+        return convert(row)
+    except (RowRefused, DatasetUnusable):
+        raise
+    except RecursionError as error:
+        raise RowRefused("", "nested too deeply to be read") from error
+    except ValueError as error:
+        raise RowRefused("", f"cannot be read: {error}") from error
 
 
 def pointer_to(*parts: str | int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from etude_proto.rows.shapes import Shape, converter, recognised
-from etude_proto.rows.stream import JsonObject
+from etude_proto.rows.stream import JsonObject, RowRefused
 from etude_proto.v1 import CallsReference, ResponseReference, Split, TaskCreate
 from support.shaped_rows import ROWS
 
@@ -48,3 +50,26 @@ def test_a_users_column_of_the_same_name_is_no_field() -> None:
     assert convert(Shape.TRL, {**row, "source": "", "split": "odd", "calls": 3}) == convert(
         Shape.TRL, {"prompt": "1?"}
     )
+
+
+@pytest.mark.parametrize("shape", [Shape.VERL, Shape.RLLA])
+def test_verls_columns_may_be_text(shape: Shape) -> None:
+    row = ROWS[shape]
+    text = {**row, **{key: json.dumps(row[key]) for key in ("reward_model", "extra_info")}}
+    assert recognised(text) is shape
+    assert convert(shape, text) == convert(shape, row)
+    held = convert(shape, {**row, "extra_info": '{"split": "held_out"}'})
+    assert held.split is Split.HELD_OUT
+
+
+def test_an_indented_dialogue_is_a_dialogue() -> None:
+    turns = [{"role": "user", "content": "1?"}]
+    task = convert(Shape.TRL, {"prompt": json.dumps(turns, indent=1)})
+    assert task == convert(Shape.TRL, {"prompt": "1?"})
+
+
+def test_a_row_nested_too_deeply_costs_only_itself() -> None:
+    kind = "List[" * 3000 + "int" + "]" * 3000
+    tools: JsonObject = {"name": "f", "parameters": {"a": {"type": kind}}}
+    with pytest.raises(RowRefused, match="nested too deeply"):
+        convert(Shape.XLAM, {"query": "x", "tools": [tools], "answers": []})

@@ -125,8 +125,27 @@ def test_a_column_that_is_not_there() -> None:
     with pytest.raises(DatasetUnusable, match=words):
         Mapped({"prompt": "qestion"}).check(ROW)
     with pytest.raises(RowRefused) as refused:
-        Mapped({"prompt": "question", "answer": "extra.size"}).task(ROW)
-    assert refused.value.detail.startswith("no column 'extra.size'")
+        Mapped({"prompt": "question", "answer": "size.of"}).task(ROW)
+    assert refused.value.detail.startswith("no column 'size.of'")
+
+
+@pytest.mark.parametrize("extra", [None, {}, {"note": None}])
+def test_a_nested_column_may_be_null(extra: JsonObject | None) -> None:
+    mapped = Mapped({"prompt": "question", "answer": "extra.note"})
+    row: JsonObject = {"question": "?", "extra": extra}
+    mapped.check(row)
+    assert "answer" not in mapped.task(row).metadata
+
+
+def test_wrapped_tools_beside_a_reference() -> None:
+    tool = {"name": "add", "description": "", "parameters": {}}
+    row: JsonObject = {
+        "question": "?",
+        "tools": json.dumps([{"type": "function", "function": {**tool, "strict": True}}]),
+        "gold": {"kind": "calls", "calls": [{"name": "add", "parameters": {}}]},
+    }
+    mapped = Mapped({"prompt": "question", "tools": "tools", "reference": "gold"})
+    assert [one.name for one in mapped.task(row).tools] == ["add"]
 
 
 def test_a_mapping_on_a_command_line() -> None:

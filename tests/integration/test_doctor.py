@@ -252,3 +252,15 @@ def test_a_sampler_that_runs(database_url: str, valkey: RunningServer) -> None:
         code, found = run("--engine-url", url, **urls, ETUDE_SAMPLER_URL=url)
         assert found["engine"]["level"] == Level.FAIL, "/health is the sampler's, too"
         assert "is not vLLM" in found["engine"]["detail"]
+
+
+@pytest.mark.parametrize("url", ["postgresql://a@127.0.0.1/x?foo=1", "postgresql://a@h:abc/x"])
+def test_an_address_that_is_none_is_a_finding(url: str) -> None:
+    assert [one.level for one in database(url, connections=1)] == [Level.FAIL]
+
+
+def test_no_password_is_shown() -> None:
+    url = "http://me:secret@127.0.0.1:1"
+    found = [*sampler(url, None), engine(url)]
+    assert {one.level for one in found} == {Level.FAIL}
+    assert not any("secret" in one.detail for one in found)

@@ -42,8 +42,9 @@ def doctor(
     """Look at everything that Etude stands on; name what is wrong and how to mend it.
 
     Settings, disk, port, PostgreSQL (reached, let in, durable, schema), Redis or Valkey (commands,
-    eviction), clocks; with their addresses a sampler and a vLLM engine. Nothing is changed. Exit
-    code 0 if all works, 1 if something does not.
+    eviction), clocks; with their addresses a sampler and a vLLM engine. Nothing is changed, but
+    that PostgreSQL writes a temporary table, which is rolled back. Exit code 0 if all works, 1 if
+    something does not.
 
     Example: `etude doctor --url http://127.0.0.1:8321`
     """

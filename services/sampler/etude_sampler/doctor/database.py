@@ -46,8 +46,10 @@ def database(url: str, *, connections: int, timeout_s: int = 5) -> list[Finding]
             found += _room(session, connections)
             found.append(_clock(session))
             found += _writable(session)
-    except psycopg.OperationalError as error:
+    except psycopg.Error as error:
         return [_refused(str(error))]
+    except (ValueError, sa.exc.ArgumentError) as error:  # before anything is asked
+        return [bad("postgres", f"no address: {error}", "correct ETUDE_DATABASE_URL")]
     return [*found, *_schema(url)]
 
 
@@ -100,6 +102,7 @@ def _writable(session: psycopg.Connection) -> list[Finding]:
     """Whether it takes a megabyte: of a temporary table, which is rolled back."""
     try:
         with session.transaction(force_rollback=True):
+            session.execute("SET LOCAL statement_timeout = '5s'")
             session.execute(
                 "CREATE TEMPORARY TABLE etude_doctor ON COMMIT DROP AS "
                 "SELECT generate_series(1, 30000)"
@@ -111,7 +114,11 @@ def _writable(session: psycopg.Connection) -> list[Finding]:
         mend = "use the primary's address, and switch default_transaction_read_only off"
         return [bad("database disk", "PostgreSQL takes no writes", mend)]
     except psycopg.errors.InsufficientPrivilege:
-        return []
+        detail = "not tried: the role may make no temporary tables"
+        return [warn("database disk", detail, "GRANT TEMPORARY ON DATABASE, to have it tried")]
+    except psycopg.Error as error:
+        detail = " ".join(str(error).split())
+        return [bad("database disk", f"a write fails: {detail}", "look at PostgreSQL's log")]
     return [ok("database disk", "it takes writes")]
 
 

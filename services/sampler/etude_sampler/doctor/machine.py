@@ -42,8 +42,12 @@ def disk(
 ) -> Finding:
     """Whether the folder of a variable can be written to, and how much room there is."""
     there = folder.absolute()
-    while not there.exists():
-        there = there.parent
+    try:
+        while not there.exists():
+            there = there.parent
+    except OSError as error:
+        said = f"{there} cannot be looked at: {error.strerror}"
+        return bad("disk", said, f"set {variable} to a folder of yours")
     if not os.access(there, os.W_OK | os.X_OK):
         return bad("disk", f"{there} is not writable", f"set {variable} to a folder of yours")
     free = shutil.disk_usage(there).free

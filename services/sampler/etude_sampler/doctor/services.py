@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from textwrap import shorten
 
 import httpx
@@ -19,6 +21,20 @@ MAX_SAID = 200
 
 def sampler(url: str, key: str | None) -> list[Finding]:
     """Whether a sampler answers, is ready, speaks our contract and takes our key."""
+    return [_without_password(one) for one in _sampler(url, key)]
+
+
+def engine(url: str) -> Finding:
+    """Whether vLLM answers."""
+    return _without_password(_engine(url))
+
+
+def _without_password(found: Finding) -> Finding:
+    """A finding without what stands before the host in an address."""
+    return replace(found, detail=re.sub(r"://[^/\s]*@", "://", found.detail))
+
+
+def _sampler(url: str, key: str | None) -> list[Finding]:
     try:
         with EtudeClient(url, api_key=key, max_attempts=1) as client:
             client.list_runs(limit=1)
@@ -51,8 +67,7 @@ def _contract(url: str) -> Finding:
     return ok("contract", f"the sampler's is {theirs}, ours {CONTRACT_VERSION}")
 
 
-def engine(url: str) -> Finding:
-    """Whether vLLM answers."""
+def _engine(url: str) -> Finding:
     try:
         answer = httpx.get(f"{url.rstrip('/')}/health", timeout=_TIMEOUT_S)
     except httpx.TimeoutException:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from etude_proto.rows.columns import Columns, Mapped
-from etude_proto.rows.shapes import Convert, Shape, converter, recognised
+from etude_proto.rows.shapes import Convert, Shape, converter, recognised, refuse_others
 from etude_proto.rows.stream import DatasetUnusable, JsonObject, Row, RowFault, RowRefused
 from etude_proto.v1 import TaskCreate
 
@@ -51,6 +51,7 @@ class Reading:
     shape: Shape | None = field(init=False, default=None)
     """Of the rows; set with the first of them."""
     _mapped: Mapped | None = field(init=False, default=None)
+    _is_recognised: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.shape = self.how.shape
@@ -81,6 +82,8 @@ class Reading:
                     continue
                 if convert is None:
                     convert = self._converter(item)
+                if self._is_recognised and self.shape is not None:
+                    refuse_others(self.shape, item)
                 yield Row(number, convert(item))
             except RowRefused as refused:
                 yield RowFault(number, refused.pointer, refused.detail)
@@ -112,6 +115,7 @@ class Reading:
             mapped.check(first)
         if self.shape is None and not (mapped is not None and mapped.is_whole):
             self.shape = recognised(first)
+            self._is_recognised = True
         return converter(
             self.shape,
             held_out_share=self.how.held_out_share,

@@ -1,6 +1,6 @@
 """Which shape rows have, and what makes tasks of them: the one table of converters.
 
-The first row of a source decides (`recognised`); a row of another shape is then refused by itself.
+The first row of a source decides (`recognised`); rows of another known shape are refused then.
 The client recognises what it is given, `etude import auto` too; the other commands name a shape.
 """
 
@@ -86,6 +86,20 @@ def recognised(row: JsonObject) -> Shape:
             return Shape.TRL
         return Shape.RLLA if _is_toolrl(_read(row["reward_model"])) else Shape.VERL
     raise DatasetUnusable(_unknown(row))
+
+
+def refuse_others(shape: Shape, row: JsonObject) -> None:
+    """Refuse a row of another known shape than the first row's; a line is `task` or `openai`.
+
+    Raises:
+        RowRefused: both shapes are named.
+    """
+    try:
+        own = recognised(row)
+    except DatasetUnusable:
+        return  # its converter says what is missing
+    if own is not shape and not {own, shape} <= {Shape.TASK, Shape.OPENAI}:
+        raise RowRefused("", f"a row of shape `{own}`, and the first row's is `{shape}`")
 
 
 def converter(

@@ -28,13 +28,15 @@ def cut(turns: list[Turn], where: str) -> JsonObject:
     """`messages` before the policy's turn, and its gold: `calls`, or `response`.
 
     Raises:
-        RowRefused: nobody speaks before the assistant does, or it never does.
+        RowRefused: nobody speaks before the assistant does, it never does, or the user ends it.
     """
     speaking = [index for index, turn in enumerate(turns) if turn.role == "assistant"]
     if not speaking:
         raise RowRefused(where, "the assistant never speaks: nothing to score")
     calling = [index for index in speaking if turns[index].calls]
     at = calling[0] if calling else speaking[-1]
+    if not calling and turns[-1].role == "user":
+        raise RowRefused(where, "the dialogue ends with the user: no turn to score")
     if not any(turn.role == "user" for turn in turns[:at]):
         raise RowRefused(where, "no user's turn before the assistant's")
     messages: list[JsonValue] = [

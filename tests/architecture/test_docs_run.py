@@ -19,6 +19,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from etude_client import EtudeClient
 from etude_sampler.cli import app
 from support.blocks import Block, blocks_of
 from support.compose import TOOLS
@@ -124,8 +125,10 @@ def test_what_is_marked_to_run_runs(reader: Reader) -> None:
     early = sorted(name for name in marked if marked[name] and name not in LATE)
     names = [*early, *LATE]
     assert names[0] == "README.md"
-    said = {name: [reader.run(block) for block in marked[name]] for name in names}
+    said = {"README.md": [reader.run(block) for block in marked["README.md"]]}
     check_batch(reader, said["README.md"][0])
+    check_subtasks(reader)
+    said |= {name: [reader.run(block) for block in marked[name]] for name in names[1:]}
     check_learning(said[LATE[0]][0])
     assert said["docs/how-to/replay.md"][0].count("same: every batch is what") == 3
     assert "again  version 0  imported" in said["docs/how-to/backup.md"][0]
@@ -143,6 +146,14 @@ def check_batch(reader: Reader, output: str) -> None:
     assert task["statistics"][0]["component_means"] == {"answer": 0.5, "format": 1.0}
     assert task["state"] == "waiting"
     assert curriculum["num_groups_applied"] == 1
+
+
+def check_subtasks(reader: Reader) -> None:
+    """The README's Python rows name sub-tasks, and its run has a lane for each."""
+    with EtudeClient(reader.url) as client:
+        (run,) = [run for run in client.list_runs(limit=100).items if run.name == "my-run"]
+        subtasks = client.get_curriculum(run.id).subtasks
+    assert {one.name for one in subtasks} == {"format", "answer"}
 
 
 def check_learning(output: str) -> None:

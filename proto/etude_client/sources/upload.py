@@ -20,6 +20,9 @@ CHUNK_TASKS = 500
 CHUNK_BYTES = 4 * 2**20
 """A chunk ends with the task that reaches either."""
 
+MAX_TASK_BYTES = 16 * 2**20
+"""Longest line that the sampler takes."""
+
 
 @dataclass(slots=True)
 class Summary:
@@ -92,6 +95,10 @@ def chunks(rows: Iterable[Row | RowFault], summary: Summary) -> Iterator[Chunk]:
         summary.num_rows += 1
         if isinstance(row, RowFault):
             summary.faults.append(row)
+            continue
+        if len(row.task.model_dump_json().encode()) >= MAX_TASK_BYTES:
+            said = f"the task is longer than {MAX_TASK_BYTES // 2**20} MiB"
+            summary.faults.append(RowFault(row.line, "", said, row.origin))
             continue
         chunk.add(row)
         if chunk.is_full:

@@ -11,8 +11,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from etude_client.sources import files
+from etude_client.sources import files, upload
 from etude_client.sources.files import count_rows, json_lines, numbered_objects
+from etude_client.sources.reading import Reading
 from etude_client.sources.tables import numbered_rows
 from etude_client.sources.values import json_row
 from etude_proto.rows.stream import DatasetUnusable, RowRefused, pointer_to
@@ -165,3 +166,11 @@ def test_pandas_null_and_decimals() -> None:
     assert json_row({"x": Decimal(exact)}, is_table=False) == {"x": exact}
     with pytest.raises(RowRefused, match="sNaN is not JSON"):
         json_row({"x": [Decimal("sNaN")]}, is_table=False)
+
+
+def test_a_task_that_is_too_long_costs_itself() -> None:
+    rows = [{"prompt": "x" * upload.MAX_TASK_BYTES}, {"prompt": "y"}]
+    summary = upload.Summary()
+    (chunk,) = upload.chunks(Reading(rows), summary)
+    assert len(chunk.rows) == 1
+    assert "longer than 16 MiB" in summary.faults[0].detail

@@ -183,7 +183,7 @@ def test_a_run_that_leases_too_few() -> None:
     run = _run(num_tasks=100)
     capped = run.model_copy(update={"limits": run.limits.model_copy(update={"cap_groups": 64})})
     check_fit(capped, group_size=8, num_prompts=64, num_tasks=100)
-    with pytest.raises(ValueError, match="up to 96 prompts at a time .* leases 64 at most"):
+    with pytest.raises(ValueError, match=r"up to 96 prompts at a time .* leases 64 at most"):
         check_fit(capped, group_size=8, num_prompts=96, num_tasks=100)
 
 

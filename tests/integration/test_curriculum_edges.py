@@ -251,12 +251,9 @@ def test_a_sampler_that_hangs_is_away_too(url: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_name_may_look_like_an_id(url: str) -> None:
-    with Curriculum.create("run_1", TASKS, url, group_size=4) as first:
-        made = first.run.id
-    with Curriculum.create("run_1", TASKS, url, group_size=4) as again:
-        assert again.run.id == made
-    with Curriculum("run_1", url) as found, Curriculum(made, url) as by_id:
-        assert found.run.id == by_id.run.id == made
+    made = [Curriculum.create("run_1", TASKS, url, group_size=4) for _ in range(2)]
+    made.append(Curriculum("run_1", url))
+    assert {one.run.id for one in made} == {made[0].run.id}
 
 
 def test_a_checkpoint_waits_for_a_sampler_that_is_away(url: str) -> None:
@@ -294,8 +291,6 @@ def test_who_creates_at_once_gets_one_run(url: str) -> None:
     with create(url, TASKS) as again:
         assert again.run.id != first.run.id
         assert again.next_batch(2).items
-    with pytest.raises(ValueError, match="with num_tasks 24, not 23"):
-        create(url, TASKS[1:])
     with pytest.raises(ValueError, match="with other tasks than these rows make, such as task_"):
         create(url, [{"prompt": f"What is {number}?"} for number in range(24)])
     delete(again.run.id)
